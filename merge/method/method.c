@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+// Applying method rows: operands matched, parameters checked and completed from the row, each tensor
+// built through the row's function.
+#include "merge/method/method.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/base/digest.h"
+
+#define TARN_METHOD(name) extern const tarn_method tarn_method_##name;
+#include "merge/method/methods.def"
+#undef TARN_METHOD
+
+const tarn_method *const tarn_methods[] = {
+#define TARN_METHOD(name) &tarn_method_##name,
+#include "merge/method/methods.def"
+#undef TARN_METHOD
+    NULL};
+
+const tarn_method *tarn_method_find(const char *name) {
+    for (int i = 0; tarn_methods[i]; i++) {
+        if (strcmp(tarn_methods[i]->name, name) == 0) {
+            return tarn_methods[i];
+        }
+    }
+    return NULL;
+}
+
+typedef struct {
+    const tarn_method *method;
+    int base;  // operand index of the base, -1
+} applied;
+
+static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) {
+    const applied *a = m->extra;
+    const tarn_slot *slot = &m->slots[i];
+    int first = a->base >= 0 ? a->base : 0;
+    if (tarn_slot_integer(slot)) {
+        e->copied = true;
+        return tarn_model_expr(e, m->in[first], m->map[first][i]);
+    }
+    tarn_build b = {.g = e->graph, .expand = e, .model = m, .slot = i, .name = slot->name,
+                    .len = slot->len};
+    tarn_status s = tarn_shape_numel(slot->rank, slot->shape, &b.numel, &e->graph->err);
+    for (int k = 0; k < m->nin && s == TARN_OK; k++) {
+        const tarn_node *x = NULL;
+        if (m->map[k][i] >= 0) {
+            x = tarn_model_expr(e, m->in[k], m->map[k][i]);
+        } else if (m->policy.missing == TARN_MISSING_ZERO || m->in[k]->mass == 0) {
+            x = tarn_num(e->graph, 0);
+        } else {
+            x = tarn_model_expr(e, m->in[first], m->map[first][i]);
+        }
+        if (k == a->base) {
+            b.base = x;
+        } else {
+            b.x[b.n++] = x;
+        }
+    }
+    if (e->graph->err.status != TARN_OK) {
+        return NULL;
+    }
+    if (b.numel == 0) {
+        return b.base ? b.base : b.x[0];
+    }
+    return a->method->build(&b);
+}
+
+static const tarn_model_op method_row = {.name = "method", .expand = expand_method};
+
+const tarn_method *tarn_method_of(const tarn_model *m) {
+    return m->op == &method_row ? ((const applied *)m->extra)->method : NULL;
+}
+int tarn_method_base(const tarn_model *m) { return ((const applied *)m->extra)->base; }
+int tarn_method_models(const tarn_model *m) { return m->nin - (tarn_method_base(m) >= 0 ? 1 : 0); }
+
+// ---- parameters ----
+
+typedef struct {
+    const tarn_param *rows;
+    int next;
+} names_of;
+static const char *next_name(void *arg, size_t i) {
+    const names_of *n = arg;
+    return n->rows[i].name;
+}
+
+static tarn_status unknown(const tarn_method *method, const char *name, tarn_error *err) {
+    names_of n = {.rows = method->params};
+    const char *near = tarn_nearest(name, next_name, &n);
+    if (near) {
+        TARN_RAISE(err, "UnknownOption", "merge.%s: unknown option '%s'; did you mean '%s'?",
+                   method->name, name, near);
+    }
+    TARN_RAISE(err, "UnknownOption", "merge.%s: unknown option '%s'", method->name, name);
+}
+
+static tarn_status check_number(const tarn_method *method, const tarn_param *p, double v,
+                                const char *whose, tarn_error *err) {
+    bool ranged = p->min != p->max;
+    if (!isfinite(v) || (ranged && (v < p->min || v > p->max))) {
+        if (!ranged) {
+            TARN_RAISE(err, "OptionRange", "merge.%s: %s = %.17g%s%s is not a finite number",
+                       method->name, p->name, v, whose ? " of " : "", whose ? whose : "");
+        }
+        TARN_RAISE(err, "OptionRange", "merge.%s: %s = %g%s%s is outside %g to %g", method->name,
+                   p->name, v, whose ? " of " : "", whose ? whose : "", p->min, p->max);
+    }
+    if (p->type == TARN_INTEGER && v != floor(v)) {
+        TARN_RAISE(err, "OptionRange", "merge.%s: %s = %g is not an integer", method->name, p->name,
+                   v);
+    }
+    return TARN_OK;
+}
+
+static tarn_status check_choice(const tarn_method *method, const tarn_param *p, const char *text,
+                                tarn_error *err) {
+    size_t len = strlen(text);
+    for (const char *c = p->choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL) {
+        if (strncmp(c, text, len) == 0 && (c[len] == '|' || c[len] == '\0')) {
+            return TARN_OK;
+        }
+    }
+    TARN_RAISE(err, "OptionRange", "merge.%s: %s = \"%s\"; expected one of %s", method->name,
+               p->name, text, p->choices);
+}
+
+static const tarn_value *given_value(int n, const tarn_value *v, const char *name, int model) {
+    for (int k = 0; k < n; k++) {
+        if (v[k].model == model && strcmp(v[k].name, name) == 0) {
+            return &v[k];
+        }
+    }
+    return NULL;
+}
+
+// One value of the node: given for this model, given for all, or the default.
+static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_param *p, int model,
+                          int n, const tarn_value *given, const char *whose, tarn_error *err) {
+    tarn_value *v = &m->values[m->nvalues];
+    const tarn_value *g = given_value(n, given, p->name, model);
+    g = g ? g : given_value(n, given, p->name, -1);
+    *v = (tarn_value){.name = p->name, .model = model, .number = p->def, .origin = "default"};
+    if (!g && p->type == TARN_CHOICE) {
+        size_t len = strcspn(p->choices, "|");
+        v->text = tarn_arena_string(&m->arena, p->choices, len);
+    } else if (!g && isnan(p->def)) {
+        TARN_RAISE(err, "MissingOption", "merge.%s: %s is missing%s%s", method->name, p->name,
+                   whose ? " for " : "", whose ? whose : "");
+    } else if (g) {
+        v->origin = g->origin ? g->origin : "given";
+        v->number = g->number;
+        if ((p->type == TARN_CHOICE) != (g->text != NULL)) {
+            TARN_RAISE(err, "OptionType", "merge.%s: %s takes a %s", method->name, p->name,
+                       p->type == TARN_CHOICE ? "text" : "number");
+        }
+        if (g->text) {
+            TARN_TRY(check_choice(method, p, g->text, err));
+            v->text = tarn_arena_string(&m->arena, g->text, strlen(g->text));
+        } else if (g->each) {
+            v->each = tarn_arena_copy(&m->arena, g->each, (size_t)m->n * sizeof(double));
+            for (int64_t i = 0; v->each && i < m->n; i++) {
+                TARN_TRY(check_number(method, p, v->each[i], whose, err));
+            }
+            if (!v->each) {
+                return tarn_raise_nomem(err, "parameters", (size_t)m->n * sizeof(double));
+            }
+        } else {
+            TARN_TRY(check_number(method, p, v->number, whose, err));
+        }
+    }
+    m->nvalues++;
+    return TARN_OK;
+}
+
+static tarn_status settle_all(tarn_model *m, const tarn_method *method, int n,
+                              const tarn_value *given, tarn_error *err) {
+    int rows = 0, base = tarn_method_base(m), models = tarn_method_models(m);
+    while (method->params[rows].name) {
+        rows++;
+    }
+    for (int k = 0; k < n; k++) {
+        bool known = false;
+        for (int r = 0; r < rows; r++) {
+            known = known || strcmp(method->params[r].name, given[k].name) == 0;
+        }
+        if (!known) {
+            return unknown(method, given[k].name, err);
+        }
+    }
+    m->values = tarn_arena_take(&m->arena, ((size_t)rows * (size_t)(models + 1) + 1) * sizeof *m->values);
+    if (!m->values) {
+        return tarn_raise_nomem(err, "parameters", 0);
+    }
+    for (int r = 0; r < rows; r++) {
+        const tarn_param *p = &method->params[r];
+        if (!p->per_model) {
+            TARN_TRY(settle(m, method, p, -1, n, given, NULL, err));
+            continue;
+        }
+        for (int i = 0; i < models; i++) {
+            const tarn_model *of = m->in[base >= 0 && i >= base ? i + 1 : i];
+            TARN_TRY(settle(m, method, p, i, n, given, tarn_model_label(of), err));
+        }
+    }
+    return TARN_OK;
+}
+
+static tarn_status check_count(const tarn_method *method, tarn_model *base, int n, tarn_error *err) {
+    if (!base && (method->needs & TARN_NEEDS_BASE)) {
+        TARN_RAISE(err, "MissingBase", "merge.%s needs base = the model that the others came from",
+                   method->name);
+    }
+    if (base && !(method->needs & (TARN_NEEDS_BASE | TARN_TAKES_BASE))) {
+        TARN_RAISE(err, "UnknownOption", "merge.%s takes no base; list it among the models",
+                   method->name);
+    }
+    if (n < method->least || (method->most >= 0 && n > method->most)) {
+        const char *what = method->least == method->most ? "exactly" : "at least";
+        int want = n < method->least ? method->least : method->most;
+        TARN_RAISE(err, "ModelCount", "merge.%s takes %s %d model%s%s, got %d", method->name, what,
+                   want, want == 1 ? "" : "s", base ? " besides the base" : "", n);
+    }
+    if (n + (base ? 1 : 0) > TARN_METHOD_MODELS) {
+        TARN_RAISE(err, "ModelCount", "merge.%s takes at most %d models", method->name,
+                   TARN_METHOD_MODELS);
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
+                              tarn_model *const *models, int nvalues, const tarn_value *values,
+                              const tarn_policy *policy, tarn_model **out, tarn_error *err) {
+    TARN_TRY(check_count(method, base, n, err));
+    tarn_model *in[TARN_METHOD_MODELS];
+    bool point[TARN_METHOD_MODELS];
+    int k = 0;
+    if (base) {
+        in[k++] = base;
+    }
+    for (int i = 0; i < n; i++) {
+        in[k++] = models[i];
+    }
+    tarn_model *m = tarn_model_new(cx, &method_row, k, in);
+    applied *a = m ? tarn_arena_take(&m->arena, sizeof *a) : NULL;
+    if (!a) {
+        tarn_model_release(m);
+        return tarn_raise_nomem(err, "a model", sizeof *m);
+    }
+    a->method = method;
+    a->base = base ? 0 : -1;
+    m->extra = a;
+    m->policy = policy ? *policy : in[0]->policy;
+    bool any = false;
+    for (int i = 0; i < k; i++) {
+        point[i] = in[i]->mass != 0;
+        any = any || point[i];
+    }
+    m->mass = any ? 1 : 0;
+    tarn_status s = tarn_model_match(m, point, 0, err);
+    if (s == TARN_OK) {
+        s = settle_all(m, method, nvalues, values, err);
+    } else {
+        tarn_error_prefix(err, "merge.%s", method->name);
+    }
+    if (s == TARN_OK && method->check) {
+        s = method->check(m, err);
+    }
+    if (s != TARN_OK) {
+        tarn_model_release(m);
+        return s;
+    }
+    *out = m;
+    return TARN_OK;
+}
+
+// ---- for build ----
+
+double tarn_get(const tarn_build *b, const char *param) {
+    return tarn_value_at(tarn_model_value(b->model, param, -1), b->slot);
+}
+double tarn_get_of(const tarn_build *b, const char *param, int model) {
+    return tarn_value_at(tarn_model_value(b->model, param, model), b->slot);
+}
+bool tarn_flag(const tarn_build *b, const char *param) { return tarn_get(b, param) != 0; }
+bool tarn_choice(const tarn_build *b, const char *param, const char *text) {
+    return strcmp(tarn_model_value(b->model, param, -1)->text, text) == 0;
+}
+
+const tarn_node *tarn_delta(tarn_build *b, int i) { return tarn_sub(b->g, b->x[i], b->base); }
+
+const tarn_node *tarn_sum_of(tarn_graph *g, int n, const tarn_node *const *terms) {
+    const tarn_node *s = n > 0 ? terms[0] : tarn_num(g, 0);
+    for (int i = 1; i < n; i++) {
+        s = tarn_add(g, s, terms[i]);
+    }
+    return s;
+}
+
+const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density, bool whole, int k) {
+    const tarn_node *zero = tarn_num(b->g, 0);
+    if (density >= 1 || !t) {
+        return t;
+    }
+    if (density <= 0) {
+        return tarn_mul(b->g, t, zero);
+    }
+    const tarn_node *size = tarn_abs(b->g, t);
+    if (!size) {
+        return NULL;
+    }
+    int64_t i[4] = {0, 0, 0, size->desc.dtype == TARN_F64 ? 64 : 32};
+    tarn_attr a = {.ni = 4, .i = i, .nf = 1, .f = &density};
+    const tarn_node *sel, *cut;
+    if (whole) {
+        sel = tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_kth, size, &a);
+        double start = sel ? sel->attr.f[sel->attr.nf - 1] : 0;
+        cut = tarn_sub(b->g, tarn_item(b->g, sel, 1), tarn_num(b->g, start));
+    } else {
+        sel = tarn_node_make(b->g, &tarn_op_kth, 1, &size, &a);
+        cut = tarn_item(b->g, sel, 1);
+    }
+    const tarn_node *in[3] = {size, tarn_item(b->g, sel, 0), cut};
+    return tarn_where(b->g, tarn_node_make(b->g, &tarn_op_top, 3, in, NULL), t, zero);
+}
+
+const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use) {
+    uint64_t key = tarn_hash64((uint64_t)(int64_t)seed, b->name, b->len);
+    key = tarn_hash64(key + (uint64_t)model + 1, use, strlen(use));
+    const tarn_slot *s = &b->model->slots[b->slot];
+    int64_t i[TARN_MAX_RANK + 2] = {TARN_BOOL};
+    memcpy(i + 1, s->shape, (size_t)s->rank * sizeof *i);
+    memcpy(&i[s->rank + 1], &key, sizeof key);
+    tarn_attr a = {.ni = s->rank + 2, .i = i, .nf = 1, .f = &p};
+    return tarn_node_make(b->g, &tarn_op_bernoulli, 0, NULL, &a);
+}

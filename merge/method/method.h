@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The method row. A merge method is a small function from tensor expressions to a tensor expression,
+// called once per tensor; argument checks, help, completion, plans and recipe validation come from
+// the row. Adding a method is one file and one line of methods.def.
+#ifndef TARN_METHOD_METHOD_H
+#define TARN_METHOD_METHOD_H
+
+#include "merge/model/model.h"
+
+typedef enum { TARN_NUMBER, TARN_INTEGER, TARN_BOOLEAN, TARN_CHOICE } tarn_param_type;
+
+typedef struct tarn_param {
+    const char *name;
+    tarn_param_type type;
+    double def;            // NUMBER, INTEGER, BOOLEAN; NAN: required
+    double min, max;       // range, inclusive; min == max: any
+    bool per_model;        // a list gives one value per model
+    const char *choices;   // CHOICE: "paper|mergekit"; the first is the default
+    const char *doc;
+} tarn_param;
+
+enum {
+    TARN_NEEDS_BASE = 1,     // base = … is required
+    TARN_TAKES_BASE = 2,     // base = … is allowed
+    TARN_BASE_IS_POINT = 4,  // the base is one of the merged models
+};
+
+enum { TARN_METHOD_MODELS = 64 };  // operands at most, the base included
+
+// What build sees of one tensor.
+typedef struct tarn_build {
+    tarn_graph *g;
+    tarn_expand *expand;
+    tarn_model *model;      // the method's node
+    int64_t slot;
+    const char *name;       // the tensor's
+    size_t len;
+    int64_t numel;
+    int n;                  // models, without the base
+    const tarn_node *x[TARN_METHOD_MODELS];
+    const tarn_node *base;  // NULL when there is none
+} tarn_build;
+
+typedef struct tarn_method {
+    const char *name;
+    const char *summary;
+    const char *paper;   // citation, with the identifier
+    const char *detail;  // formulas, variants and who uses which; may be NULL
+    const char *example; // runnable, with models a, b, c, base at hand
+    int version;         // of the semantics
+    char tier;           // 'A': the same bytes on any machine; 'B': given BLAS and core type
+    unsigned needs;
+    int least, most;     // models besides the base; most -1: any number
+    const tarn_param *params;  // ends with a row without a name
+    // Checks that rows of ranges cannot state; may be NULL.
+    tarn_status (*check)(const tarn_model *m, tarn_error *err);
+    const tarn_node *(*build)(tarn_build *b);
+} tarn_method;
+
+extern const tarn_method *const tarn_methods[];  // ends with NULL
+const tarn_method *tarn_method_find(const char *name);
+
+// A method applied: base may be NULL. values are the given parameters, already resolved per tensor;
+// absent ones take their defaults. Checks everything the row states.
+tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
+                              tarn_model *const *models, int nvalues, const tarn_value *values,
+                              const tarn_policy *policy, tarn_model **out, tarn_error *err);
+const tarn_method *tarn_method_of(const tarn_model *m);  // NULL: not a method's node
+// Models without the base, and which operand is the base (-1: none).
+int tarn_method_models(const tarn_model *m);
+int tarn_method_base(const tarn_model *m);
+
+// ---- for build ----
+
+double tarn_get(const tarn_build *b, const char *param);               // shared
+double tarn_get_of(const tarn_build *b, const char *param, int model); // of model i (from 0)
+bool tarn_flag(const tarn_build *b, const char *param);
+bool tarn_choice(const tarn_build *b, const char *param, const char *text);
+// x[i] - base.
+const tarn_node *tarn_delta(tarn_build *b, int i);
+// Σ over models of terms (evaluated left to right); the first term opens the sum.
+const tarn_node *tarn_sum_of(tarn_graph *g, int n, const tarn_node *const *terms);
+// Keeps the density · N largest magnitudes of t, zero elsewhere; ties to the lowest index. Over the
+// whole model when `whole`; `k` numbers the selections of the method.
+const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density, bool whole, int k);
+// Bernoulli mask for model i: keyed by seed, tensor name, model, use.
+const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use);
+
+#endif

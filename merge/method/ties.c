@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// TIES: trim each task vector to its largest magnitudes, elect a sign per entry, average the values
+// that agree with it.
+#include "merge/method/vectors.h"
+
+static const tarn_node *build(tarn_build *b) {
+    const tarn_node *t[TARN_METHOD_MODELS];
+    bool whole = tarn_choice(b, "trim", "global");
+    for (int i = 0; i < b->n; i++) {
+        t[i] = tarn_keep_top(b, tarn_delta(b, i), tarn_get_of(b, "density", i), whole, i);
+    }
+    return tarn_vectors_consensus(b, t);
+}
+
+static tarn_status check(const tarn_model *m, tarn_error *err) {
+    const tarn_value *trim = tarn_model_value(m, "trim", -1);
+    for (int k = 0; k < tarn_method_models(m) && trim->text[0] == 'g'; k++) {
+        if (tarn_model_value(m, "density", k)->each) {
+            TARN_RAISE(err, "OptionType",
+                       "merge.ties: density varies by tensor, but trim = \"global\" keeps one share of "
+                       "the whole task vector; use trim = \"tensor\"");
+        }
+    }
+    return TARN_OK;
+}
+
+static const tarn_param params[] = {
+    TARN_PARAM_WEIGHT,
+    {"density", TARN_NUMBER, 0.2, 0, 1, true, NULL,
+     "share of each task vector kept: exactly trunc(density N) entries, at least one, ties to the lowest index"},
+    TARN_PARAM_LAMBDA,
+    {"trim", TARN_CHOICE, 0, 0, 0, false, "global|tensor",
+     "over the whole task vector (paper, official code), or in each tensor (mergekit, sd-mecha)"},
+    TARN_PARAM_ELECT,
+    {"normalize", TARN_BOOLEAN, 1, 0, 1, false, NULL,
+     "divide by the weights that agree (mean, paper); false: sum (FusionBench)"},
+    {0},
+};
+
+const tarn_method tarn_method_ties = {
+    .name = "ties",
+    .summary = "trim, elect sign, merge: task vectors without their conflicts",
+    .paper = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
+    .detail = "Signs are elected on weighted values; the result is base + lambda * sum(w t) / sum(w) over "
+              "the entries that agree. An exact zero sum elects plus; zero entries never agree.",
+    .example = "print(merge.ties { base = base, a, b, density = 0.2 })",
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .check = check, .build = build,
+};

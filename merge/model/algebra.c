@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+// Model algebra: an operation of the tensor table applied to every tensor. Which one is data: the
+// row is kept in the node, never asked for.
+#include <string.h>
+
+#include "merge/model/model.h"
+
+static const tarn_node *copy_integer(tarn_expand *e, tarn_model *m, int64_t i) {
+    e->copied = true;
+    for (int k = 0; k < m->nin; k++) {
+        if (m->map[k][i] >= 0) {
+            return tarn_model_expr(e, m->in[k], m->map[k][i]);
+        }
+    }
+    return NULL;
+}
+
+static const tarn_node *expand_binary(tarn_expand *e, tarn_model *m, int64_t i) {
+    if (tarn_slot_integer(&m->slots[i])) {
+        return copy_integer(e, m, i);
+    }
+    const tarn_op *op = m->extra;
+    const tarn_node *x[2];
+    for (int k = 0; k < 2; k++) {
+        int64_t at = m->map[k][i];
+        x[k] = at >= 0 ? tarn_model_expr(e, m->in[k], at) : NULL;
+        if (at < 0 && m->policy.missing == TARN_MISSING_BASE) {
+            return tarn_model_expr(e, m->in[1 - k], m->map[1 - k][i]);
+        }
+    }
+    const tarn_node *zero = tarn_num(e->graph, 0);
+    return tarn_binary(e->graph, op, x[0] ? x[0] : zero, x[1] ? x[1] : zero);
+}
+
+static const tarn_model_op binary_row = {.name = "binary", .expand = expand_binary};
+
+tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
+                              tarn_model **out, tarn_error *err) {
+    tarn_model *in[2] = {a, b};
+    tarn_model *m = tarn_model_new(cx, &binary_row, 2, in);
+    if (!m) {
+        return tarn_raise_nomem(err, "a model", sizeof *m);
+    }
+    m->extra = op;
+    m->mass = tarn_mass_of(op, a->mass, b->mass);
+    bool point[2] = {a->mass != 0, b->mass != 0};
+    tarn_status s = tarn_model_match(m, point, !point[0] && point[1] ? 1 : 0, err);
+    if (s != TARN_OK) {
+        tarn_model_release(m);
+        return s;
+    }
+    *out = m;
+    return TARN_OK;
+}
+
+// One operand whose signature stays.
+static tarn_status like(tarn_context *cx, const tarn_model_op *row, tarn_model *m,
+                        tarn_model **out, tarn_error *err) {
+    tarn_model *r = tarn_model_new(cx, row, 1, &m);
+    int64_t *same = r ? tarn_arena_take(&r->arena, (size_t)m->n * sizeof *same + 1) : NULL;
+    int64_t **map = r ? tarn_arena_take(&r->arena, sizeof *map) : NULL;
+    if (!same || !map) {
+        tarn_model_release(r);
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *same);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        same[i] = i;
+    }
+    map[0] = same;
+    r->map = map;
+    r->n = m->n;
+    r->slots = m->slots;  // the operand is retained: its arena outlives this node
+    r->by_name = m->by_name;
+    r->side = m->side;
+    r->mass = m->mass;
+    r->policy = m->policy;
+    *out = r;
+    return TARN_OK;
+}
+
+static const tarn_node *expand_number(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_node *x = tarn_model_expr(e, m->in[0], i);
+    if (tarn_slot_integer(&m->slots[i])) {
+        e->copied = true;
+        return x;
+    }
+    const tarn_node *c = tarn_num(e->graph, tarn_value_at(&m->values[0], i));
+    bool reversed = m->values[1].number != 0;
+    return tarn_binary(e->graph, m->extra, reversed ? c : x, reversed ? x : c);
+}
+
+static const tarn_model_op number_row = {.name = "number", .expand = expand_number};
+
+tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_model *m,
+                                   const tarn_value *value, bool reversed, tarn_model **out,
+                                   tarn_error *err) {
+    tarn_model *r;
+    TARN_TRY(like(cx, &number_row, m, &r, err));
+    r->extra = op;
+    r->values = tarn_arena_take(&r->arena, 2 * sizeof *r->values);
+    if (r->values) {
+        r->nvalues = 2;
+        r->values[0] = *value;
+        r->values[1] = (tarn_value){.name = "reversed", .model = -1, .number = reversed};
+        if (value->each) {
+            r->values[0].each = tarn_arena_copy(&r->arena, value->each, (size_t)m->n * sizeof(double));
+        }
+    }
+    if (!r->values || (value->each && !r->values[0].each)) {
+        tarn_model_release(r);
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof(double));
+    }
+    // A factor scales the mass; per-tensor factors that sum to one elsewhere keep it a point, so the
+    // mean speaks for them.
+    double c = value->number;
+    if (value->each) {
+        c = 0;
+        for (int64_t i = 0; i < m->n; i++) {
+            c += value->each[i] / (double)m->n;
+        }
+    }
+    r->mass = op == &tarn_op_mul ? m->mass * c : op == &tarn_op_div && !reversed ? m->mass / c : m->mass;
+    *out = r;
+    return TARN_OK;
+}
+
+static const tarn_node *expand_unary(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_node *x = tarn_model_expr(e, m->in[0], i);
+    if (tarn_slot_integer(&m->slots[i])) {
+        e->copied = true;
+        return x;
+    }
+    return tarn_unary(e->graph, m->extra, x);
+}
+
+static const tarn_model_op unary_row = {.name = "unary", .expand = expand_unary};
+
+tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,
+                             tarn_error *err) {
+    TARN_TRY(like(cx, &unary_row, m, out, err));
+    (*out)->extra = op;
+    (*out)->mass = tarn_mass_of(op, m->mass, 0);
+    return TARN_OK;
+}
+
+static const tarn_node *expand_same(tarn_expand *e, tarn_model *m, int64_t i) {
+    return tarn_model_expr(e, m->in[0], m->map[0][i]);
+}
+
+static const tarn_model_op with_row = {.name = "with", .expand = expand_same};
+
+tarn_status tarn_model_with(tarn_context *cx, tarn_model *m, const tarn_policy *policy,
+                            tarn_model **out, tarn_error *err) {
+    TARN_TRY(like(cx, &with_row, m, out, err));
+    (*out)->policy = *policy;
+    return TARN_OK;
+}
+
+static const tarn_node *expand_cast(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_node *x = tarn_model_expr(e, m->in[0], i);
+    return tarn_dtype_is_float(m->in[0]->slots[i].dtype)
+               ? tarn_cast(e->graph, x, (tarn_dtype)(int)m->values[0].number)
+               : x;
+}
+
+static const tarn_model_op cast_row = {.name = "cast", .expand = expand_cast};
+
+tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, tarn_model **out,
+                            tarn_error *err) {
+    tarn_model *r;
+    TARN_TRY(like(cx, &cast_row, m, &r, err));
+    r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
+    r->values = tarn_arena_take(&r->arena, sizeof *r->values);
+    if (!r->slots || !r->values) {
+        tarn_model_release(r);
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *m->slots);
+    }
+    r->nvalues = 1;
+    r->values[0] = (tarn_value){.name = "dtype", .model = -1, .number = dtype};
+    for (int64_t i = 0; i < r->n; i++) {
+        if (tarn_dtype_is_float(r->slots[i].dtype)) {
+            r->slots[i].dtype = dtype;
+        }
+    }
+    *out = r;
+    return TARN_OK;
+}
+
+// ---- choosing, renaming, joining ----
+
+static const tarn_model_op only_row = {.name = "only", .expand = expand_same};
+static const tarn_model_op rename_row = {.name = "rename", .expand = expand_same};
+
+static tarn_status pick(tarn_context *cx, const tarn_model_op *row, tarn_model *m, int64_t n,
+                        const int64_t *from, const char *const *names, tarn_model **out,
+                        tarn_error *err) {
+    tarn_model *r = tarn_model_new(cx, row, 1, &m);
+    if (!r) {
+        return tarn_raise_nomem(err, "a model", sizeof *r);
+    }
+    r->map = tarn_arena_take(&r->arena, sizeof *r->map);
+    r->slots = tarn_arena_take(&r->arena, (size_t)n * sizeof *r->slots + 1);
+    int64_t *map = tarn_arena_copy(&r->arena, from, (size_t)n * sizeof *from);
+    tarn_status s = r->map && r->slots && map ? TARN_OK
+                                              : tarn_raise_nomem(err, "a model", (size_t)n * 64);
+    for (int64_t i = 0; i < n && s == TARN_OK; i++) {
+        r->slots[i] = m->slots[from[i]];
+        if (names && names[i]) {
+            r->slots[i].len = strlen(names[i]);
+            r->slots[i].name = tarn_arena_string(&r->arena, names[i], r->slots[i].len);
+            s = r->slots[i].name ? TARN_OK : tarn_raise_nomem(err, "a model", r->slots[i].len);
+        }
+    }
+    if (s == TARN_OK) {
+        r->map[0] = map;
+        r->n = n;
+        r->side = m->side;
+        r->mass = m->mass;
+        s = tarn_model_index(r, err);
+    }
+    if (s != TARN_OK) {
+        tarn_model_release(r);
+        return s;
+    }
+    *out = r;
+    return TARN_OK;
+}
+
+tarn_status tarn_model_only(tarn_context *cx, tarn_model *m, const unsigned char *keep,
+                            tarn_model **out, tarn_error *err) {
+    int64_t *from = tarn_alloc(&cx->budget, (size_t)m->n * sizeof *from + 1), n = 0;
+    if (!from) {
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *from);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        if (keep[i]) {
+            from[n++] = i;
+        }
+    }
+    tarn_status s = pick(cx, &only_row, m, n, from, NULL, out, err);
+    tarn_free(&cx->budget, from, (size_t)m->n * sizeof *from + 1);
+    return s;
+}
+
+tarn_status tarn_model_rename(tarn_context *cx, tarn_model *m, const char *const *names,
+                              tarn_model **out, tarn_error *err) {
+    int64_t *from = tarn_alloc(&cx->budget, (size_t)m->n * sizeof *from + 1);
+    if (!from) {
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *from);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        from[i] = i;
+    }
+    tarn_status s = pick(cx, &rename_row, m, m->n, from, names, out, err);
+    tarn_free(&cx->budget, from, (size_t)m->n * sizeof *from + 1);
+    return s;
+}
+
+static const tarn_node *expand_join(tarn_expand *e, tarn_model *m, int64_t i) {
+    for (int k = 0; k < m->nin; k++) {
+        if (m->map[k][i] >= 0) {
+            return tarn_model_expr(e, m->in[k], m->map[k][i]);
+        }
+    }
+    return NULL;
+}
+
+static const tarn_model_op join_row = {.name = "join", .expand = expand_join};
+
+tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, tarn_model **out,
+                            tarn_error *err) {
+    tarn_model *r = tarn_model_new(cx, &join_row, n, parts);
+    int64_t total = 0;
+    for (int k = 0; k < n; k++) {
+        total += parts[k]->n;
+    }
+    if (r) {
+        r->map = tarn_arena_take(&r->arena, (size_t)n * sizeof *r->map);
+        r->slots = tarn_arena_take(&r->arena, (size_t)total * sizeof *r->slots + 1);
+    }
+    tarn_status s = r && r->map && r->slots ? TARN_OK : tarn_raise_nomem(err, "a model", (size_t)total * 64);
+    for (int k = 0; k < n && s == TARN_OK; k++) {
+        r->map[k] = tarn_arena_take(&r->arena, (size_t)total * sizeof **r->map + 1);
+        if (!r->map[k]) {
+            s = tarn_raise_nomem(err, "a model", (size_t)total * 8);
+            break;
+        }
+        memset(r->map[k], -1, (size_t)total * sizeof **r->map);
+        for (int64_t i = 0; i < parts[k]->n; i++) {
+            r->map[k][r->n] = i;
+            r->slots[r->n++] = parts[k]->slots[i];
+        }
+    }
+    if (s == TARN_OK) {
+        r->side = n > 0 ? parts[0]->side : NULL;
+        r->mass = n > 0 ? parts[0]->mass : 1;
+        s = tarn_model_index(r, err);
+    }
+    if (s != TARN_OK) {
+        tarn_model_release(r);
+        return s;
+    }
+    *out = r;
+    return TARN_OK;
+}
+
+static const tarn_node *expand_slice(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_node *x = tarn_model_expr(e, m->in[0], i);
+    if (!x || i != (int64_t)m->values[0].number) {
+        return x;
+    }
+    int64_t range[3 * TARN_MAX_RANK];
+    for (int d = 0; d < x->desc.rank; d++) {
+        range[3 * d] = d == 0 ? (int64_t)m->values[1].number : 0;
+        range[3 * d + 1] = d == 0 ? (int64_t)m->values[2].number : x->desc.shape[d];
+        range[3 * d + 2] = 1;
+    }
+    tarn_attr a = {.ni = 3 * x->desc.rank, .i = range};
+    return tarn_node_make(e->graph, &tarn_op_slice, 1, &x, &a);
+}
+
+static const tarn_model_op slice_row = {.name = "slice", .expand = expand_slice};
+
+tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, int64_t first,
+                             int64_t count, tarn_model **out, tarn_error *err) {
+    int64_t at = tarn_model_find(m, name, strlen(name));
+    if (at < 0) {
+        TARN_RAISE(err, "MissingTensor", "slice: no tensor %s in %s", name, tarn_model_label(m));
+    }
+    const tarn_slot *slot = &m->slots[at];
+    if (slot->rank == 0 || first < 0 || count < 0 || first + count > slot->shape[0]) {
+        TARN_RAISE(err, "SliceOutOfRange", "slice: rows %lld to %lld of %s, which has %lld",
+                   (long long)first + 1, (long long)(first + count), name,
+                   slot->rank ? (long long)slot->shape[0] : 0LL);
+    }
+    tarn_model *r;
+    TARN_TRY(like(cx, &slice_row, m, &r, err));
+    r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
+    int64_t *shape = tarn_arena_copy(&r->arena, slot->shape, (size_t)slot->rank * sizeof *shape);
+    r->values = tarn_arena_take(&r->arena, 3 * sizeof *r->values);
+    if (!r->slots || !shape || !r->values) {
+        tarn_model_release(r);
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *m->slots);
+    }
+    r->nvalues = 3;
+    r->values[0] = (tarn_value){.name = "slot", .model = -1, .number = (double)at};
+    r->values[1] = (tarn_value){.name = "first", .model = -1, .number = (double)first};
+    r->values[2] = (tarn_value){.name = "count", .model = -1, .number = (double)count};
+    shape[0] = count;
+    r->slots[at].shape = shape;
+    *out = r;
+    return TARN_OK;
+}

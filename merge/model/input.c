@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inputs of a plan: a checkpoint in files, tensors in memory. Opening reads headers and config.json
+// only.
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "merge/model/model.h"
+
+// config.json beside the tensors, up to 16 MB; NULL when there is none.
+static char *read_config(tarn_arena *a, const char *folder, size_t *len) {
+    enum { MOST = 16 << 20 };
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
+        return NULL;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > MOST) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return NULL;
+    }
+    size_t n = (size_t)st.st_size, at = 0;
+    char *text = tarn_arena_take(a, n + 1);
+    while (text && at < n) {
+        ssize_t got = read(fd, text + at, n - at);
+        if (got <= 0) {
+            break;
+        }
+        at += (size_t)got;
+    }
+    close(fd);
+    if (text) {
+        text[at] = '\0';
+        *len = at;
+    }
+    return text;
+}
+
+static const tarn_node *expand_input(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_source *s = tarn_store_source(m->store, i);
+    if (!s) {
+        tarn_raise_nomem(&e->graph->err, "a source", 0);
+        return NULL;
+    }
+    const tarn_node *n = tarn_leaf_source(e->graph, s);
+    s->release(s);
+    return n;
+}
+
+static void release_input(tarn_model *m) { tarn_store_release(m->store); }
+
+static const tarn_model_op input_row = {.name = "input", .expand = expand_input,
+                                        .release = release_input};
+
+static tarn_status fill_input(tarn_context *cx, tarn_model *m, tarn_error *err) {
+    m->n = tarn_store_count(m->store);
+    m->slots = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *m->slots + 1);
+    tarn_name_in *in = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *in + 1);
+    m->names = tarn_arena_take(&m->arena, sizeof *m->names);
+    if (!m->slots || !in || !m->names) {
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *m->slots);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        const tarn_store_tensor *t = tarn_store_at(m->store, i);
+        m->slots[i] = (tarn_slot){.name = t->name, .len = t->name_len, .dtype = t->dtype,
+                                  .rank = t->rank, .shape = t->shape};
+        in[i] = (tarn_name_in){.name = t->name, .len = t->name_len, .dtype = t->dtype,
+                               .rank = t->rank, .shape = t->shape};
+    }
+    TARN_TRY(tarn_names_find(cx, &m->arena, m->n, in, m->config, m->config_len, m->names, err));
+    return tarn_model_index(m, err);
+}
+
+static const char *last_component(tarn_arena *a, const char *path) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    size_t start = n;
+    while (start > 0 && path[start - 1] != '/') {
+        start--;
+    }
+    return tarn_arena_string(a, path + start, n - start);
+}
+
+tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_options *o,
+                            tarn_model **out, tarn_error *err) {
+    tarn_store_options so = {.strict = o && o->strict};
+    tarn_store *store;
+    TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
+    tarn_model *m = tarn_model_new(cx, &input_row, 0, NULL);
+    if (!m) {
+        tarn_store_release(store);
+        return tarn_raise_nomem(err, "a model", sizeof *m);
+    }
+    m->store = store;
+    m->mass = 1;
+    m->side = m;
+    m->policy = o ? o->policy : (tarn_policy){0};
+    m->path = tarn_arena_string(&m->arena, path, strlen(path));
+    m->label = o && o->label ? tarn_arena_string(&m->arena, o->label, strlen(o->label))
+                             : last_component(&m->arena, path);
+    m->config = read_config(&m->arena, tarn_store_folder(store), &m->config_len);
+    tarn_status s = m->path && m->label ? fill_input(cx, m, err)
+                                        : tarn_raise_nomem(err, "a model", 0);
+    if (s != TARN_OK) {
+        tarn_model_release(m);
+        return s;
+    }
+    for (int i = 0; i < tarn_store_warnings(store); i++) {
+        const char *code, *message;
+        tarn_store_warning(store, i, &code, &message);
+        tarn_warn(cx, "%s [%s]", message, code);
+    }
+    *out = m;
+    return TARN_OK;
+}
+
+// ---- tensors in memory ----
+
+static const tarn_node *expand_memory(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_source *const *s = m->extra;
+    return tarn_leaf_source(e->graph, s[i]);
+}
+
+static void release_memory(tarn_model *m) {
+    const tarn_source *const *s = m->extra;
+    for (int64_t i = 0; s && i < m->n; i++) {
+        if (s[i]) {
+            s[i]->release(s[i]);
+        }
+    }
+}
+
+static const tarn_model_op memory_row = {.name = "tensors", .expand = expand_memory,
+                                         .release = release_memory};
+
+tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const *names,
+                                  const tarn_tensor *tensors, double mass, tarn_model **out,
+                                  tarn_error *err) {
+    tarn_model *m = tarn_model_new(cx, &memory_row, 0, NULL);
+    if (!m) {
+        return tarn_raise_nomem(err, "a model", sizeof *m);
+    }
+    const tarn_source **s = tarn_arena_take(&m->arena, (size_t)n * sizeof *s + 1);
+    tarn_name_in *in = tarn_arena_take(&m->arena, (size_t)n * sizeof *in + 1);
+    m->slots = tarn_arena_take(&m->arena, (size_t)n * sizeof *m->slots + 1);
+    m->names = tarn_arena_take(&m->arena, sizeof *m->names);
+    tarn_status st = s && in && m->slots && m->names ? TARN_OK
+                                                     : tarn_raise_nomem(err, "a model", (size_t)n * 64);
+    m->extra = s;
+    for (int64_t i = 0; i < n && st == TARN_OK; i++) {
+        tarn_tensor plain;
+        if (tarn_tensor_contiguous(&tensors[i])) {
+            tarn_tensor_share(&tensors[i], &plain);
+        } else {
+            st = tarn_tensor_cast(cx, &tensors[i], tensors[i].dtype, &plain, err);
+        }
+        s[i] = st == TARN_OK ? tarn_source_of_tensor(&plain, names[i]) : NULL;
+        if (st == TARN_OK) {
+            tarn_tensor_release(&plain);
+        }
+        if (!s[i]) {
+            st = st == TARN_OK ? tarn_raise_nomem(err, "a model", 0) : st;
+            break;
+        }
+        m->n = i + 1;
+        m->slots[i] = (tarn_slot){.name = s[i]->name, .len = strlen(s[i]->name),
+                                  .dtype = s[i]->dtype, .rank = s[i]->rank, .shape = s[i]->shape};
+        in[i] = (tarn_name_in){.name = s[i]->name, .len = strlen(s[i]->name), .dtype = s[i]->dtype,
+                               .rank = s[i]->rank, .shape = s[i]->shape};
+    }
+    m->mass = mass;
+    m->side = m;
+    m->label = "memory";
+    st = st == TARN_OK ? tarn_names_find(cx, &m->arena, n, in, NULL, 0, m->names, err) : st;
+    st = st == TARN_OK ? tarn_model_index(m, err) : st;
+    if (st != TARN_OK) {
+        tarn_model_release(m);
+        return st;
+    }
+    *out = m;
+    return TARN_OK;
+}
+
+// ---- merge.map: tensor expressions as templates ----
+
+typedef struct {
+    tarn_graph *graph;
+    int n;
+    tarn_template *templates;
+    int *which;  // [slots]
+} mapped;
+
+static const tarn_node *expand_map(tarn_expand *e, tarn_model *m, int64_t i) {
+    const mapped *p = m->extra;
+    if (tarn_slot_integer(&m->slots[i]) || p->which[i] < 0) {
+        e->copied = true;
+        return tarn_model_expr(e, m->in[0], m->map[0][i]);
+    }
+    const tarn_template *t = &p->templates[p->which[i]];
+    const tarn_node **memo = calloc((size_t)p->graph->count + 1, sizeof *memo);
+    if (!memo) {
+        tarn_raise_nomem(&e->graph->err, "merge.map", 0);
+        return NULL;
+    }
+    for (int k = 0; k < t->ninputs; k++) {
+        if (t->input[k] >= 0) {
+            memo[t->input[k]] = m->map[k][i] >= 0 ? tarn_model_expr(e, m->in[k], m->map[k][i])
+                                                  : tarn_num(e->graph, 0);
+        }
+    }
+    const tarn_node *r = tarn_node_import(e->graph, p->graph, p->graph->nodes[t->root], memo);
+    free((void *)memo);
+    return r;
+}
+
+static void release_map(tarn_model *m) {
+    const mapped *p = m->extra;
+    if (p) {
+        tarn_graph_release(p->graph);
+    }
+}
+
+static const tarn_model_op map_row = {.name = "map", .expand = expand_map, .release = release_map};
+
+tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
+                           int ntemplates, const tarn_template *templates, const int *which,
+                           tarn_model **out, tarn_error *err) {
+    tarn_model *m = tarn_model_new(cx, &map_row, nin, in);
+    mapped *p = m ? tarn_arena_take(&m->arena, sizeof *p) : NULL;
+    if (!p) {
+        tarn_model_release(m);
+        return tarn_raise_nomem(err, "merge.map", sizeof *p);
+    }
+    p->graph = tarn_graph_retain(graph);
+    p->n = ntemplates;
+    m->extra = p;
+    bool *point = tarn_arena_take(&m->arena, (size_t)nin * sizeof *point);
+    p->templates = tarn_arena_copy(&m->arena, templates, (size_t)ntemplates * sizeof *templates);
+    p->which = tarn_arena_copy(&m->arena, which, (size_t)in[0]->n * sizeof *which);
+    tarn_status s = point && p->templates && p->which ? TARN_OK
+                                                      : tarn_raise_nomem(err, "merge.map", 0);
+    for (int k = 0; k < nin && s == TARN_OK; k++) {
+        point[k] = in[k]->mass != 0;
+    }
+    s = s == TARN_OK ? tarn_model_match(m, point, 0, err) : s;
+    if (s == TARN_OK && m->n != in[0]->n) {
+        s = tarn_raise(err, "MissingTensor", "merge.map: names were dropped; restrict the models first");
+    }
+    for (int64_t i = 0; i < m->n && s == TARN_OK; i++) {
+        if (p->which[i] < 0 || tarn_slot_integer(&m->slots[i])) {
+            continue;
+        }
+        // The expression says which shape comes out.
+        const tarn_desc *d = &graph->nodes[templates[which[i]].root]->desc;
+        int64_t *shape = tarn_arena_copy(&m->arena, d->shape, (size_t)d->rank * sizeof *shape);
+        if (!shape) {
+            s = tarn_raise_nomem(err, "merge.map", 0);
+            break;
+        }
+        m->slots[i].rank = d->rank;
+        m->slots[i].shape = shape;
+    }
+    m->mass = in[0]->mass;
+    if (s != TARN_OK) {
+        tarn_model_release(m);
+        return s;
+    }
+    *out = m;
+    return TARN_OK;
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Model nodes: making, finding, releasing, and the walk that expands a tensor of a model into an
+// expression.
+#include "merge/model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+tarn_model *tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
+                           tarn_model *const *in) {
+    tarn_model *m = tarn_alloc_zero(&cx->budget, sizeof *m);
+    if (!m) {
+        return NULL;
+    }
+    m->cx = cx;
+    m->op = op;
+    atomic_init(&m->refs, 1);
+    tarn_arena_init(&m->arena, &cx->budget);
+    m->in = tarn_arena_take(&m->arena, (size_t)nin * sizeof *m->in + 1);
+    if (!m->in) {
+        tarn_model_release(m);
+        return NULL;
+    }
+    for (int k = 0; k < nin; k++) {
+        m->in[k] = tarn_model_retain(in[k]);
+        m->nin = k + 1;
+    }
+    m->policy = nin > 0 ? in[0]->policy : (tarn_policy){0};
+    return m;
+}
+
+tarn_model *tarn_model_retain(tarn_model *m) {
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+void tarn_model_release(tarn_model *m) {
+    if (!m || atomic_fetch_sub(&m->refs, 1) != 1) {
+        return;
+    }
+    if (m->op && m->op->release) {
+        m->op->release(m);
+    }
+    for (int k = 0; k < m->nin; k++) {
+        tarn_model_release(m->in[k]);
+    }
+    tarn_arena_free(&m->arena);
+    tarn_free(&m->cx->budget, m, sizeof *m);
+}
+
+static int compare_names(const tarn_slot *a, const char *name, size_t len) {
+    size_t n = a->len < len ? a->len : len;
+    int c = memcmp(a->name, name, n);
+    return c ? c : (a->len > len) - (a->len < len);
+}
+
+int64_t tarn_model_find(const tarn_model *m, const char *name, size_t len) {
+    int64_t lo = 0, hi = m->n;
+    while (lo < hi) {
+        int64_t mid = lo + (hi - lo) / 2;
+        int c = compare_names(&m->slots[m->by_name[mid]], name, len);
+        if (c == 0) {
+            return m->by_name[mid];
+        }
+        if (c < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return -1;
+}
+
+static int by_slot_name(const void *a, const void *b, void *slots) {
+    const tarn_slot *s = slots;
+    const tarn_slot *x = &s[*(const int64_t *)a], *y = &s[*(const int64_t *)b];
+    return compare_names(x, y->name, y->len);
+}
+
+tarn_status tarn_model_index(tarn_model *m, tarn_error *err) {
+    m->by_name = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *m->by_name + 1);
+    if (!m->by_name) {
+        return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *m->by_name);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        m->by_name[i] = i;
+    }
+    qsort_r(m->by_name, (size_t)m->n, sizeof *m->by_name, by_slot_name, m->slots);
+    for (int64_t i = 1; i < m->n; i++) {
+        const tarn_slot *a = &m->slots[m->by_name[i - 1]], *b = &m->slots[m->by_name[i]];
+        if (compare_names(a, b->name, b->len) == 0) {
+            TARN_RAISE(err, "DuplicateTensor", "two tensors would be called %s", a->name);
+        }
+    }
+    return TARN_OK;
+}
+
+const tarn_names *tarn_model_names(const tarn_model *m) {
+    return m->side ? m->side->names : NULL;
+}
+
+const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i) {
+    const tarn_names *names = tarn_model_names(m);
+    if (!names) {
+        return NULL;
+    }
+    int64_t k = tarn_model_find(m->side, m->slots[i].name, m->slots[i].len);
+    return k < 0 || k >= names->n ? NULL : &names->info[k];
+}
+
+const tarn_value *tarn_model_value(const tarn_model *m, const char *name, int model) {
+    for (int k = 0; k < m->nvalues; k++) {
+        if (m->values[k].model == model && strcmp(m->values[k].name, name) == 0) {
+            return &m->values[k];
+        }
+    }
+    return NULL;
+}
+
+const char *tarn_model_label(const tarn_model *m) {
+    if (m->label) {
+        return m->label;
+    }
+    return m->nin == 1 ? tarn_model_label(m->in[0]) : m->op->name;
+}
+
+bool tarn_model_in_memory(const tarn_model *m) {
+    if (m->store) {
+        return false;
+    }
+    for (int k = 0; k < m->nin; k++) {
+        if (!tarn_model_in_memory(m->in[k])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i) {
+    return e->graph->err.status == TARN_OK ? m->op->expand(e, m, i) : NULL;
+}
+
+double tarn_mass_of(const tarn_op *op, double a, double b) {
+    return op == &tarn_op_add ? a + b : op == &tarn_op_sub ? a - b : op == &tarn_op_neg ? -a : 0;
+}

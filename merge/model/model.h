@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// The model: a vector whose coordinates are named tensors. A model is an immutable node of the plan:
+// a row of the table of model operations, its operands, its resolved parameters, and the signature
+// that follows from them (names, dtypes, shapes, mass), all from headers. Values exist only when a
+// plan is run (merge/plan). Errors that headers can tell come when the node is made.
+#ifndef TARN_MODEL_MODEL_H
+#define TARN_MODEL_MODEL_H
+
+#include <stdatomic.h>
+
+#include "merge/model/names.h"
+#include "vm/base/arena.h"
+#include "vm/op/op.h"
+#include "vm/store/store.h"
+#include "vm/stream/stream.h"
+
+typedef struct tarn_model tarn_model;
+typedef struct tarn_model_op tarn_model_op;
+
+typedef struct tarn_slot {
+    const char *name;  // NUL-terminated; may hold NUL inside: compare with len
+    size_t len;
+    tarn_dtype dtype;  // of the stored output
+    int rank;
+    const int64_t *shape;  // [rank]
+} tarn_slot;
+
+// A resolved parameter: a number for every tensor, or one for all, or a text.
+typedef struct tarn_value {
+    const char *name;
+    int model;             // which operand it belongs to; -1: shared
+    const char *text;      // a choice; NULL: a number
+    double number;         // when `each` is NULL
+    const double *each;    // [slots]
+    const char *origin;    // "default", "given", "by.depth", … for explaining
+} tarn_value;
+
+typedef enum { TARN_MISSING_ERROR, TARN_MISSING_BASE, TARN_MISSING_ZERO, TARN_MISSING_DROP } tarn_missing;
+
+typedef struct tarn_policy {
+    tarn_missing missing;
+    bool integer_base;  // on_integer = "base": integers of the first point operand are taken
+} tarn_policy;
+
+struct tarn_model {
+    atomic_int refs;
+    tarn_context *cx;
+    tarn_arena arena;  // owns everything this node points to
+    const tarn_model_op *op;
+    int nin;
+    tarn_model **in;  // [nin], retained
+    int nvalues;
+    tarn_value *values;
+    tarn_policy policy;
+    const void *extra;  // the row's own data (a method row, a source list, …)
+
+    int64_t n;
+    tarn_slot *slots;        // [n] in order: file order of the first operand, then additions
+    int64_t *by_name;        // [n] slot indices in byte order of names
+    int64_t **map;           // [nin][n]: slot of operand k behind slot i; -1: absent there
+    double mass;
+    const tarn_model *side;  // the input whose side files and names table go with it; may be self
+    // inputs only
+    tarn_store *store;
+    const char *label;  // "base", "a" … or the path
+    const char *path;
+    const char *config;  // text of config.json, NULL if none
+    size_t config_len;
+    tarn_names *names;         // for inputs: what names say
+    int64_t ndropped;          // names left out by policy, for the plan
+};
+
+// What expands a model operation into tensor expressions.
+typedef struct tarn_expand tarn_expand;
+
+struct tarn_model_op {
+    const char *name;
+    // The expression of slot i. NULL with e->graph->err set on failure.
+    const tarn_node *(*expand)(tarn_expand *e, tarn_model *m, int64_t i);
+    void (*release)(tarn_model *m);  // extra things; may be NULL
+};
+
+// One graph for one output tensor.
+struct tarn_expand {
+    tarn_context *cx;
+    tarn_graph *graph;
+    struct tarn_globals *globals;  // whole-model reductions met so far (merge/plan)
+    bool copied;                   // out: an integer or bool tensor that is copied
+};
+
+const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i);
+// A whole-model reduction number k of method node m, over slot i's expression x.
+const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, int k,
+                                    const tarn_op *op, const tarn_node *x, const tarn_attr *rest);
+
+tarn_model *tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
+                           tarn_model *const *in);  // NULL: no memory
+tarn_model *tarn_model_retain(tarn_model *m);
+void tarn_model_release(tarn_model *m);  // m may be NULL
+int64_t tarn_model_find(const tarn_model *m, const char *name, size_t len);  // -1: absent
+// Sorts by_name; refuses duplicate names.
+tarn_status tarn_model_index(tarn_model *m, tarn_error *err);
+static inline bool tarn_slot_integer(const tarn_slot *s) {
+    return tarn_dtype_get(s->dtype)->kind == TARN_KIND_INT || s->dtype == TARN_BOOL;
+}
+// What the name of slot i says; NULL where nothing is known (new names).
+const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i);
+const tarn_names *tarn_model_names(const tarn_model *m);  // of the side input; may be NULL
+// A value by name and operand (-1: shared); NULL when absent. Its number for slot i.
+const tarn_value *tarn_model_value(const tarn_model *m, const char *name, int model);
+static inline double tarn_value_at(const tarn_value *v, int64_t i) {
+    return v->each ? v->each[i] : v->number;
+}
+const char *tarn_model_label(const tarn_model *m);  // for messages: never NULL
+
+// ---- constructors; each returns a new reference ----
+
+typedef struct tarn_open_options {
+    const char *label;  // NULL: the path's last component
+    bool strict;
+    tarn_policy policy;
+} tarn_open_options;
+tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_options *o,
+                            tarn_model **out, tarn_error *err);
+// Tensors in memory as a model (names and tensors are shared, not copied).
+tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const *names,
+                                  const tarn_tensor *tensors, double mass, tarn_model **out,
+                                  tarn_error *err);
+bool tarn_model_in_memory(const tarn_model *m);  // every input of the plan is in memory
+
+// Point-wise algebra. op: the tensor row (add, sub, mul, div, …).
+tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
+                              tarn_model **out, tarn_error *err);
+// value: a number for all tensors (model -1, name "c"), or one per slot of m. reversed: c op m.
+tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_model *m,
+                                   const tarn_value *value, bool reversed, tarn_model **out,
+                                   tarn_error *err);
+tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,
+                             tarn_error *err);
+// keep[i] != 0: slot i stays (in order).
+tarn_status tarn_model_only(tarn_context *cx, tarn_model *m, const unsigned char *keep,
+                            tarn_model **out, tarn_error *err);
+tarn_status tarn_model_rename(tarn_context *cx, tarn_model *m, const char *const *names,
+                              tarn_model **out, tarn_error *err);
+tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, tarn_model **out,
+                            tarn_error *err);
+// Every input rounded to dtype on read (mergekit's `dtype`): floating tensors only.
+tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, tarn_model **out,
+                            tarn_error *err);
+tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, int64_t first,
+                             int64_t count, tarn_model **out, tarn_error *err);
+// Side files of `from` go with the result instead of m's own.
+tarn_status tarn_model_with(tarn_context *cx, tarn_model *m, const tarn_policy *policy,
+                            tarn_model **out, tarn_error *err);
+// Tensor expressions that replace some tensors: for each slot a root in `graph` over leaves of
+// tarn_op_input whose ids are listed per slot (merge.map). Owned by the node.
+typedef struct tarn_template {
+    int root;        // node id in the graph
+    int ninputs;
+    int input[64];   // node ids of the input leaves, -1: operand not used; order of the operands
+} tarn_template;
+tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
+                           int ntemplates, const tarn_template *templates, const int *which,
+                           tarn_model **out, tarn_error *err);
+
+// ---- matching operands ----
+
+// Fills m->slots, m->map, m->side, by policy, from its operands: `point[k]` tells points from
+// vectors (mass 0). The first point operand (the base, if there is one) gives order and dtypes.
+tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_error *err);
+// Explains why a and b do not match (names, shapes): always fails with MissingTensor or
+// ShapeMismatch, or yields TARN_OK when they do match under the policy.
+tarn_status tarn_model_compare(const tarn_model *a, const tarn_model *b, tarn_missing missing,
+                               bool vector_b, tarn_error *err);
+// The mass of the result of a tensor row on models of mass a and b.
+double tarn_mass_of(const tarn_op *op, double a, double b);
+
+#endif

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reverse and forward mode over a graph. Nodes are in topological order by id, so one descending
+// (ascending) walk over what matters is enough.
+#include "vm/grad/grad.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x) {
+    const tarn_node *z = tarn_cast(g, tarn_num(g, 0), tarn_dtype_compute(x->desc.dtype));
+    return tarn_broadcast(g, z, x->desc.rank, x->desc.shape);
+}
+
+// active[id]: depends on one of wrt.
+static unsigned char *depends(const tarn_graph *g, int count, int nwrt,
+                              const tarn_node *const *wrt) {
+    unsigned char *a = calloc((size_t)count + 1, 1);
+    if (!a) {
+        return NULL;
+    }
+    for (int i = 0; i < nwrt; i++) {
+        if (wrt[i]->id < count) {
+            a[wrt[i]->id] = 1;
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        const tarn_node *n = g->nodes[i];
+        for (int k = 0; k < n->nin && !a[i]; k++) {
+            a[i] = a[n->in[k]->id];
+        }
+    }
+    return a;
+}
+
+static tarn_status failed(const tarn_graph *g, tarn_error *err) {
+    if (err) {
+        *err = g->err;
+    }
+    return g->err.status;
+}
+
+static tarn_status not_differentiable(const tarn_node *n, tarn_error *err) {
+    TARN_RAISE(err, "NotDifferentiable", "%s is not differentiable", n->op->name);
+}
+
+static tarn_status backward(tarn_graph *g, const tarn_node *y, const unsigned char *active,
+                            const tarn_node **cotangent, tarn_error *err) {
+    for (int i = y->id; i >= 0; i--) {
+        const tarn_node *n = g->nodes[i];
+        if (!cotangent[i] || !active[i] || n->nin == 0) {
+            continue;
+        }
+        for (int k = 0; k < n->nin; k++) {
+            int id = n->in[k]->id;
+            if (!active[id]) {
+                continue;
+            }
+            if (!n->op->vjp) {
+                return not_differentiable(n, err);
+            }
+            const tarn_node *part = n->op->vjp(g, n, cotangent[i], k);
+            if (g->err.status != TARN_OK) {
+                return failed(g, err);
+            }
+            if (part) {
+                cotangent[id] = cotangent[id] ? tarn_add(g, cotangent[id], part) : part;
+            }
+        }
+    }
+    return g->err.status == TARN_OK ? TARN_OK : failed(g, err);
+}
+
+tarn_status tarn_vjp(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int nwrt,
+                     const tarn_node *const *wrt, const tarn_node **out, tarn_error *err) {
+    if (!gy && y->desc.rank != 0) {
+        TARN_RAISE(err, "Rank", "grad: the function must yield one number, not a tensor of rank %d",
+                   y->desc.rank);
+    }
+    int count = y->id + 1;
+    unsigned char *active = depends(g, count, nwrt, wrt);
+    const tarn_node **cotangent = calloc((size_t)count, sizeof *cotangent);
+    tarn_status s = active && cotangent ? TARN_OK : tarn_raise_nomem(err, "grad", (size_t)count * 8);
+    if (s == TARN_OK) {
+        cotangent[y->id] = gy ? gy : tarn_num(g, 1);
+        s = backward(g, y, active, cotangent, err);
+    }
+    for (int i = 0; i < nwrt && s == TARN_OK; i++) {
+        const tarn_node *c = wrt[i]->id < count ? cotangent[wrt[i]->id] : NULL;
+        out[i] = c ? c : tarn_zeros_like(g, wrt[i]);
+        s = out[i] ? TARN_OK : failed(g, err);
+    }
+    free(active);
+    free((void *)cotangent);
+    return s;
+}
+
+tarn_status tarn_jvp(tarn_graph *g, const tarn_node *y, int nwrt, const tarn_node *const *wrt,
+                     const tarn_node *const *dx, const tarn_node **out, tarn_error *err) {
+    int count = y->id + 1;
+    unsigned char *active = depends(g, count, nwrt, wrt);
+    unsigned char *use = calloc((size_t)g->count + 1, 1);
+    const tarn_node **tangent = calloc((size_t)count, sizeof *tangent);
+    tarn_status s = active && use && tangent ? TARN_OK
+                                             : tarn_raise_nomem(err, "jvp", (size_t)count * 8);
+    if (s == TARN_OK) {
+        tarn_graph_mark(g, 1, &y, use);
+        for (int i = 0; i < nwrt; i++) {
+            if (wrt[i]->id < count) {
+                tangent[wrt[i]->id] = dx[i];
+            }
+        }
+    }
+    for (int i = 0; i < count && s == TARN_OK; i++) {
+        const tarn_node *n = g->nodes[i];
+        if (!use[i] || !active[i] || n->nin == 0 || tangent[i]) {
+            continue;
+        }
+        const tarn_node **d = malloc((size_t)n->nin * sizeof *d);
+        bool any = false;
+        for (int k = 0; d && k < n->nin; k++) {
+            d[k] = tangent[n->in[k]->id];
+            any = any || d[k];
+        }
+        if (!d) {
+            s = tarn_raise_nomem(err, "jvp", (size_t)n->nin * sizeof *d);
+        } else if (any && !n->op->jvp) {
+            s = not_differentiable(n, err);
+        } else if (any) {
+            tangent[i] = n->op->jvp(g, n, d);
+            s = g->err.status == TARN_OK ? TARN_OK : failed(g, err);
+        }
+        free((void *)d);
+    }
+    if (s == TARN_OK) {
+        *out = tangent[y->id] ? tangent[y->id] : tarn_zeros_like(g, y);
+        s = *out ? TARN_OK : failed(g, err);
+    }
+    free(active);
+    free(use);
+    free((void *)tangent);
+    return s;
+}

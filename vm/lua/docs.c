@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// The registry of documentation and the global `help`: one row per public name, searched by its full
+// name, by its last part, by the function itself, and by words of its text.
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "vm/lua/state.h"
+
+static tarn_status add(tarn_host *h, const tarn_doc *doc, lua_CFunction call, tarn_error *err) {
+    if (h->doc_count == h->doc_room) {
+        int room = h->doc_room ? 2 * h->doc_room : 256;
+        size_t bytes = (size_t)room * sizeof *h->docs;
+        tarn_doc_entry *docs = tarn_alloc(&h->cx->budget, bytes);
+        if (!docs) {
+            return tarn_raise_nomem(err, "the documentation registry", bytes);
+        }
+        if (h->docs) {
+            memcpy(docs, h->docs, (size_t)h->doc_count * sizeof *docs);
+        }
+        tarn_free(&h->cx->budget, h->docs, (size_t)h->doc_room * sizeof *docs);
+        h->docs = docs;
+        h->doc_room = room;
+    }
+    h->docs[h->doc_count++] = (tarn_doc_entry){doc, call};
+    return TARN_OK;
+}
+
+void tarn_host_docs(tarn_host *h, const tarn_binding *rows, int n) {
+    tarn_error err;
+    for (int i = 0; n < 0 ? rows[i].doc.name != NULL : i < n; i++) {
+        if (add(h, &rows[i].doc, rows[i].call, &err) != TARN_OK) {
+            tarn_lua_raise(h->L, &err);
+        }
+    }
+}
+
+static bool copy(tarn_host *h, const char *s, const char **out) {
+    *out = s ? tarn_arena_string(&h->arena, s, strlen(s)) : NULL;
+    return !s || *out;
+}
+
+tarn_status tarn_host_doc_copy(tarn_host *h, const tarn_doc *doc, tarn_error *err) {
+    tarn_doc *d = tarn_arena_take(&h->arena, sizeof *d);
+    if (!d || !copy(h, doc->name, &d->name) || !copy(h, doc->signature, &d->signature) ||
+        !copy(h, doc->text, &d->text) || !copy(h, doc->example, &d->example)) {
+        return tarn_raise_nomem(err, "a documentation row", sizeof *d);
+    }
+    return add(h, d, NULL, err);
+}
+
+int tarn_host_doc_count(const tarn_host *h) { return h->doc_count; }
+
+const tarn_doc *tarn_host_doc_at(const tarn_host *h, int i) {
+    return i >= 0 && i < h->doc_count ? h->docs[i].doc : NULL;
+}
+
+// "ties" of "merge.ties", "sum" of "tensor:sum".
+static const char *last_part(const char *name) {
+    const char *p = name;
+    for (const char *s = name; *s; s++) {
+        p = *s == '.' || *s == ':' ? s + 1 : p;
+    }
+    return p;
+}
+
+const tarn_doc *tarn_host_doc_find(const tarn_host *h, const char *name) {
+    for (int i = 0; i < h->doc_count; i++) {
+        if (strcmp(h->docs[i].doc->name, name) == 0) {
+            return h->docs[i].doc;
+        }
+    }
+    for (int i = 0; i < h->doc_count; i++) {
+        if (strcmp(last_part(h->docs[i].doc->name), name) == 0) {
+            return h->docs[i].doc;
+        }
+    }
+    return NULL;
+}
+
+const tarn_doc *tarn_doc_of(const tarn_host *h, lua_CFunction call) {
+    for (int i = 0; call && i < h->doc_count; i++) {
+        if (h->docs[i].call == call) {
+            return h->docs[i].doc;
+        }
+    }
+    return NULL;
+}
+
+static const char *next_doc(void *arg, size_t i) {
+    const tarn_host *h = arg;
+    return i < (size_t)h->doc_count ? h->docs[i].doc->name : NULL;
+}
+
+static const char *next_part(void *arg, size_t i) {
+    const char *name = next_doc(arg, i);
+    return name ? last_part(name) : NULL;
+}
+
+static void print_doc(const tarn_doc *d) {
+    fputs(d->signature && *d->signature ? d->signature : d->name, stdout);
+    fputc('\n', stdout);
+    if (d->text && *d->text) {
+        fprintf(stdout, "\n%s\n", d->text);
+    }
+    if (d->example && *d->example) {
+        fputs("\nexample:\n", stdout);
+        for (const char *s = d->example; *s;) {
+            size_t n = strcspn(s, "\n");
+            fprintf(stdout, "    %.*s\n", (int)n, s);
+            s += n + (s[n] == '\n');
+        }
+    }
+}
+
+static void print_summary(const tarn_doc *d) {
+    const char *text = d->text ? d->text : "";
+    fprintf(stdout, "  %-28s %.*s\n", d->name, (int)strcspn(text, "\n"), text);
+}
+
+// Rows whose name starts with "word." or "word:" (a module), else rows that mention the word.
+static int print_search(const tarn_host *h, const char *word) {
+    size_t n = strlen(word);
+    int found = 0;
+    for (int i = 0; i < h->doc_count; i++) {
+        const char *name = h->docs[i].doc->name;
+        if (strncmp(name, word, n) == 0 && (name[n] == '.' || name[n] == ':')) {
+            print_summary(h->docs[i].doc);
+            found++;
+        }
+    }
+    for (int i = 0; !found && n > 0 && i < h->doc_count; i++) {
+        const tarn_doc *d = h->docs[i].doc;
+        if (strcasestr(d->name, word) || (d->text && strcasestr(d->text, word))) {
+            print_summary(d);
+            found = found < 0 ? found : 1;
+        }
+    }
+    return found;
+}
+
+static void help_on(tarn_host *h, const char *word) {
+    const tarn_doc *d = tarn_host_doc_find(h, word);
+    if (d) {
+        print_doc(d);
+        if (strcmp(d->name, word) == 0) {
+            print_search(h, word);
+        }
+        return;
+    }
+    if (print_search(h, word) > 0) {
+        return;
+    }
+    const char *near = tarn_nearest(word, next_doc, h);
+    near = near ? near : tarn_nearest(word, next_part, h);
+    fprintf(stdout, "no help on '%.60s'", word);
+    if (near) {
+        const tarn_doc *n = tarn_host_doc_find(h, near);
+        fprintf(stdout, "; did you mean %s?", n ? n->name : near);
+    }
+    fputc('\n', stdout);
+}
+
+int tarn_help(lua_State *L) {
+    tarn_host *h = tarn_host_of(L);
+    const tarn_doc *d = tarn_doc_of(h, lua_tocfunction(L, 1));
+    if (d) {
+        print_doc(d);
+        return 0;
+    }
+    if (lua_type(L, 1) == LUA_TSTRING) {
+        help_on(h, lua_tostring(L, 1));
+    } else if (lua_isnoneornil(L, 1)) {
+        fputs("help \"name\" shows what is known of a function, a method or a module; "
+              "a word that is no name is searched for.\n", stdout);
+    } else if (luaL_getmetafield(L, 1, "__name") == LUA_TSTRING) {
+        const char *name = lua_tostring(L, -1);
+        help_on(h, strncmp(name, "module ", 7) == 0 ? name + 7 : name);
+    } else {
+        tarn_push_kind(L, 1);
+        fprintf(stdout, "no help on a %s\n", lua_tostring(L, -1));
+    }
+    return 0;
+}

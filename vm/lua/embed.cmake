@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+# Writes OUT: a C file with the bytes of each of FILES (relative to ROOT) and a table of them.
+set(body "// Generated from the Lua sources; do not edit.\n#include \"vm/lua/embedded.h\"\n")
+set(rows "")
+set(n 0)
+foreach(f IN LISTS FILES)
+  file(READ ${ROOT}/${f} hex HEX)
+  string(LENGTH "${hex}" len)
+  math(EXPR len "${len} / 2")
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(APPEND body "static const unsigned char file_${n}[] = {${bytes}0};\n")
+  string(APPEND rows "    {\"${f}\", (const char *)file_${n}, ${len}},\n")
+  math(EXPR n "${n} + 1")
+endforeach()
+string(APPEND body "const tarn_embedded_file tarn_embedded_files[] = {\n${rows}    {0, 0, 0}};\n")
+file(WRITE ${OUT} "${body}")

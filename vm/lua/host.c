@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening and closing a host: the state, its allocator that is charged to the budget, the collector
+// driven by tensor memory. Lua knows nothing of the bytes behind a tensor handle, so the bindings
+// report them (tarn_lua_account) and a full collection runs when they have grown enough.
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vm/lua/state.h"
+
+#if LUA_VERSION_NUM != 504
+#error "tarn needs Lua 5.4"
+#endif
+
+tarn_host *tarn_host_of(lua_State *L) { return *(tarn_host **)lua_getextraspace(L); }
+lua_State *tarn_host_state(tarn_host *h) { return h->L; }
+tarn_context *tarn_host_context(lua_State *L) { return tarn_host_of(L)->cx; }
+
+// A shrink never fails: the old block serves when the machine cannot give a smaller one.
+static void *allocate(void *ud, void *p, size_t old, size_t want) {
+    tarn_host *h = ud;
+    tarn_budget *b = &h->cx->budget;
+    size_t had = p ? old : 0;
+    if (want == 0) {
+        free(p);
+        tarn_budget_give(b, had);
+        return NULL;
+    }
+    if (want > had && !tarn_budget_take(b, want - had)) {
+        return NULL;  // Lua collects garbage and tries again by itself
+    }
+    void *q = realloc(p, want);
+    if (!q && want > had) {
+        tarn_budget_give(b, want - had);
+        return NULL;
+    }
+    if (want < had) {
+        tarn_budget_give(b, had - want);
+    }
+    return q ? q : p;
+}
+
+// Called when the budget refuses tensor memory. The Lua state belongs to one thread.
+static void relieve(void *arg, size_t want) {
+    tarn_host *h = arg;
+    lua_State *L = atomic_load(&h->current);
+    (void)want;
+    if (L && pthread_equal(h->thread, pthread_self())) {
+        lua_gc(L, LUA_GCCOLLECT);
+        h->since_gc = 0;
+        h->live_after = atomic_load(&h->cx->budget.external);
+    }
+}
+
+// Past half of the budget the collector starts its next cycle as soon as one ends.
+static void tighten(tarn_host *h, lua_State *L, size_t used) {
+    bool tight = used > h->cx->budget.limit / 2;
+    if (tight != h->tight) {
+        lua_gc(L, LUA_GCINC, tight ? 100 : 200, tight ? 200 : 100, 0);
+        h->tight = tight;
+    }
+}
+
+void tarn_lua_account(lua_State *L, size_t bytes) {
+    enum { STEP = 64 << 20 };
+    tarn_host *h = tarn_host_of(L);
+    tarn_budget *b = &h->cx->budget;
+    size_t used = atomic_load(&b->used);
+    h->since_gc = bytes > SIZE_MAX - h->since_gc ? SIZE_MAX : h->since_gc + bytes;
+    size_t due = h->live_after / 2 > STEP ? h->live_after / 2 : STEP;
+    // Near the cap dead tensors are collected early: an emergency collection, which Lua starts when
+    // its own heap is refused memory, runs no finalisers and so frees no tensor.
+    bool close = bytes > b->limit || used > b->limit - bytes || used + bytes > b->limit / 8 * 7;
+    if (h->since_gc > due || (close && h->since_gc > b->limit / 16)) {
+        lua_gc(L, LUA_GCCOLLECT);
+        h->since_gc = bytes;
+        h->live_after = atomic_load(&b->external);
+    }
+    tighten(h, L, used);
+}
+
+// Pieces of one warning are gathered; control messages ("@on") are not for scripts.
+static void warned(void *ud, const char *msg, int more) {
+    tarn_host *h = ud;
+    size_t n = strlen(msg);
+    size_t room = sizeof h->warning - 1 - h->warning_len;
+    n = n < room ? n : room;
+    memcpy(h->warning + h->warning_len, msg, n);
+    h->warning_len += n;
+    h->warning[h->warning_len] = '\0';
+    if (!more) {
+        if (h->warning[0] != '@') {
+            tarn_warn(h->cx, "%s", h->warning);
+        }
+        h->warning_len = 0;
+    }
+}
+
+static tarn_status open_folder(tarn_host *h, const char *folder, tarn_error *err) {
+    if (!folder) {
+        return TARN_OK;
+    }
+    size_t n = strlen(folder) + 1;
+    h->folder_name = tarn_alloc(&h->cx->budget, n);
+    if (!h->folder_name) {
+        return tarn_raise_nomem(err, "the script's folder name", n);
+    }
+    memcpy(h->folder_name, folder, n);
+    h->folder_room = n;
+    h->folder = open(*folder ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return TARN_OK;  // a folder that cannot be opened is told when `require` wants it
+}
+
+static tarn_status setup(tarn_host *h, const tarn_host_options *o, tarn_error *err) {
+    TARN_TRY(open_folder(h, o->folder, err));
+    h->L = lua_newstate(allocate, h);
+    if (!h->L) {
+        return tarn_raise_nomem(err, "the Lua state", 0);
+    }
+    *(tarn_host **)lua_getextraspace(h->L) = h;
+    lua_setwarnf(h->L, warned, h);
+    lua_gc(h->L, LUA_GCINC, 200, 100, 0);
+    lua_pushcfunction(h->L, tarn_env_open);
+    int status = lua_pcall(h->L, 0, 0, 0);
+    if (status != LUA_OK) {
+        return tarn_take_error(h, status, err);
+    }
+    TARN_TRY(tarn_stop_open(h, o->seconds, err));
+    atomic_store(&h->current, h->L);
+    h->cx->budget.relief = relieve;
+    h->cx->budget.relief_arg = h;
+    return TARN_OK;
+}
+
+tarn_status tarn_host_open(tarn_context *cx, const tarn_host_options *o, tarn_host **out,
+                           tarn_error *err) {
+    *out = NULL;
+    tarn_host *h = tarn_alloc_zero(&cx->budget, sizeof *h);
+    if (!h) {
+        return tarn_raise_nomem(err, "the Lua host", sizeof *h);
+    }
+    h->cx = cx;
+    h->trust = o->trust;
+    h->thread = pthread_self();
+    h->folder = -1;
+    tarn_arena_init(&h->arena, &cx->budget);
+    tarn_text_init(&h->traceback, &cx->budget);
+    tarn_status s = setup(h, o, err);
+    if (s != TARN_OK) {
+        tarn_host_close(h);
+        return s;
+    }
+    *out = h;
+    return TARN_OK;
+}
+
+void tarn_host_close(tarn_host *h) {
+    if (!h) {
+        return;
+    }
+    tarn_context *cx = h->cx;
+    if (cx->budget.relief_arg == h) {
+        cx->budget.relief = NULL;
+        cx->budget.relief_arg = NULL;
+    }
+    if (h->L) {
+        lua_settop(h->L, 0);
+        lua_gc(h->L, LUA_GCCOLLECT);
+        lua_close(h->L);  // the limits stay armed until here
+    }
+    atomic_store(&h->current, NULL);
+    tarn_stop_close(h);
+    if (h->folder >= 0) {
+        close(h->folder);
+    }
+    tarn_free(&cx->budget, h->folder_name, h->folder_room);
+    tarn_free(&cx->budget, h->docs, (size_t)h->doc_room * sizeof *h->docs);
+    tarn_text_free(&h->traceback);
+    tarn_arena_free(&h->arena);
+    tarn_free(&cx->budget, h, sizeof *h);
+}
+
+static tarn_type_hooks *hooks_of(tarn_host *h, const char *type) {
+    for (int i = 0; i < h->type_count; i++) {
+        if (strcmp(h->types[i].type, type) == 0) {
+            return &h->types[i];
+        }
+    }
+    return NULL;
+}
+
+static tarn_type_hooks *hooks_for(tarn_host *h, const char *type) {
+    tarn_type_hooks *t = hooks_of(h, type);
+    if (!t) {
+        if (h->type_count == TARN_HOST_TYPES || strlen(type) >= TARN_TYPE_NAME) {
+            luaL_error(h->L, "too many userdata types (or a name too long): %s", type);
+        }
+        t = &h->types[h->type_count++];
+        strcpy(t->type, type);
+    }
+    return t;
+}
+
+void tarn_host_printer(tarn_host *h, const char *type, tarn_lua_printer show) {
+    hooks_for(h, type)->show = show;
+}
+
+void tarn_host_completer(tarn_host *h, const char *type, tarn_lua_completer complete) {
+    hooks_for(h, type)->complete = complete;
+}

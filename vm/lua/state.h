@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of the host: the struct and what the files of this room share. Nothing outside vm/lua
+// includes it.
+#ifndef TARN_LUA_STATE_H
+#define TARN_LUA_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "vm/base/arena.h"
+#include "vm/lua/host.h"
+
+typedef struct tarn_doc_entry {
+    const tarn_doc *doc;
+    lua_CFunction call;  // NULL: documentation only
+} tarn_doc_entry;
+
+enum { TARN_HOST_TYPES = 64, TARN_TYPE_NAME = 32 };
+
+typedef struct tarn_type_hooks {
+    char type[TARN_TYPE_NAME];
+    tarn_lua_printer show;
+    tarn_lua_completer complete;
+} tarn_type_hooks;
+
+struct tarn_host {
+    tarn_context *cx;
+    lua_State *L;                   // the main thread of the state
+    _Atomic(lua_State *) current;   // the coroutine that runs now; NULL while setting up
+    tarn_trust trust;
+
+    timer_t timer;                  // ticks on the host's thread: the deadline, then every 20 ms
+    bool timed;                     // the timer exists
+    bool has_deadline;
+    struct timespec deadline;       // CLOCK_MONOTONIC
+    pthread_t thread;               // the thread that opened the host and runs its scripts
+
+    bool fatal;                     // unwinding: no handler of the script may stop it
+    tarn_error fatal_error;         // why
+    bool exiting;                   // os.exit was called
+    int exit_code;
+    int close_depth;                // nested coroutine.close
+
+    int folder;                     // directory handle for `require`; -1: none
+    char *folder_name;              // for messages; NULL: none
+    size_t folder_room;
+
+    tarn_arena arena;               // copies of documentation rows
+    tarn_doc_entry *docs;
+    int doc_count, doc_room;
+    tarn_type_hooks types[TARN_HOST_TYPES];
+    int type_count;
+
+    size_t since_gc;                // bytes of tensors taken since the last full collection
+    size_t live_after;              // bytes of tensors alive after it
+    bool tight;                     // the collector runs without pauses (over half of the budget)
+
+    tarn_text traceback;
+    uint64_t printed;               // bytes written by print
+    char warning[1024];             // pieces of a warning so far
+    size_t warning_len;
+};
+
+// ---- stop.c ----
+tarn_status tarn_stop_open(tarn_host *h, double seconds, tarn_error *err);
+void tarn_stop_close(tarn_host *h);
+void tarn_stop_arm(tarn_host *h, lua_State *L);
+// Raises the stop when one is wanted: for loops in C that a script can make long.
+void tarn_poll(lua_State *L);
+// Marks the run as ending for `why`, then unwinds. Does not return.
+_Noreturn void tarn_fatal(lua_State *L, const tarn_error *why);
+// After a protected call failed: continues the unwinding if no handler may see the error.
+void tarn_rethrow_fatal(lua_State *L, int status);
+
+// ---- protect.c ----
+extern const luaL_Reg tarn_protect_functions[];    // pcall xpcall
+extern const luaL_Reg tarn_coroutine_functions[];  // create resume wrap close
+
+// ---- guard.c, pattern.c ----
+extern const luaL_Reg tarn_string_functions[];   // rep format
+extern const luaL_Reg tarn_pattern_functions[];  // find match gmatch gsub
+extern const luaL_Reg tarn_table_functions[];    // concat insert remove move sort
+
+// ---- env.c ----
+int tarn_env_open(lua_State *L);  // a C function: builds the globals
+extern const luaL_Reg tarn_base_functions[];
+// tostring without addresses: pushes a string.
+const char *tarn_tolstring(lua_State *L, int idx, size_t *len);
+// The name shown for a value that has no text: "table", "tensor", "function: builtin".
+void tarn_push_kind(lua_State *L, int idx);
+// The string key of the table at `idx` nearest to `word`, or NULL; valid while the table is.
+const char *tarn_nearest_key(lua_State *L, int idx, const char *word);
+
+// ---- module.c ----
+bool tarn_is_module(lua_State *L, int idx);  // a frozen module table
+
+// ---- loader.c ----
+int tarn_require(lua_State *L);
+extern const luaL_Reg tarn_file_functions[];  // loadfile dofile
+int tarn_load(lua_State *L);                  // the script's `load`
+// Compiles text (never binary), polling; skips a first line that begins with '#'. Pushes the
+// function or the message. `chunkname` as lua_load wants it.
+int tarn_compile(lua_State *L, const char *text, size_t len, const char *chunkname);
+// Reads a whole regular file or stream into a string on the stack; on failure pushes nothing.
+tarn_status tarn_read_text(lua_State *L, int fd, const char *shown, tarn_error *err);
+
+// ---- docs.c ----
+int tarn_help(lua_State *L);
+const tarn_doc *tarn_doc_of(const tarn_host *h, lua_CFunction call);
+
+// ---- run.c ----
+int tarn_message_handler(lua_State *L);
+// Turns the value on top, the error of a failed protected call, into the record; pops it.
+tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err);
+
+// ---- error.c ----
+void tarn_error_class(lua_State *L);
+const tarn_error *tarn_error_of(lua_State *L, int idx);  // the record of an error object, or NULL
+void tarn_where(lua_State *L);  // pushes "script.lua:3: " of the nearest script line, or ""
+
+#endif

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vm/op/blas.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef void (*sgemm_fn)(int, int, int, int, int, int, float, const float *, int, const float *,
+                         int, float, float *, int);
+typedef void (*dgemm_fn)(int, int, int, int, int, int, double, const double *, int, const double *,
+                         int, double, double *, int);
+
+enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
+
+typedef struct {
+    tarn_status status;
+    tarn_error err;
+    sgemm_fn sgemm;
+    dgemm_fn dgemm;
+    char text[160];
+} blas;
+
+static blas the_blas;  // process-wide: filled once, under pthread_once, then only read
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+// A symbol as a function pointer, without the cast that ISO C forbids.
+static void symbol(void *lib, const char *name, void *fn, size_t size) {
+    void *p = dlsym(lib, name);
+    memcpy(fn, &p, size);
+}
+
+static void open_blas(void) {
+    blas *b = &the_blas;
+    __builtin_cpu_init();
+    const char *want = getenv("TARN_BLAS_CORE");
+    if (!want || !*want) {
+        want = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "Haswell"
+                                                                               : "Prescott";
+    }
+    setenv("OPENBLAS_CORETYPE", want, 1);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (!lib) {
+        b->status = tarn_raise(&b->err, "Blas",
+                               "OpenBLAS could not be opened: install libopenblas0-pthread "
+                               "(matrix products need it)");
+        return;
+    }
+    const char *(*config)(void) = NULL;
+    const char *(*core)(void) = NULL;
+    void (*threads)(int) = NULL;
+    symbol(lib, "openblas_get_config", &config, sizeof config);
+    symbol(lib, "openblas_get_corename", &core, sizeof core);
+    symbol(lib, "openblas_set_num_threads", &threads, sizeof threads);
+    symbol(lib, "cblas_sgemm", &b->sgemm, sizeof b->sgemm);
+    symbol(lib, "cblas_dgemm", &b->dgemm, sizeof b->dgemm);
+    if (!config || !core || !threads || !b->sgemm || !b->dgemm) {
+        b->status = tarn_raise(&b->err, "Blas", "libopenblas.so.0 is not an OpenBLAS");
+        return;
+    }
+    if (strstr(config(), "USE_OPENMP")) {
+        b->status = tarn_raise(&b->err, "Blas",
+                               "this OpenBLAS is an OpenMP build: install libopenblas0-pthread or "
+                               "libopenblas0-serial");
+        return;
+    }
+    threads(1);
+    if (strcasecmp(core(), want) != 0) {
+        b->status = tarn_raise(&b->err, "Blas",
+                               "OpenBLAS runs its %s kernels, not %s as asked (TARN_BLAS_CORE)",
+                               core(), want);
+        return;
+    }
+    char version[64];
+    snprintf(version, sizeof version, "%s", config());
+    char *space = strchr(version, ' ');
+    space = space ? strchr(space + 1, ' ') : NULL;
+    if (space) {
+        *space = '\0';
+    }
+    snprintf(b->text, sizeof b->text, "%s %s", version, core());
+}
+
+static tarn_status opened(tarn_error *err) {
+    pthread_once(&once, open_blas);
+    if (the_blas.status != TARN_OK && err) {
+        *err = the_blas.err;
+    }
+    return the_blas.status;
+}
+
+tarn_status tarn_blas_describe(const char **text, tarn_error *err) {
+    TARN_TRY(opened(err));
+    *text = the_blas.text;
+    return TARN_OK;
+}
+
+typedef struct {
+    tarn_dtype dtype;
+    bool ta, tb;
+    int64_t m, n, k, lda, ldb, ldc, across;
+    const char *a, *b;
+    char *c;
+} gemm_run;
+
+// Fixed by the shapes alone, never by the number of threads.
+enum { TILE_M = 256, TILE_N = 512 };
+
+static tarn_status gemm_tile(void *arg, int64_t task, int worker, tarn_error *err) {
+    (void)worker, (void)err;
+    const gemm_run *r = arg;
+    int64_t i = task / r->across * TILE_M, j = task % r->across * TILE_N;
+    int m = (int)(r->m - i < TILE_M ? r->m - i : TILE_M);
+    int n = (int)(r->n - j < TILE_N ? r->n - j : TILE_N);
+    int64_t size = r->dtype == TARN_F64 ? 8 : 4;
+    const char *a = r->a + size * (r->ta ? i : i * r->lda);
+    const char *b = r->b + size * (r->tb ? j * r->ldb : j);
+    char *c = r->c + size * (i * r->ldc + j);
+    int ta = r->ta ? TRANS : NO_TRANS, tb = r->tb ? TRANS : NO_TRANS;
+    int k = (int)r->k, lda = (int)r->lda, ldb = (int)r->ldb, ldc = (int)r->ldc;
+    if (r->dtype == TARN_F64) {
+        the_blas.dgemm(ROW_MAJOR, ta, tb, m, n, k, 1.0, (const double *)(const void *)a, lda,
+                       (const double *)(const void *)b, ldb, 0.0, (double *)(void *)c, ldc);
+    } else {
+        the_blas.sgemm(ROW_MAJOR, ta, tb, m, n, k, 1.0f, (const float *)(const void *)a, lda,
+                       (const float *)(const void *)b, ldb, 0.0f, (float *)(void *)c, ldc);
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_blas_gemm(tarn_context *cx, tarn_dtype dtype, bool ta, bool tb, int64_t m,
+                           int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                           int64_t ldb, void *c, int64_t ldc, tarn_error *err) {
+    if (m > INT32_MAX || n > INT32_MAX || k > INT32_MAX || lda > INT32_MAX || ldb > INT32_MAX ||
+        ldc > INT32_MAX) {
+        TARN_RAISE(err, "Overflow", "matmul: a dimension passes 2^31");
+    }
+    if (m == 0 || n == 0) {
+        return TARN_OK;
+    }
+    if (k == 0) {
+        for (int64_t i = 0; i < m; i++) {
+            memset((char *)c + i * ldc * (dtype == TARN_F64 ? 8 : 4), 0,
+                   (size_t)n * (dtype == TARN_F64 ? 8 : 4));
+        }
+        return TARN_OK;
+    }
+    TARN_TRY(opened(err));
+    gemm_run r = {.dtype = dtype, .ta = ta, .tb = tb, .m = m, .n = n, .k = k, .lda = lda,
+                  .ldb = ldb, .ldc = ldc, .a = a, .b = b, .c = c};
+    r.across = (n + TILE_N - 1) / TILE_N;
+    int64_t tasks = (m + TILE_M - 1) / TILE_M * r.across;
+    bool small = (double)m * (double)n * (double)k < 1e6;
+    return tarn_pool_run(small ? NULL : cx->pool, tasks, gemm_tile, &r, &cx->cancel, err);
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenBLAS, opened on first need: one process-wide handle (the stated exception to "no globals").
+// Always one thread inside; tiles that do not depend on the thread count run on our own pool. The
+// core type is pinned before the library is loaded, so that results depend on the build and the core
+// type alone.
+#ifndef TARN_OP_BLAS_H
+#define TARN_OP_BLAS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vm/base/context.h"
+#include "vm/tensor/dtype.h"
+
+// c[m, n] = a[m, k] b[k, n], row-major, with leading dimensions; ta: a is stored as [k, m].
+tarn_status tarn_blas_gemm(tarn_context *cx, tarn_dtype dtype, bool ta, bool tb, int64_t m,
+                           int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                           int64_t ldb, void *c, int64_t ldc, tarn_error *err);
+// "OpenBLAS 0.3.21 Haswell" once opened; opens it.
+tarn_status tarn_blas_describe(const char **text, tarn_error *err);
+
+#endif

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tile functions of the element-wise operations: plain loops that the compiler vectorises. One
+// macro per shape of operation; a table at the end.
+#include <math.h>
+#include <string.h>
+
+#include "vm/op/kernel/isa.h"
+#include "vm/op/kernel/kernel.h"
+#include "vm/op/kernel/math.h"
+#include "vm/op/kernel/random.h"
+
+#define UNUSED (void)a, (void)in
+
+#define UNARY(name, tag, T, R, expr)                                                            \
+    static void name##_##tag(int64_t n, const void *const *in, void *out,                       \
+                             const tarn_tile_args *a) {                                         \
+        UNUSED;                                                                                 \
+        const T *restrict px = __builtin_assume_aligned(in[0], 64);                             \
+        R *restrict r = __builtin_assume_aligned(out, 64);                                      \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            T x = px[i];                                                                        \
+            r[i] = (R)(expr);                                                                   \
+        }                                                                                       \
+    }
+#define BINARY(name, tag, T, R, expr)                                                           \
+    static void name##_##tag(int64_t n, const void *const *in, void *out,                       \
+                             const tarn_tile_args *a) {                                         \
+        UNUSED;                                                                                 \
+        const T *px = __builtin_assume_aligned(in[0], 64);                                      \
+        const T *py = __builtin_assume_aligned(in[1], 64);                                      \
+        R *restrict r = __builtin_assume_aligned(out, 64);                                      \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            T x = px[i], y = py[i];                                                             \
+            r[i] = (R)(expr);                                                                   \
+        }                                                                                       \
+    }
+#define UNARY_FLOAT(name, e32, e64)   \
+    UNARY(name, f32, float, float, e32) \
+    UNARY(name, f64, double, double, e64)
+#define BINARY_FLOAT(name, e32, e64)   \
+    BINARY(name, f32, float, float, e32) \
+    BINARY(name, f64, double, double, e64)
+#define UNARY_NUM(name, expr)              \
+    UNARY(name, f32, float, float, expr)   \
+    UNARY(name, f64, double, double, expr) \
+    UNARY(name, i64, int64_t, int64_t, expr)
+#define BINARY_NUM(name, expr)              \
+    BINARY(name, f32, float, float, expr)   \
+    BINARY(name, f64, double, double, expr) \
+    BINARY(name, i64, int64_t, int64_t, expr)
+#define COMPARE(name, op)                               \
+    BINARY(name, f32, float, unsigned char, x op y)     \
+    BINARY(name, f64, double, unsigned char, x op y)    \
+    BINARY(name, i64, int64_t, unsigned char, x op y)   \
+    BINARY(name, bool, unsigned char, unsigned char, x op y)
+
+// Integer arithmetic wraps, through unsigned.
+#define WRAP(op) (int64_t)((uint64_t)x op(uint64_t) y)
+BINARY_FLOAT(add, x + y, x + y)
+BINARY(add, i64, int64_t, int64_t, WRAP(+))
+BINARY_FLOAT(sub, x - y, x - y)
+BINARY(sub, i64, int64_t, int64_t, WRAP(-))
+BINARY_FLOAT(mul, x *y, x *y)
+BINARY(mul, i64, int64_t, int64_t, WRAP(*))
+BINARY_FLOAT(div, x / y, x / y)
+BINARY_FLOAT(pow, tk_powf(x, y), tk_pow(x, y))
+BINARY_FLOAT(atan2, tk_atan2f(x, y), tk_atan2(x, y))
+BINARY_NUM(minimum, (x < y || x != x) ? x : y)
+BINARY_NUM(maximum, (x > y || x != x) ? x : y)
+UNARY_FLOAT(neg, -x, -x)
+UNARY(neg, i64, int64_t, int64_t, (int64_t)(0 - (uint64_t)x))
+UNARY_FLOAT(abs, __builtin_fabsf(x), __builtin_fabs(x))
+UNARY(abs, i64, int64_t, int64_t, x < 0 ? (int64_t)(0 - (uint64_t)x) : x)
+UNARY_NUM(sign, x != x ? x : (x > 0) - (x < 0))
+UNARY_FLOAT(sqrt, __builtin_sqrtf(x), __builtin_sqrt(x))
+UNARY_FLOAT(rsqrt, 1.0f / __builtin_sqrtf(x), 1.0 / __builtin_sqrt(x))
+UNARY_FLOAT(exp, tk_expf(x), tk_exp(x))
+UNARY_FLOAT(log, tk_logf(x), tk_log(x))
+UNARY_FLOAT(tanh, tk_tanhf(x), tk_tanh(x))
+UNARY_FLOAT(sigmoid, tk_sigmoidf(x), tk_sigmoid(x))
+UNARY_FLOAT(erf, tk_erff(x), tk_erf(x))
+UNARY_FLOAT(sin, tk_sinf(x), tk_sin(x))
+UNARY_FLOAT(cos, tk_cosf(x), tk_cos(x))
+UNARY_FLOAT(acos, tk_acosf(x), tk_acos(x))
+UNARY_NUM(relu, x < 0 ? 0 : x)
+// Rounding by adding and subtracting 1.5·2^23 (2^52): exact for smaller magnitudes, and larger ones
+// are integers already. The sign of zero is kept.
+static inline float round32(float x) {
+    const float big = 0x1.8p23f;
+    float r = __builtin_copysignf((x + big) - big, x);
+    return __builtin_fabsf(x) < 0x1p22f ? r : x;
+}
+static inline double round64(double x) {
+    const double big = 0x1.8p52;
+    double r = __builtin_copysign((x + big) - big, x);
+    return __builtin_fabs(x) < 0x1p51 ? r : x;
+}
+// Between 2^22 and 2^23 halves still exist; the comparison below settles them through the integer.
+static inline float floor32(float x) {
+    float t = __builtin_fabsf(x) < 0x1p23f ? (float)(int32_t)x : x;
+    return __builtin_copysignf(t > x ? t - 1.0f : t, x);
+}
+static inline double floor64(double x) {
+    double t = __builtin_fabs(x) < 0x1p52 ? (double)(int64_t)x : x;
+    return __builtin_copysign(t > x ? t - 1.0 : t, x);
+}
+static inline float even32(float x) {
+    if (__builtin_fabsf(x) < 0x1p22f || !(__builtin_fabsf(x) < 0x1p23f)) {
+        return round32(x);
+    }
+    float f = floor32(x), d = x - f;
+    int32_t odd = (int32_t)f & 1;
+    return d > 0.5f || (d == 0.5f && odd) ? f + 1.0f : f;
+}
+static inline double even64(double x) {
+    if (__builtin_fabs(x) < 0x1p51 || !(__builtin_fabs(x) < 0x1p52)) {
+        return round64(x);
+    }
+    double f = floor64(x), d = x - f;
+    int64_t odd = (int64_t)f & 1;
+    return d > 0.5 || (d == 0.5 && odd) ? f + 1.0 : f;
+}
+UNARY_FLOAT(floor, floor32(x), floor64(x))
+UNARY_FLOAT(round, even32(x), even64(x))
+COMPARE(eq, ==)
+COMPARE(ne, !=)
+COMPARE(lt, <)
+COMPARE(le, <=)
+COMPARE(gt, >)
+COMPARE(ge, >=)
+BINARY(logical_and, bool, unsigned char, unsigned char, x &y)
+BINARY(logical_or, bool, unsigned char, unsigned char, x | y)
+UNARY(logical_not, bool, unsigned char, unsigned char, !x)
+UNARY(isfinite, f32, float, unsigned char, __builtin_fabsf(x) <= 0x1.fffffep127f)
+UNARY(isfinite, f64, double, unsigned char, __builtin_fabs(x) <= 0x1.fffffffffffffp1023)
+
+#define WHERE(tag, T)                                                                           \
+    static void where_##tag(int64_t n, const void *const *in, void *out,                        \
+                            const tarn_tile_args *a) {                                          \
+        (void)a;                                                                                \
+        const unsigned char *c = __builtin_assume_aligned(in[0], 64);                           \
+        const T *px = __builtin_assume_aligned(in[1], 64);                                      \
+        const T *py = __builtin_assume_aligned(in[2], 64);                                      \
+        T *restrict r = __builtin_assume_aligned(out, 64);                                      \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            T x = px[i], y = py[i];                                                             \
+            r[i] = c[i] ? x : y;                                                                \
+        }                                                                                       \
+    }
+WHERE(f32, float)
+WHERE(f64, double)
+WHERE(i64, int64_t)
+WHERE(bool, unsigned char)
+
+// top(x, threshold, cut): above the threshold, or equal to it at an index up to cut.
+#define TOP(tag, T)                                                                             \
+    static void top_##tag(int64_t n, const void *const *in, void *out,                          \
+                          const tarn_tile_args *a) {                                            \
+        const T *restrict px = __builtin_assume_aligned(in[0], 64);                             \
+        const T *restrict thr = __builtin_assume_aligned(in[1], 64);                            \
+        const double *restrict cut = __builtin_assume_aligned(in[2], 64);                       \
+        unsigned char *restrict r = __builtin_assume_aligned(out, 64);                          \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            r[i] = (unsigned char)((px[i] > thr[i]) |                                           \
+                                   ((px[i] == thr[i]) & ((double)(a->at + i) <= cut[i])));      \
+        }                                                                                       \
+    }
+TOP(f32, float)
+TOP(f64, double)
+
+static void iota_i64(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
+    (void)in;
+    int64_t *r = out;
+    for (int64_t i = 0; i < n; i++) {
+        r[i] = a->at + i;
+    }
+}
+
+// Random tiles: attr.i = {rank, shape …, key}; the key is a 64-bit hash of seed, name, model, use.
+static uint64_t key_of(const tarn_attr *a) { return (uint64_t)a->i[a->ni - 1]; }
+
+static void bernoulli_bool(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
+    (void)in;
+    TARN_ISA_NAME(tarn_random_table).bernoulli(key_of(a->attr), a->at, n, a->attr->f[0], out);
+}
+static void uniform_f32(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
+    (void)in;
+    TARN_ISA_NAME(tarn_random_table).uniform_f32(key_of(a->attr), a->at, n, out);
+}
+static void uniform_f64(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
+    (void)in;
+    TARN_ISA_NAME(tarn_random_table).uniform_f64(key_of(a->attr), a->at, n, out);
+}
+static void normal_f32(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
+    (void)in;
+    TARN_ISA_NAME(tarn_random_table).normal_f32(key_of(a->attr), a->at, n, out);
+}
+static void normal_f64(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
+    (void)in;
+    TARN_ISA_NAME(tarn_random_table).normal_f64(key_of(a->attr), a->at, n, out);
+}
+
+// ---- folds ----
+
+typedef double v8 __attribute__((vector_size(64)));
+typedef float v8f __attribute__((vector_size(32)));
+
+#define LANES_HEAD                 \
+    tarn_acc_lanes *l = acc;       \
+    v8 s0, s1;                     \
+    memcpy(&s0, l->lane, 64);      \
+    memcpy(&s1, l->lane + 8, 64);  \
+    int64_t i = 0;                 \
+    (void)a
+#define LANES_TAIL                 \
+    memcpy(l->lane, &s0, 64);      \
+    memcpy(l->lane + 8, &s1, 64)
+
+static inline v8 wide(const float *p) {
+    v8f x;
+    memcpy(&x, p, 32);
+    return __builtin_convertvector(x, v8);
+}
+static inline v8 load8(const double *p) {
+    v8 x;
+    memcpy(&x, p, 64);
+    return x;
+}
+
+static void sum_f32(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
+    const float *x = in[0];
+    LANES_HEAD;
+    for (; i + 16 <= n; i += 16) {
+        s0 += wide(x + i);
+        s1 += wide(x + i + 8);
+    }
+    LANES_TAIL;
+    for (; i < n; i++) {
+        l->lane[i % 16] += (double)x[i];
+    }
+}
+static void sum_f64(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
+    const double *x = in[0];
+    LANES_HEAD;
+    for (; i + 16 <= n; i += 16) {
+        s0 += load8(x + i);
+        s1 += load8(x + i + 8);
+    }
+    LANES_TAIL;
+    for (; i < n; i++) {
+        l->lane[i % 16] += x[i];
+    }
+}
+static void sum_i64(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
+    (void)a;
+    const int64_t *x = in[0];
+    tarn_acc_lanes *l = acc;
+    for (int64_t i = 0; i < n; i++) {
+        l->lane[i % 16] += (double)x[i];
+    }
+}
+static void sum_bool(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
+    (void)a;
+    const unsigned char *x = in[0];
+    tarn_acc_lanes *l = acc;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        count += x[i];
+    }
+    l->lane[0] += (double)count;
+}
+static void dot_f32(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
+    const float *x = in[0], *y = in[1];
+    LANES_HEAD;
+    for (; i + 16 <= n; i += 16) {
+        s0 += wide(x + i) * wide(y + i);
+        s1 += wide(x + i + 8) * wide(y + i + 8);
+    }
+    LANES_TAIL;
+    for (; i < n; i++) {
+        l->lane[i % 16] += (double)x[i] * (double)y[i];
+    }
+}
+static void dot_f64(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
+    const double *x = in[0], *y = in[1];
+    LANES_HEAD;
+    for (; i + 16 <= n; i += 16) {
+        s0 += load8(x + i) * load8(y + i);
+        s1 += load8(x + i + 8) * load8(y + i + 8);
+    }
+    LANES_TAIL;
+    for (; i < n; i++) {
+        l->lane[i % 16] += x[i] * y[i];
+    }
+}
+
+#define EXTREME(name, tag, T, op)                                                               \
+    static void name##_##tag(int64_t n, const void *const *in, void *acc,                       \
+                             const tarn_tile_args *a) {                                         \
+        (void)a;                                                                                \
+        const T *x = in[0];                                                                     \
+        tarn_acc_extreme *e = acc;                                                              \
+        if (n == 0) {                                                                           \
+            return;                                                                             \
+        }                                                                                       \
+        T m[16];                                                                                \
+        int64_t i = 0;                                                                          \
+        for (int k = 0; k < 16; k++) {                                                          \
+            m[k] = x[0];                                                                        \
+        }                                                                                       \
+        for (; i + 16 <= n; i += 16) {                                                          \
+            for (int k = 0; k < 16; k++) {                                                      \
+                T v = x[i + k];                                                                 \
+                m[k] = (v op m[k] || v != v) ? v : m[k];                                        \
+            }                                                                                   \
+        }                                                                                       \
+        for (; i < n; i++) {                                                                    \
+            m[0] = (x[i] op m[0] || x[i] != x[i]) ? x[i] : m[0];                                \
+        }                                                                                       \
+        for (int k = 1; k < 16; k++) {                                                          \
+            m[0] = (m[k] op m[0] || m[k] != m[k]) ? m[k] : m[0];                                \
+        }                                                                                       \
+        double v = (double)m[0];                                                                \
+        if (e->n == 0 || v op e->value || v != v) {                                             \
+            e->value = v;                                                                       \
+        }                                                                                       \
+        e->n += n;                                                                              \
+    }                                                                                           \
+    static void arg##name##_##tag(int64_t n, const void *const *in, void *acc,                  \
+                                  const tarn_tile_args *a) {                                    \
+        const T *x = in[0];                                                                     \
+        tarn_acc_arg *e = acc;                                                                  \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            double v = (double)x[i];                                                            \
+            if (e->index < 0 || v op e->value || (v != v && e->value == e->value)) {            \
+                e->value = v;                                                                   \
+                e->index = a->at + i;                                                           \
+            }                                                                                   \
+        }                                                                                       \
+    }
+EXTREME(max, f32, float, >)
+EXTREME(max, f64, double, >)
+EXTREME(max, i64, int64_t, >)
+EXTREME(max, bool, unsigned char, >)
+EXTREME(min, f32, float, <)
+EXTREME(min, f64, double, <)
+EXTREME(min, i64, int64_t, <)
+EXTREME(min, bool, unsigned char, <)
+
+// One digit of the radix selection. The first digit counts everything; later ones see few matches,
+// so sixteen elements are tested at once and only blocks with a match are walked.
+#define KTH(tag, T, U, KEY, BITS)                                                               \
+    static void kth_##tag(int64_t n, const void *const *in, void *acc,                          \
+                          const tarn_tile_args *a) {                                            \
+        uint64_t *bin = acc;                                                                    \
+        const tarn_kth_state *s = a->state;                                                     \
+        const U *x = in[0];                                                                     \
+        int shift = s->index_phase ? 0 : s->shift + 16;                                         \
+        if (!s->index_phase && s->shift == BITS - 16) {                                         \
+            for (int64_t i = 0; i < n; i++) {                                                   \
+                bin[KEY(x[i]) >> (BITS - 16)]++;                                                \
+            }                                                                                   \
+            return;                                                                             \
+        }                                                                                       \
+        U want = (U)s->prefix;                                                                  \
+        for (int64_t i = 0; i < n; i += 16) {                                                   \
+            int64_t m = n - i < 16 ? n - i : 16;                                                \
+            U any = 0;                                                                          \
+            if (m == 16) {                                                                      \
+                for (int k = 0; k < 16; k++) {                                                  \
+                    any |= (U)((KEY(x[i + k]) >> shift) == want);                               \
+                }                                                                               \
+                if (!any) {                                                                     \
+                    continue;                                                                   \
+                }                                                                               \
+            }                                                                                   \
+            for (int64_t k = i; k < i + m; k++) {                                               \
+                U key = KEY(x[k]);                                                              \
+                if ((key >> shift) != want) {                                                   \
+                    continue;                                                                   \
+                }                                                                               \
+                if (s->index_phase) {                                                           \
+                    uint64_t at = (uint64_t)(a->at + k);                                        \
+                    if (s->index_shift + 16 >= 64 ||                                            \
+                        at >> (s->index_shift + 16) == s->index_prefix) {                       \
+                        bin[(at >> s->index_shift) & 0xFFFF]++;                                 \
+                    }                                                                           \
+                } else {                                                                        \
+                    bin[(key >> s->shift) & 0xFFFF]++;                                          \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+    }
+KTH(f32, float, uint32_t, tarn_key32, 32)
+KTH(f64, double, uint64_t, tarn_key64, 64)
+
+#define ROW_FLOAT(name) [TARN_K_##name] = {name##_f32, name##_f64, 0, 0}
+#define ROW_NUM(name) [TARN_K_##name] = {name##_f32, name##_f64, name##_i64, 0}
+#define ROW_ALL(name) [TARN_K_##name] = {name##_f32, name##_f64, name##_i64, name##_bool}
+#define ROW_BOOL(name) [TARN_K_##name] = {0, 0, 0, name##_bool}
+#define FOLD_ALL(name) [TARN_KF_##name] = {name##_f32, name##_f64, name##_i64, name##_bool}
+
+extern const tarn_kernels TARN_ISA_NAME(tarn_kernels);
+const tarn_kernels TARN_ISA_NAME(tarn_kernels) = {
+    .tile = {ROW_NUM(add), ROW_NUM(sub), ROW_NUM(mul), ROW_FLOAT(div), ROW_FLOAT(pow),
+             ROW_NUM(minimum), ROW_NUM(maximum), ROW_FLOAT(atan2), ROW_NUM(neg), ROW_NUM(abs),
+             ROW_NUM(sign), ROW_FLOAT(sqrt), ROW_FLOAT(rsqrt), ROW_FLOAT(exp), ROW_FLOAT(log),
+             ROW_FLOAT(tanh), ROW_FLOAT(sigmoid), ROW_FLOAT(erf), ROW_FLOAT(sin), ROW_FLOAT(cos),
+             ROW_FLOAT(acos), ROW_NUM(relu), ROW_FLOAT(floor), ROW_FLOAT(round), ROW_ALL(eq),
+             ROW_ALL(ne), ROW_ALL(lt), ROW_ALL(le), ROW_ALL(gt), ROW_ALL(ge),
+             ROW_BOOL(logical_and), ROW_BOOL(logical_or), ROW_BOOL(logical_not),
+             ROW_FLOAT(isfinite), ROW_ALL(where), ROW_FLOAT(top),
+             [TARN_K_iota] = {0, 0, iota_i64, 0}, ROW_BOOL(bernoulli), ROW_FLOAT(uniform),
+             ROW_FLOAT(normal)},
+    .fold = {FOLD_ALL(sum), [TARN_KF_dot] = {dot_f32, dot_f64, 0, 0}, FOLD_ALL(max), FOLD_ALL(min),
+             FOLD_ALL(argmax), FOLD_ALL(argmin), [TARN_KF_kth] = {kth_f32, kth_f64, 0, 0}},
+};

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// The element-wise rows: what each is called, its kernel, its derivatives, its axis rule. The
+// numbers are in kernel/isa_point.c.
+#include <string.h>
+
+#include "vm/op/axes.h"
+#include "vm/op/infer.h"
+#include "vm/op/kernel/kernel.h"
+#include "vm/op/rules.h"
+
+const tarn_node *tarn_add_opt(tarn_graph *g, const tarn_node *a, const tarn_node *b) {
+    return !a ? b : !b ? a : tarn_add(g, a, b);
+}
+
+const tarn_node *tarn_unbroadcast(tarn_graph *g, const tarn_node *gy, const tarn_node *x) {
+    if (!gy) {
+        return NULL;
+    }
+    int64_t axes[TARN_MAX_RANK];
+    int n = 0, extra = gy->desc.rank - x->desc.rank;
+    for (int d = 0; d < gy->desc.rank; d++) {
+        if (d < extra || (x->desc.shape[d - extra] == 1 && gy->desc.shape[d] != 1)) {
+            axes[n++] = d;
+        }
+    }
+    if (n == gy->desc.rank && n > 0) {
+        gy = tarn_total(g, &tarn_op_sum, gy);
+    } else if (n > 0) {
+        gy = tarn_reduce(g, &tarn_op_sum, gy, n, axes, true);
+    }
+    gy = tarn_reshape(g, gy, x->desc.rank, x->desc.shape);
+    tarn_dtype t = tarn_dtype_compute(x->desc.dtype);
+    return gy && gy->desc.dtype != t ? tarn_cast(g, gy, t) : gy;
+}
+
+#define X (y->in[0])
+#define Y (y->in[1])
+#define OUT(which, node) return tarn_unbroadcast(g, (node), y->in[which])
+
+// ---- arithmetic ----
+
+TARN_VJP(vjp_add) { OUT(which, gy); }
+TARN_JVP(jvp_add) {
+    (void)y;
+    return tarn_add_opt(g, dx[0], dx[1]);
+}
+TARN_VJP(vjp_sub) { OUT(which, which == 0 ? gy : tarn_neg(g, gy)); }
+TARN_JVP(jvp_sub) {
+    (void)y;
+    return !dx[1] ? dx[0] : !dx[0] ? tarn_neg(g, dx[1]) : tarn_sub(g, dx[0], dx[1]);
+}
+TARN_VJP(vjp_mul) { OUT(which, tarn_mul(g, gy, y->in[1 - which])); }
+TARN_JVP(jvp_mul) {
+    return tarn_add_opt(g, dx[0] ? tarn_mul(g, dx[0], Y) : NULL,
+                        dx[1] ? tarn_mul(g, X, dx[1]) : NULL);
+}
+TARN_VJP(vjp_div) {
+    OUT(which, which == 0 ? tarn_div(g, gy, Y)
+                          : tarn_neg(g, tarn_div(g, tarn_mul(g, gy, y), Y)));
+}
+TARN_JVP(jvp_div) {
+    return tarn_add_opt(g, dx[0] ? tarn_div(g, dx[0], Y) : NULL,
+                        dx[1] ? tarn_neg(g, tarn_div(g, tarn_mul(g, y, dx[1]), Y)) : NULL);
+}
+// d(x^p): p x^(p-1) dx + x^p log(x) dp
+static const tarn_node *pow_slope(tarn_graph *g, const tarn_node *y, int which) {
+    if (which == 0) {
+        return tarn_mul(g, Y, tarn_binary(g, &tarn_op_pow, X, tarn_sub(g, Y, tarn_num(g, 1))));
+    }
+    return tarn_mul(g, y, tarn_log(g, X));
+}
+TARN_VJP(vjp_pow) { OUT(which, tarn_mul(g, gy, pow_slope(g, y, which))); }
+TARN_JVP(jvp_pow) {
+    return tarn_add_opt(g, dx[0] ? tarn_mul(g, dx[0], pow_slope(g, y, 0)) : NULL,
+                        dx[1] ? tarn_mul(g, dx[1], pow_slope(g, y, 1)) : NULL);
+}
+
+// Derivatives of min and max go to the operand that was taken; at equality half to each (PyTorch).
+static const tarn_node *share(tarn_graph *g, const tarn_node *y, int which) {
+    const tarn_node *won = tarn_eq(g, y, y->in[which]);
+    const tarn_node *both = tarn_eq(g, X, Y);
+    return tarn_where(g, both, tarn_num(g, 0.5),
+                      tarn_where(g, won, tarn_num(g, 1), tarn_num(g, 0)));
+}
+TARN_VJP(vjp_extreme) { OUT(which, tarn_mul(g, gy, share(g, y, which))); }
+TARN_JVP(jvp_extreme) {
+    return tarn_add_opt(g, dx[0] ? tarn_mul(g, dx[0], share(g, y, 0)) : NULL,
+                        dx[1] ? tarn_mul(g, dx[1], share(g, y, 1)) : NULL);
+}
+
+// ---- functions of one operand: the slope as nodes serves both directions ----
+
+typedef const tarn_node *slope(tarn_graph *g, const tarn_node *y);
+static const tarn_node *slope_abs(tarn_graph *g, const tarn_node *y) { return tarn_sign(g, X); }
+static const tarn_node *slope_sqrt(tarn_graph *g, const tarn_node *y) {
+    return tarn_div(g, tarn_num(g, 0.5), y);
+}
+static const tarn_node *slope_rsqrt(tarn_graph *g, const tarn_node *y) {
+    return tarn_mul(g, tarn_num(g, -0.5), tarn_div(g, y, X));
+}
+static const tarn_node *slope_exp(tarn_graph *g, const tarn_node *y) {
+    (void)g;
+    return y;
+}
+static const tarn_node *slope_log(tarn_graph *g, const tarn_node *y) {
+    return tarn_div(g, tarn_num(g, 1), X);
+}
+static const tarn_node *slope_tanh(tarn_graph *g, const tarn_node *y) {
+    return tarn_sub(g, tarn_num(g, 1), tarn_mul(g, y, y));
+}
+static const tarn_node *slope_sigmoid(tarn_graph *g, const tarn_node *y) {
+    return tarn_mul(g, y, tarn_sub(g, tarn_num(g, 1), y));
+}
+static const tarn_node *slope_erf(tarn_graph *g, const tarn_node *y) {
+    return tarn_mul(g, tarn_num(g, 1.1283791670955126), tarn_exp(g, tarn_neg(g, tarn_mul(g, X, X))));
+}
+static const tarn_node *slope_sin(tarn_graph *g, const tarn_node *y) { return tarn_cos(g, X); }
+static const tarn_node *slope_cos(tarn_graph *g, const tarn_node *y) {
+    return tarn_neg(g, tarn_sin(g, X));
+}
+static const tarn_node *slope_acos(tarn_graph *g, const tarn_node *y) {
+    const tarn_node *s = tarn_sqrt(g, tarn_sub(g, tarn_num(g, 1), tarn_mul(g, X, X)));
+    return tarn_div(g, tarn_num(g, -1), s);
+}
+static const tarn_node *slope_relu(tarn_graph *g, const tarn_node *y) {
+    return tarn_where(g, tarn_gt(g, X, tarn_num(g, 0)), tarn_num(g, 1), tarn_num(g, 0));
+}
+#define SLOPE(name)                                                               \
+    TARN_VJP(vjp_##name) { OUT(which, tarn_mul(g, gy, slope_##name(g, y))); }     \
+    TARN_JVP(jvp_##name) {                                                        \
+        return dx[0] ? tarn_mul(g, dx[0], slope_##name(g, y)) : NULL;             \
+    }
+SLOPE(abs)
+SLOPE(sqrt)
+SLOPE(rsqrt)
+SLOPE(exp)
+SLOPE(log)
+SLOPE(tanh)
+SLOPE(sigmoid)
+SLOPE(erf)
+SLOPE(sin)
+SLOPE(cos)
+SLOPE(acos)
+TARN_VJP(vjp_relu) {
+    OUT(which, tarn_where(g, tarn_gt(g, X, tarn_num(g, 0)), gy, tarn_num(g, 0)));
+}
+TARN_JVP(jvp_relu) { return dx[0] ? tarn_mul(g, dx[0], slope_relu(g, y)) : NULL; }
+TARN_VJP(vjp_neg) { OUT(which, tarn_neg(g, gy)); }
+TARN_JVP(jvp_neg) {
+    (void)y;
+    return dx[0] ? tarn_neg(g, dx[0]) : NULL;
+}
+
+// Piecewise constant: the derivative is zero everywhere it exists.
+TARN_VJP(vjp_zero) {
+    (void)g, (void)y, (void)gy, (void)which;
+    return NULL;
+}
+TARN_JVP(jvp_zero) {
+    (void)g, (void)y, (void)dx;
+    return NULL;
+}
+
+TARN_VJP(vjp_where) {
+    if (which == 0) {
+        return NULL;
+    }
+    const tarn_node *zero = tarn_num(g, 0);
+    OUT(which, which == 1 ? tarn_where(g, X, gy, zero) : tarn_where(g, X, zero, gy));
+}
+TARN_JVP(jvp_where) {
+    if (!dx[1] && !dx[2]) {
+        return NULL;
+    }
+    const tarn_node *zero = tarn_num(g, 0);
+    return tarn_where(g, X, dx[1] ? dx[1] : zero, dx[2] ? dx[2] : zero);
+}
+
+static tarn_status infer_cast(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
+                              tarn_error *err) {
+    (void)nin;
+    *out = in[0];
+    out->dtype = (tarn_dtype)a->i[0];
+    out->weak = false;
+    if (!tarn_dtype_is_compute(tarn_dtype_compute(in[0].dtype)) ||
+        !tarn_dtype_is_compute(tarn_dtype_compute(out->dtype))) {
+        TARN_RAISE(err, "Dtype", "%s cannot be cast to %s", tarn_dtype_get(in[0].dtype)->name,
+                   tarn_dtype_get(out->dtype)->name);
+    }
+    return TARN_OK;
+}
+TARN_VJP(vjp_cast) {
+    if (!tarn_dtype_is_float(y->desc.dtype) || !tarn_dtype_is_float(X->desc.dtype)) {
+        return NULL;
+    }
+    OUT(which, gy);
+}
+TARN_JVP(jvp_cast) {
+    return dx[0] && tarn_dtype_is_float(y->desc.dtype)
+               ? tarn_cast(g, dx[0], tarn_dtype_compute(y->desc.dtype))
+               : NULL;
+}
+
+// Rows without inputs: attr.i = {dtype, shape …, key}.
+static tarn_status infer_made(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
+                              tarn_error *err) {
+    (void)nin, (void)in;
+    if (a->ni < 2 || a->ni - 2 > TARN_MAX_RANK) {
+        TARN_RAISE(err, "Argument", "bad attributes of a generated tensor");
+    }
+    *out = (tarn_desc){.dtype = (tarn_dtype)a->i[0], .rank = a->ni - 2};
+    memcpy(out->shape, a->i + 1, (size_t)out->rank * sizeof *out->shape);
+    return TARN_OK;
+}
+
+// clang-format off
+#define POINT(NAME, SIG, ARITY, ...)                                                     \
+    const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_POINT, \
+                                    .min_in = ARITY, .max_in = ARITY, .sig = SIG,         \
+                                    .kernel = TARN_K_##NAME, __VA_ARGS__};
+#define DIFF(NAME) .vjp = vjp_##NAME, .jvp = jvp_##NAME
+#define DOC(LUA, TEXT) .lua = LUA, .summary = TEXT
+
+POINT(add, "TT>T", 2, DIFF(add), .axes = tarn_axes_linear, DOC("xy", "x + y, element by element, with broadcasting"))
+POINT(sub, "TT>T", 2, DIFF(sub), .axes = tarn_axes_linear, DOC("xy", "x - y, element by element, with broadcasting"))
+POINT(mul, "TT>T", 2, DIFF(mul), .axes = tarn_axes_permuted, DOC("xy", "x * y, element by element, with broadcasting"))
+POINT(div, "TT>T", 2, DIFF(div), .axes = tarn_axes_permuted, DOC("xy", "x / y, element by element; integers become f32"))
+POINT(pow, "TT>T", 2, DIFF(pow), .axes = tarn_axes_permuted, DOC("xy", "x to the power y, element by element"))
+POINT(minimum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled, DOC("xy", "the smaller of x and y, element by element; NaN wins"))
+POINT(maximum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled, DOC("xy", "the larger of x and y, element by element; NaN wins"))
+POINT(atan2, "TT>T", 2, .axes = tarn_axes_permuted, DOC("xy", "angle of the point (y, x), in radians"))
+POINT(neg, "T>T", 1, DIFF(neg), .axes = tarn_axes_linear, DOC("x", "-x"))
+POINT(abs, "T>T", 1, DIFF(abs), .axes = tarn_axes_scaled, DOC("x", "absolute value"))
+POINT(sign, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed, DOC("x", "-1, 0 or 1; NaN stays NaN"))
+POINT(sqrt, "T>T", 1, DIFF(sqrt), .axes = tarn_axes_permuted, DOC("x", "square root"))
+POINT(rsqrt, "T>T", 1, DIFF(rsqrt), .axes = tarn_axes_permuted, DOC("x", "1 / sqrt(x)"))
+POINT(exp, "T>T", 1, DIFF(exp), .axes = tarn_axes_permuted, DOC("x", "e to the power x"))
+POINT(log, "T>T", 1, DIFF(log), .axes = tarn_axes_permuted, DOC("x", "natural logarithm"))
+POINT(tanh, "T>T", 1, DIFF(tanh), .axes = tarn_axes_signed, DOC("x", "hyperbolic tangent"))
+POINT(sigmoid, "T>T", 1, DIFF(sigmoid), .axes = tarn_axes_permuted, DOC("x", "1 / (1 + exp(-x))"))
+POINT(erf, "T>T", 1, DIFF(erf), .axes = tarn_axes_signed, DOC("x", "error function"))
+POINT(sin, "T>T", 1, DIFF(sin), .axes = tarn_axes_signed, DOC("x", "sine of x radians"))
+POINT(cos, "T>T", 1, DIFF(cos), .axes = tarn_axes_permuted, DOC("x", "cosine of x radians"))
+POINT(acos, "T>T", 1, DIFF(acos), .axes = tarn_axes_permuted, DOC("x", "arc cosine, in radians"))
+POINT(relu, "T>T", 1, DIFF(relu), .axes = tarn_axes_scaled, DOC("x", "max(x, 0)"))
+POINT(floor, "T>T", 1, DIFF(zero), .axes = tarn_axes_permuted, DOC("x", "largest integer not above x"))
+POINT(round, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed, DOC("x", "nearest integer, halves to even"))
+POINT(eq, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x == y, element by element: a bool tensor"))
+POINT(ne, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x ~= y, element by element: a bool tensor"))
+POINT(lt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x < y, element by element: a bool tensor"))
+POINT(le, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x <= y, element by element: a bool tensor"))
+POINT(gt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x > y, element by element: a bool tensor"))
+POINT(ge, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x >= y, element by element: a bool tensor"))
+POINT(logical_and, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x and y; numbers count as true unless zero"))
+POINT(logical_or, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x or y; numbers count as true unless zero"))
+POINT(logical_not, "b>b", 1, DIFF(zero), .axes = tarn_axes_permuted, DOC("x", "not x; numbers count as true unless zero"))
+POINT(isfinite, "T>b", 1, DIFF(zero), .axes = tarn_axes_permuted, DOC("x", "true where x is neither NaN nor infinite"))
+POINT(where, "bTT>T", 3, DIFF(where), .axes = tarn_axes_permuted, DOC("xyz", "y where x is true, else z"))
+POINT(top, "TTd>b", 3, DIFF(zero), .axes = tarn_axes_permuted)
+const tarn_op tarn_op_cast = {.name = "cast", .version = 1, .cls = TARN_CLASS_POINT, .min_in = 1, .max_in = 1,
+                              .kernel = -1, .infer = infer_cast, DIFF(cast), .axes = tarn_axes_linear};
+POINT(iota, ">i", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
+POINT(bernoulli, ">b", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
+POINT(uniform, ">T", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
+POINT(normal, ">T", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
+// clang-format on

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Helpers that derivative rules share. Private to vm/op.
+#ifndef TARN_OP_RULES_H
+#define TARN_OP_RULES_H
+
+#include "vm/op/op.h"
+
+#define TARN_VJP(name) \
+    static const tarn_node *name(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which)
+#define TARN_JVP(name) \
+    static const tarn_node *name(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx)
+
+// Sums a gradient over the dimensions that x was broadcast along and casts it to x's dtype.
+const tarn_node *tarn_unbroadcast(tarn_graph *g, const tarn_node *gy, const tarn_node *x);
+// a + b where either may be NULL (zero).
+const tarn_node *tarn_add_opt(tarn_graph *g, const tarn_node *a, const tarn_node *b);
+
+#endif

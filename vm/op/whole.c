@@ -1,0 +1,626 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows that need whole tensors in memory: matrix products, gathers, concatenation, sorting, padding.
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/op/axes.h"
+#include "vm/op/blas.h"
+#include "vm/op/rules.h"
+
+#define X (y->in[0])
+#define INFER(name)                                                                           \
+    static tarn_status name(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out, \
+                            tarn_error *err)
+#define APPLY(name)                                                                          \
+    static tarn_status name(tarn_context *cx, int nin, const tarn_tensor *in,                \
+                            const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,        \
+                            tarn_error *err)
+
+// A contiguous tensor of dtype t: a view of `in` where it is one already, else a copy.
+static tarn_status plain(tarn_context *cx, const tarn_tensor *in, tarn_dtype t, tarn_tensor *out,
+                         tarn_error *err) {
+    if (in->dtype == t && tarn_tensor_contiguous(in)) {
+        tarn_tensor_share(in, out);
+        return TARN_OK;
+    }
+    return tarn_tensor_cast(cx, in, t, out, err);
+}
+
+// ---- matmul ----
+
+INFER(infer_matmul) {
+    (void)nin, (void)a;
+    const tarn_desc *p = &in[0], *q = &in[1];
+    if (p->rank < 2 || q->rank < 2) {
+        TARN_RAISE(err, "Rank", "matmul: operands of rank %d and %d; both need at least 2", p->rank,
+                   q->rank);
+    }
+    int64_t k = p->shape[p->rank - 1], k2 = q->shape[q->rank - 2];
+    if (k != k2) {
+        TARN_RAISE(err, "ShapeMismatch",
+                   "matmul: %lld columns on the left meet %lld rows on the right", (long long)k,
+                   (long long)k2);
+    }
+    out->rank = p->rank > q->rank ? p->rank : q->rank;
+    for (int d = 0; d < out->rank - 2; d++) {
+        int i = d - (out->rank - p->rank), j = d - (out->rank - q->rank);
+        int64_t s = i < 0 ? 1 : p->shape[i], t = j < 0 ? 1 : q->shape[j];
+        if (s != t && s != 1 && t != 1) {
+            TARN_RAISE(err, "ShapeMismatch", "matmul: batch dimensions %lld and %lld do not match",
+                       (long long)s, (long long)t);
+        }
+        out->shape[d] = s != 1 ? s : t;
+    }
+    out->shape[out->rank - 2] = p->shape[p->rank - 2];
+    out->shape[out->rank - 1] = q->shape[q->rank - 1];
+    out->dtype = tarn_dtype_compute(p->dtype) == TARN_F64 || tarn_dtype_compute(q->dtype) == TARN_F64
+                     ? TARN_F64
+                     : TARN_F32;
+    return TARN_OK;
+}
+
+// A matrix operand: contiguous, or stored transposed, or copied.
+typedef struct {
+    tarn_tensor t;
+    bool trans;
+    int64_t ld;
+} matrix;
+
+static tarn_status matrix_of(tarn_context *cx, const tarn_tensor *in, tarn_dtype dtype, matrix *m,
+                             tarn_error *err) {
+    int r = in->rank;
+    const int64_t *s = in->stride, *n = in->shape;
+    m->trans = false;
+    if (in->dtype == dtype && s[r - 1] == 1 && s[r - 2] >= n[r - 1]) {
+        tarn_tensor_share(in, &m->t);
+        m->ld = s[r - 2];
+        return TARN_OK;
+    }
+    if (in->dtype == dtype && s[r - 2] == 1 && s[r - 1] >= n[r - 2]) {
+        tarn_tensor_share(in, &m->t);
+        m->trans = true;
+        m->ld = s[r - 1];
+        return TARN_OK;
+    }
+    TARN_TRY(tarn_tensor_cast(cx, in, dtype, &m->t, err));
+    m->ld = n[r - 1] > 0 ? n[r - 1] : 1;
+    return TARN_OK;
+}
+
+static const char *matrix_at(const matrix *m, int64_t batch, const tarn_desc *d) {
+    int64_t offset = 0;
+    for (int k = d->rank - 3; k >= 0; k--) {
+        int64_t i = batch % d->shape[k];
+        batch /= d->shape[k];
+        int j = k - (d->rank - m->t.rank);
+        if (j >= 0 && m->t.shape[j] != 1) {
+            offset += i * m->t.stride[j];
+        }
+    }
+    return (const char *)tarn_tensor_data(&m->t) + offset * (m->t.dtype == TARN_F64 ? 8 : 4);
+}
+
+APPLY(apply_matmul) {
+    (void)nin, (void)a;
+    matrix p, q;
+    TARN_TRY(matrix_of(cx, &in[0], d->dtype, &p, err));
+    tarn_status s = matrix_of(cx, &in[1], d->dtype, &q, err);
+    if (s != TARN_OK) {
+        tarn_tensor_release(&p.t);
+        return s;
+    }
+    s = tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err);
+    int64_t m = d->shape[d->rank - 2], n = d->shape[d->rank - 1];
+    int64_t k = p.t.shape[p.t.rank - 1], batches = 1;
+    for (int i = 0; i < d->rank - 2; i++) {
+        batches *= d->shape[i];
+    }
+    int64_t size = d->dtype == TARN_F64 ? 8 : 4;
+    for (int64_t b = 0; b < batches && s == TARN_OK; b++) {
+        char *c = (char *)out->storage->data + b * m * n * size;
+        s = tarn_blas_gemm(cx, d->dtype, p.trans, q.trans, m, n, k, matrix_at(&p, b, d), p.ld,
+                           matrix_at(&q, b, d), q.ld, c, n > 0 ? n : 1, err);
+    }
+    tarn_tensor_release(&p.t);
+    tarn_tensor_release(&q.t);
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+    }
+    return s;
+}
+
+static const tarn_node *transposed(tarn_graph *g, const tarn_node *x) {
+    int64_t order[TARN_MAX_RANK];
+    if (!x) {
+        return NULL;
+    }
+    for (int d = 0; d < x->desc.rank; d++) {
+        order[d] = d;
+    }
+    order[x->desc.rank - 1] = x->desc.rank - 2;
+    order[x->desc.rank - 2] = x->desc.rank - 1;
+    return tarn_permute(g, x, order);
+}
+TARN_VJP(vjp_matmul) {
+    const tarn_node *r = which == 0 ? tarn_matmul(g, gy, transposed(g, y->in[1]))
+                                    : tarn_matmul(g, transposed(g, X), gy);
+    return r ? tarn_unbroadcast(g, r, y->in[which]) : NULL;
+}
+TARN_JVP(jvp_matmul) {
+    return tarn_add_opt(g, dx[0] ? tarn_matmul(g, dx[0], y->in[1]) : NULL,
+                        dx[1] ? tarn_matmul(g, X, dx[1]) : NULL);
+}
+// The contracted axis may be changed by any invertible map and its inverse.
+static void axes_matmul(tarn_axes *t, const tarn_node *y) {
+    const tarn_node *p = X, *q = y->in[1];
+    int r = y->desc.rank;
+    tarn_axes_link(t, p, p->desc.rank - 1, q, q->desc.rank - 2, TARN_GROUP_LINEAR);
+    tarn_axes_link(t, p, p->desc.rank - 2, y, r - 2, TARN_GROUP_LINEAR);
+    tarn_axes_link(t, q, q->desc.rank - 1, y, r - 1, TARN_GROUP_LINEAR);
+    for (int i = 0; i < 2; i++) {
+        const tarn_node *x = y->in[i];
+        for (int d = 0; d < x->desc.rank - 2; d++) {
+            int e = r - x->desc.rank + d;
+            if (x->desc.shape[d] == y->desc.shape[e]) {
+                tarn_axes_link(t, x, d, y, e, TARN_GROUP_PERMUTATION);
+            }
+        }
+    }
+}
+
+// ---- gather(x, index), attr.i = {axis}: out[i, j] = x[index[i, j], j] for axis 0 ----
+
+static tarn_status same_but(const char *op, const tarn_desc *x, const tarn_desc *index, int64_t axis,
+                            tarn_error *err) {
+    if (x->rank != index->rank || x->rank == 0 || axis < 0 || axis >= x->rank) {
+        TARN_RAISE(err, "Rank", "%s: index of rank %d for a tensor of rank %d", op, index->rank,
+                   x->rank);
+    }
+    for (int d = 0; d < x->rank; d++) {
+        if (d != axis && index->shape[d] > x->shape[d]) {
+            TARN_RAISE(err, "ShapeMismatch", "%s: dimension %d: index has %lld, tensor %lld", op,
+                       d + 1, (long long)index->shape[d], (long long)x->shape[d]);
+        }
+    }
+    if (tarn_dtype_get(index->dtype)->kind != TARN_KIND_INT) {
+        TARN_RAISE(err, "Dtype", "%s: the index is %s; expected an integer dtype", op,
+                   tarn_dtype_get(index->dtype)->name);
+    }
+    return TARN_OK;
+}
+INFER(infer_gather) {
+    (void)nin;
+    TARN_TRY(same_but("gather", &in[0], &in[1], a->i[0], err));
+    *out = in[1];
+    out->dtype = in[0].dtype;
+    out->weak = false;
+    return TARN_OK;
+}
+
+// Walks the index tensor in row-major order; position[d] counts along dimension d.
+typedef struct {
+    int64_t position[TARN_MAX_RANK];
+} walker;
+static void step(walker *w, const tarn_desc *d) {
+    for (int k = d->rank - 1; k >= 0; k--) {
+        if (++w->position[k] < d->shape[k]) {
+            return;
+        }
+        w->position[k] = 0;
+    }
+}
+static int64_t offset_of(const tarn_tensor *t, const walker *w, int axis, int64_t at) {
+    int64_t o = 0;
+    for (int k = 0; k < t->rank; k++) {
+        o += (k == axis ? at : w->position[k]) * t->stride[k];
+    }
+    return o;
+}
+static tarn_status out_of_range(const char *op, int64_t i, int64_t n, tarn_error *err) {
+    TARN_RAISE(err, "IndexRange", "%s: index %lld is outside 1 to %lld", op, (long long)i + 1,
+               (long long)n);
+}
+// True when the index does not vary beyond `axis` and whole inner rows can be copied.
+static bool by_rows(const tarn_tensor *x, const tarn_tensor *index, int axis) {
+    int64_t inner = 1;
+    for (int k = x->rank - 1; k > axis; k--) {
+        if (index->shape[k] != x->shape[k] || (index->shape[k] > 1 && index->stride[k] != 0) ||
+            (x->shape[k] > 1 && x->stride[k] != inner)) {
+            return false;
+        }
+        inner *= x->shape[k];
+    }
+    return true;
+}
+
+APPLY(apply_gather) {
+    (void)nin;
+    int axis = (int)a->i[0];
+    tarn_tensor index;
+    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    tarn_status s = TARN_OK;
+    if (in[1].dtype == TARN_I64) {
+        tarn_tensor_share(&in[1], &index);  // as it is: its zero strides tell whole rows apart
+    } else {
+        s = tarn_tensor_cast(cx, &in[1], TARN_I64, &index, err);
+    }
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+        return s;
+    }
+    int64_t size = tarn_dtype_get(d->dtype)->bits / 8, n = tarn_tensor_numel(out), run = 1;
+    const char *x = tarn_tensor_data(&in[0]);
+    const int64_t *ix = tarn_tensor_data(&index);
+    char *to = out->storage->data;
+    tarn_desc outer = *d;
+    if (by_rows(&in[0], &index, axis)) {
+        for (int k = axis + 1; k < d->rank; k++) {
+            run *= d->shape[k];
+        }
+        outer.rank = axis + 1;
+    }
+    walker w = {{0}};
+    for (int64_t i = 0; i < n && s == TARN_OK; i += run) {
+        int64_t at = ix[offset_of(&index, &w, -1, 0)];
+        if (at < 0 || at >= in[0].shape[axis]) {
+            s = out_of_range("gather", at, in[0].shape[axis], err);
+            break;
+        }
+        memcpy(to + i * size, x + offset_of(&in[0], &w, axis, at) * size, (size_t)(run * size));
+        step(&w, &outer);
+    }
+    tarn_tensor_release(&index);
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+    }
+    return s;
+}
+TARN_VJP(vjp_gather) {
+    if (which != 0) {
+        return NULL;
+    }
+    int64_t i[TARN_MAX_RANK + 1] = {y->attr.i[0]};
+    memcpy(i + 1, X->desc.shape, sizeof X->desc.shape);
+    tarn_attr a = {.ni = X->desc.rank + 1, .i = i};
+    const tarn_node *in[2] = {y->in[1], gy};
+    return tarn_node_make(g, &tarn_op_scatter_add, 2, in, &a);
+}
+TARN_JVP(jvp_gather) {
+    const tarn_node *in[2] = {dx[0], y->in[1]};
+    return dx[0] ? tarn_node_make(g, &tarn_op_gather, 2, in, &y->attr) : NULL;
+}
+static void axes_gather(tarn_axes *t, const tarn_node *y) {
+    int axis = (int)y->attr.i[0];
+    for (int k = 0; k < X->desc.rank; k++) {
+        if (k == axis) {
+            tarn_axes_limit(t, X, k, TARN_GROUP_NONE);
+            tarn_axes_link(t, y->in[1], k, y, k, TARN_GROUP_PERMUTATION);
+        } else if (X->desc.shape[k] == y->desc.shape[k]) {
+            tarn_axes_link(t, X, k, y, k, TARN_GROUP_LINEAR);
+            tarn_axes_link(t, y->in[1], k, y, k, TARN_GROUP_PERMUTATION);
+        } else {
+            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
+        }
+    }
+}
+
+// ---- scatter_add(index, src), attr.i = {axis, shape …}: zeros, out[index[i, j], j] += src[i, j] ----
+
+INFER(infer_scatter) {
+    (void)nin;
+    *out = (tarn_desc){.dtype = tarn_dtype_compute(in[1].dtype), .rank = a->ni - 1};
+    memcpy(out->shape, a->i + 1, (size_t)out->rank * sizeof *a->i);
+    TARN_TRY(same_but("scatter_add", out, &in[0], a->i[0], err));
+    if (!tarn_shape_equal(in[0].rank, in[0].shape, in[1].rank, in[1].shape)) {
+        TARN_RAISE(err, "ShapeMismatch", "scatter_add: index and source differ in shape");
+    }
+    return TARN_OK;
+}
+// One thread, in row-major order of the source: the order of additions is part of the result.
+APPLY(apply_scatter) {
+    (void)nin;
+    int axis = (int)a->i[0];
+    tarn_tensor index = {0}, src = {0};
+    tarn_status s = tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err);
+    s = s == TARN_OK ? plain(cx, &in[0], TARN_I64, &index, err) : s;
+    s = s == TARN_OK ? plain(cx, &in[1], d->dtype, &src, err) : s;
+    if (s == TARN_OK) {
+        tarn_desc shape;
+        tarn_desc_of(&src, &shape);
+        walker w = {{0}};
+        int64_t n = tarn_tensor_numel(&src);
+        const int64_t *ix = tarn_tensor_data(&index);
+        for (int64_t i = 0; i < n; i++, step(&w, &shape)) {
+            if (ix[i] < 0 || ix[i] >= out->shape[axis]) {
+                s = out_of_range("scatter_add", ix[i], out->shape[axis], err);
+                break;
+            }
+            int64_t o = offset_of(out, &w, axis, ix[i]);
+            if (d->dtype == TARN_F32) {
+                ((float *)out->storage->data)[o] += ((const float *)tarn_tensor_data(&src))[i];
+            } else if (d->dtype == TARN_F64) {
+                ((double *)out->storage->data)[o] += ((const double *)tarn_tensor_data(&src))[i];
+            } else {
+                ((int64_t *)out->storage->data)[o] += ((const int64_t *)tarn_tensor_data(&src))[i];
+            }
+        }
+    }
+    tarn_tensor_release(&index);
+    tarn_tensor_release(&src);
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+    }
+    return s;
+}
+static const tarn_node *gather_back(tarn_graph *g, const tarn_node *x, const tarn_node *y) {
+    const tarn_node *in[2] = {x, y->in[0]};
+    tarn_attr a = {.ni = 1, .i = y->attr.i};
+    return tarn_node_make(g, &tarn_op_gather, 2, in, &a);
+}
+TARN_VJP(vjp_scatter) { return which == 1 ? gather_back(g, gy, y) : NULL; }
+TARN_JVP(jvp_scatter) {
+    const tarn_node *in[2] = {y->in[0], dx[1]};
+    return dx[1] ? tarn_node_make(g, &tarn_op_scatter_add, 2, in, &y->attr) : NULL;
+}
+static void axes_scatter(tarn_axes *t, const tarn_node *y) {
+    int axis = (int)y->attr.i[0];
+    for (int k = 0; k < y->desc.rank; k++) {
+        tarn_axes_link(t, y->in[0], k, y->in[1], k, TARN_GROUP_PERMUTATION);
+        if (k == axis || y->desc.shape[k] != y->in[1]->desc.shape[k]) {
+            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
+        } else {
+            tarn_axes_link(t, y->in[1], k, y, k, TARN_GROUP_LINEAR);
+        }
+    }
+}
+
+// ---- concat, attr.i = {axis} ----
+
+INFER(infer_concat) {
+    int64_t axis = a->i[0];
+    *out = in[0];
+    out->weak = false;
+    if (axis < 0 || axis >= in[0].rank) {
+        TARN_RAISE(err, "Axis", "concat: dimension %lld of tensors of rank %d", (long long)axis + 1,
+                   in[0].rank);
+    }
+    int64_t total = 0;
+    for (int i = 0; i < nin; i++) {
+        bool fits = in[i].rank == in[0].rank;
+        for (int k = 0; fits && k < in[0].rank; k++) {
+            fits = k == axis || in[i].shape[k] == in[0].shape[k];
+        }
+        if (!fits) {
+            TARN_RAISE(err, "ShapeMismatch",
+                       "concat: operand %d differs from the first outside dimension %lld", i + 1,
+                       (long long)axis + 1);
+        }
+        if (in[i].dtype != in[0].dtype) {
+            TARN_RAISE(err, "Dtype", "concat: operand %d is %s, the first %s", i + 1,
+                       tarn_dtype_get(in[i].dtype)->name, tarn_dtype_get(in[0].dtype)->name);
+        }
+        if (!tarn_dtype_is_compute(tarn_dtype_compute(in[i].dtype))) {
+            TARN_RAISE(err, "Dtype", "concat: %s can be stored and copied, not computed with",
+                       tarn_dtype_get(in[i].dtype)->name);
+        }
+        total += in[i].shape[axis];
+    }
+    out->shape[axis] = total;
+    return TARN_OK;
+}
+APPLY(apply_concat) {
+    int axis = (int)a->i[0];
+    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    int64_t outer = 1, inner = tarn_dtype_get(d->dtype)->bits / 8;
+    for (int k = 0; k < axis; k++) {
+        outer *= d->shape[k];
+    }
+    for (int k = axis + 1; k < d->rank; k++) {
+        inner *= d->shape[k];
+    }
+    int64_t at = 0;
+    for (int i = 0; i < nin; i++) {
+        tarn_tensor t;
+        tarn_status s = plain(cx, &in[i], d->dtype, &t, err);
+        if (s != TARN_OK) {
+            tarn_tensor_release(out);
+            return s;
+        }
+        int64_t rows = t.shape[axis];
+        for (int64_t o = 0; o < outer; o++) {
+            memcpy((char *)out->storage->data + (o * d->shape[axis] + at) * inner,
+                   (const char *)tarn_tensor_data(&t) + o * rows * inner, (size_t)(rows * inner));
+        }
+        at += rows;
+        tarn_tensor_release(&t);
+    }
+    return TARN_OK;
+}
+TARN_VJP(vjp_concat) {
+    int axis = (int)y->attr.i[0];
+    int64_t i[3 * TARN_MAX_RANK], at = 0;
+    for (int k = 0; k < which; k++) {
+        at += y->in[k]->desc.shape[axis];
+    }
+    for (int k = 0; k < y->desc.rank; k++) {
+        i[3 * k] = k == axis ? at : 0;
+        i[3 * k + 1] = y->in[which]->desc.shape[k];
+        i[3 * k + 2] = 1;
+    }
+    tarn_attr a = {.ni = 3 * y->desc.rank, .i = i};
+    return tarn_node_make(g, &tarn_op_slice, 1, &gy, &a);
+}
+TARN_JVP(jvp_concat) {
+    const tarn_node *part[64];
+    bool any = false;
+    for (int k = 0; k < y->nin; k++) {
+        any = any || dx[k];
+    }
+    if (!any || y->nin > 64) {
+        return NULL;
+    }
+    for (int k = 0; k < y->nin; k++) {
+        part[k] = dx[k] ? dx[k]
+                        : tarn_broadcast(g, tarn_cast(g, tarn_num(g, 0),
+                                                      tarn_dtype_compute(y->in[k]->desc.dtype)),
+                                         y->in[k]->desc.rank, y->in[k]->desc.shape);
+    }
+    return tarn_node_make(g, &tarn_op_concat, y->nin, part, &y->attr);
+}
+static void axes_concat(tarn_axes *t, const tarn_node *y) {
+    int axis = (int)y->attr.i[0];
+    for (int i = 0; i < y->nin; i++) {
+        for (int k = 0; k < y->desc.rank; k++) {
+            if (k == axis) {
+                tarn_axes_limit(t, y->in[i], k, TARN_GROUP_NONE);
+            } else {
+                tarn_axes_link(t, y->in[i], k, y, k, TARN_GROUP_LINEAR);
+            }
+        }
+    }
+    tarn_axes_limit(t, y, axis, TARN_GROUP_NONE);
+}
+
+// ---- sort, argsort along the last dimension; attr.i = {descending} ----
+
+typedef struct {
+    double v;
+    int64_t i;
+} keyed;
+static int order(const keyed *a, const keyed *b, bool down) {
+    bool na = a->v != a->v, nb = b->v != b->v;
+    if (na || nb) {
+        return na == nb ? (a->i > b->i) - (a->i < b->i) : (na ? 1 : -1) * (down ? -1 : 1);
+    }
+    int c = (a->v > b->v) - (a->v < b->v);
+    c = down ? -c : c;
+    return c ? c : (a->i > b->i) - (a->i < b->i);
+}
+static int ascending(const void *a, const void *b) { return order(a, b, false); }
+static int descending(const void *a, const void *b) { return order(a, b, true); }
+
+INFER(infer_sort) {
+    (void)nin, (void)a;
+    *out = in[0];
+    out->weak = false;
+    if (in[0].rank == 0 || !tarn_dtype_is_compute(tarn_dtype_compute(in[0].dtype))) {
+        TARN_RAISE(err, "Rank", "sort: a tensor of rank at least 1 and a numeric dtype");
+    }
+    return TARN_OK;
+}
+INFER(infer_argsort) {
+    TARN_TRY(infer_sort(nin, in, a, out, err));
+    out->dtype = TARN_I64;
+    return TARN_OK;
+}
+// Stable; NaN sorts as larger than everything.
+static tarn_status sort_rows(tarn_context *cx, const tarn_tensor *in, const tarn_attr *a,
+                             const tarn_desc *d, bool indices, tarn_tensor *out, tarn_error *err) {
+    int64_t n = d->shape[d->rank - 1], total = tarn_desc_numel(d);
+    keyed *row = tarn_alloc(&cx->budget, (size_t)n * sizeof *row);
+    tarn_status s = row ? tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err)
+                        : tarn_raise_nomem(err, "sort", (size_t)n * sizeof *row);
+    for (int64_t at = 0; s == TARN_OK && at < total; at += n) {
+        s = tarn_cancel_check(&cx->cancel, err);
+        for (int64_t i = 0; i < n; i++) {
+            row[i] = (keyed){tarn_tensor_get(in, at + i), i};
+        }
+        qsort(row, (size_t)n, sizeof *row, a->i[0] ? descending : ascending);
+        for (int64_t i = 0; i < n; i++) {
+            tarn_tensor_set(out, at + i, indices ? (double)row[i].i : row[i].v);
+        }
+    }
+    tarn_free(&cx->budget, row, (size_t)n * sizeof *row);
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+    }
+    return s;
+}
+APPLY(apply_sort) {
+    (void)nin;
+    return sort_rows(cx, in, a, d, false, out, err);
+}
+APPLY(apply_argsort) {
+    (void)nin;
+    return sort_rows(cx, in, a, d, true, out, err);
+}
+static size_t sort_workspace(int nin, const tarn_desc *in, const tarn_desc *out) {
+    (void)nin, (void)in;
+    return (size_t)out->shape[out->rank - 1] * sizeof(keyed);
+}
+
+// ---- pad: zeros of shape attr.i[3 rank …] with x at {start, count, step}: the adjoint of slice ----
+
+INFER(infer_pad) {
+    (void)nin;
+    int r = in[0].rank;
+    if (a->ni != 4 * r) {
+        TARN_RAISE(err, "Axis", "pad: one range and one size for each of %d dimensions", r);
+    }
+    *out = in[0];
+    out->dtype = tarn_dtype_compute(in[0].dtype);
+    out->weak = false;
+    for (int k = 0; k < r; k++) {
+        int64_t start = a->i[3 * k], count = a->i[3 * k + 1], stride = a->i[3 * k + 2];
+        int64_t size = a->i[3 * r + k];
+        if (count != in[0].shape[k] || start < 0 || stride < 1 ||
+            (count > 0 && (start >= size || (count - 1) > (size - 1 - start) / stride))) {
+            TARN_RAISE(err, "IndexRange", "pad: dimension %d does not fit", k + 1);
+        }
+        out->shape[k] = size;
+    }
+    return TARN_OK;
+}
+APPLY(apply_pad) {
+    (void)nin;
+    TARN_TRY(tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err));
+    tarn_tensor x;
+    tarn_status s = plain(cx, &in[0], d->dtype, &x, err);
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+        return s;
+    }
+    tarn_desc shape;
+    tarn_desc_of(&x, &shape);
+    int64_t size = tarn_dtype_get(d->dtype)->bits / 8, n = tarn_tensor_numel(&x);
+    walker w = {{0}};
+    for (int64_t i = 0; i < n; i++, step(&w, &shape)) {
+        int64_t o = 0;
+        for (int k = 0; k < d->rank; k++) {
+            o += (a->i[3 * k] + w.position[k] * a->i[3 * k + 2]) * out->stride[k];
+        }
+        memcpy((char *)out->storage->data + o * size,
+               (const char *)tarn_tensor_data(&x) + i * size, (size_t)size);
+    }
+    tarn_tensor_release(&x);
+    return TARN_OK;
+}
+TARN_VJP(vjp_pad) {
+    (void)which;
+    tarn_attr a = {.ni = 3 * X->desc.rank, .i = y->attr.i};
+    return tarn_node_make(g, &tarn_op_slice, 1, &gy, &a);
+}
+TARN_JVP(jvp_pad) { return dx[0] ? tarn_node_make(g, &tarn_op_pad, 1, dx, &y->attr) : NULL; }
+static void axes_pad(tarn_axes *t, const tarn_node *y) {
+    for (int k = 0; k < X->desc.rank; k++) {
+        if (X->desc.shape[k] == y->desc.shape[k]) {
+            tarn_axes_link(t, X, k, y, k, TARN_GROUP_LINEAR);
+        } else {
+            tarn_axes_limit(t, X, k, TARN_GROUP_NONE);
+            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
+        }
+    }
+}
+
+// clang-format off
+#define WHOLE(NAME, LEAST, MOST, ...)                                                     \
+    const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_WHOLE, \
+                                    .min_in = LEAST, .max_in = MOST, __VA_ARGS__};
+WHOLE(matmul, 2, 2, .infer = infer_matmul, .apply = apply_matmul, .vjp = vjp_matmul, .jvp = jvp_matmul, .axes = axes_matmul)
+WHOLE(gather, 2, 2, .infer = infer_gather, .apply = apply_gather, .vjp = vjp_gather, .jvp = jvp_gather, .axes = axes_gather)
+WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .vjp = vjp_scatter, .jvp = jvp_scatter, .axes = axes_scatter)
+WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat)
+WHOLE(sort, 1, 1, .infer = infer_sort, .apply = apply_sort, .workspace = sort_workspace)
+WHOLE(argsort, 1, 1, .infer = infer_argsort, .apply = apply_argsort, .workspace = sort_workspace)
+WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .vjp = vjp_pad, .jvp = jvp_pad, .axes = axes_pad)
+// clang-format on

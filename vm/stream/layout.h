@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a job is laid out over passes. Private to vm/stream.
+#ifndef TARN_STREAM_LAYOUT_H
+#define TARN_STREAM_LAYOUT_H
+
+#include "vm/stream/stream.h"
+
+typedef enum {
+    TARN_AT_NONE,    // not needed
+    TARN_AT_TILE,    // computed tile by tile, never whole
+    TARN_AT_MEMORY,  // a tensor in memory
+} tarn_place_kind;
+
+typedef struct tarn_spot {
+    unsigned char kind;     // tarn_place_kind
+    unsigned char keep;     // a TILE node that is also needed whole: stored in its pass
+    unsigned char sweeps;   // a REDUCE over tiles
+    int ready;              // TILE: the pass it can be computed in; MEMORY: the pass before which
+    int stage;              // number of whole-model reductions below it, in a chain
+} tarn_spot;
+
+typedef struct tarn_layout {
+    int count;        // nodes considered: ids below it
+    tarn_spot *spot;  // [count]
+    int passes;
+    int stages;             // whole-model barriers before the root
+    uint64_t source_bytes;  // of all sources used
+    uint64_t whole_bytes;   // of tensors in memory
+    int64_t largest;        // elements of the largest tile domain
+} tarn_layout;
+
+static inline int64_t tarn_gid(const tarn_node *n) {
+    return n->op->cls == TARN_CLASS_REDUCE ? n->attr.i[1] : 0;
+}
+// When a value may be used: a kept tile becomes memory one pass later.
+static inline int tarn_memory_ready(const tarn_spot *s) {
+    return s->kind == TARN_AT_TILE ? s->ready + 1 : s->ready;
+}
+static inline bool tarn_is_total(const tarn_node *n) {  // a reduction over all elements
+    return n->op->reducer->outputs > 0 || n->attr.ni == 2;
+}
+
+// known[gid]: that whole-model reduction has a value already (may be NULL).
+tarn_status tarn_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
+                             const bool *known, tarn_layout *l, tarn_error *err);
+void tarn_layout_free(tarn_layout *l);
+
+#endif

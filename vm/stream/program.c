@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+// Building programs: a walk over the nodes that the goals need, in order; slots are reused as soon
+// as their last reader has run.
+#include "vm/stream/program.h"
+
+#include <string.h>
+
+#include "vm/op/kernel/kernel.h"
+
+typedef struct {
+    tarn_context *cx;
+    tarn_arena *arena;
+    const tarn_graph *g;
+    const tarn_layout *l;
+    const tarn_tensor *values;
+    tarn_program *p;
+    int *slot;       // [count] slot of each node in this program, -1
+    int *last;       // [count] index of the last step that reads the node
+    unsigned char *use;
+    unsigned char *free_slot;  // [count + few]
+    int room;
+    tarn_error *err;
+} builder;
+
+static int take_slot(builder *b) {
+    for (int i = 0; i < b->p->nslots; i++) {
+        if (b->free_slot[i]) {
+            b->free_slot[i] = 0;
+            return i;
+        }
+    }
+    return b->p->nslots++;
+}
+
+static tarn_instr *emit(builder *b, int what) {
+    tarn_instr *i = &b->p->instr[b->p->ninstr++];
+    memset(i, 0, sizeof *i);
+    i->what = what;
+    return i;
+}
+
+// True if the node is part of the domain's tile stream; else it is read from memory.
+static bool tiled(const builder *b, const tarn_node *n) {
+    return b->l->spot[n->id].kind == TARN_AT_TILE && tarn_desc_numel(&n->desc) == b->p->numel &&
+           !b->values[n->id].storage;
+}
+
+static void mark(builder *b, const tarn_node *n) {
+    b->use[n->id] = 1;
+    for (int i = n->id; i >= 0; i--) {
+        const tarn_node *m = b->g->nodes[i];
+        if (!b->use[i] || !tiled(b, m)) {
+            continue;
+        }
+        for (int k = 0; k < m->nin; k++) {
+            b->use[m->in[k]->id] = 1;
+        }
+    }
+}
+
+static void release_after(builder *b, const tarn_node *n, int step) {
+    if (b->slot[n->id] >= 0 && b->last[n->id] == step) {
+        b->free_slot[b->slot[n->id]] = 1;
+    }
+}
+
+static tarn_status emit_memory(builder *b, const tarn_node *n, const tarn_node *reader) {
+    const tarn_tensor *t = &b->values[n->id];
+    tarn_fetch *f = &b->p->fetch[b->p->nfetch];
+    tarn_dtype work = tarn_dtype_compute(n->desc.dtype);
+    TARN_TRY(tarn_fetch_init(f, b->cx->isa, t, reader->desc.rank, reader->desc.shape, work, b->err));
+    tarn_instr *i = emit(b, f->mode == TARN_FETCH_SPLAT ? TARN_DO_SPLAT : TARN_DO_FETCH);
+    i->index = b->p->nfetch++;
+    i->out = f->mode == TARN_FETCH_SPLAT ? b->p->nslots++ : take_slot(b);
+    b->slot[n->id] = i->out;
+    if (i->what == TARN_DO_SPLAT) {
+        b->last[n->id] = INT32_MAX;
+    }
+    return TARN_OK;
+}
+
+static tarn_status emit_load(builder *b, const tarn_node *n) {
+    const tarn_source *s = n->attr.p;
+    tarn_load *load = &b->p->load[b->p->nload];
+    tarn_dtype work = tarn_dtype_compute(s->dtype);
+    *load = (tarn_load){.source = s,
+                        .convert = s->dtype == work ? NULL : tarn_convert(b->cx->isa, s->dtype, work),
+                        .size_in = (size_t)tarn_dtype_get(s->dtype)->bits / 8,
+                        .size_out = tarn_work_size(work)};
+    if (s->dtype != work && !load->convert) {
+        TARN_RAISE(b->err, "Dtype", "%s: %s cannot be computed with", s->name,
+                   tarn_dtype_get(s->dtype)->name);
+    }
+    tarn_instr *i = emit(b, TARN_DO_LOAD);
+    i->index = b->p->nload++;
+    i->out = take_slot(b);
+    b->slot[n->id] = i->out;
+    return TARN_OK;
+}
+
+static tarn_status emit_point(builder *b, const tarn_node *n, int step) {
+    tarn_desc in[16];
+    tarn_tile_plan plan;
+    for (int k = 0; k < n->nin; k++) {
+        in[k] = n->in[k]->desc;
+    }
+    TARN_TRY(tarn_tile_plan_of(b->cx->isa, n->op, n->nin, in, &n->attr, &n->desc, &plan, b->err));
+    tarn_dtype out = tarn_dtype_compute(n->desc.dtype);
+    tarn_instr *i = emit(b, plan.fn ? TARN_DO_POINT : TARN_DO_ROUND);
+    i->nin = n->nin;
+    i->fn = plan.fn;
+    i->attr = &n->attr;
+    i->size = tarn_work_size(out);
+    if (!plan.fn) {
+        tarn_dtype from = plan.want[0];
+        i->first = from == n->desc.dtype ? NULL : tarn_convert(b->cx->isa, from, n->desc.dtype);
+        i->second = out == n->desc.dtype ? NULL : tarn_convert(b->cx->isa, n->desc.dtype, out);
+    }
+    for (int k = 0; k < n->nin; k++) {
+        i->in[k] = b->slot[n->in[k]->id];
+    }
+    i->out = take_slot(b);
+    b->slot[n->id] = i->out;
+    for (int k = 0; k < n->nin; k++) {
+        release_after(b, n->in[k], step);
+    }
+    return TARN_OK;
+}
+
+static tarn_status emit_goal(builder *b, const tarn_goal *goal) {
+    tarn_program *p = b->p;
+    if (goal->what == TARN_GOAL_FOLD) {
+        const tarn_node *n = goal->node;
+        tarn_fold_spec *f = &p->fold[p->nfold];
+        tarn_dtype work, common = n->in[0]->desc.dtype;
+        for (int k = 1; k < n->nin; k++) {
+            common = tarn_dtype_compute(n->in[k]->desc.dtype) == TARN_F64 ? TARN_F64 : common;
+        }
+        memset(f, 0, sizeof *f);
+        f->node = n;
+        TARN_TRY(tarn_fold_fn_of(b->cx->isa, n->op, common, &work, &f->fn, b->err));
+        tarn_instr *i = emit(b, TARN_DO_FOLD);
+        i->index = p->nfold++;
+        i->nin = n->nin;
+        for (int k = 0; k < n->nin; k++) {
+            int from = b->slot[n->in[k]->id];
+            tarn_dtype have = tarn_dtype_compute(n->in[k]->desc.dtype);
+            if (have != work) {
+                tarn_instr *fold = i;
+                tarn_instr move = *fold;
+                memset(fold, 0, sizeof *fold);
+                fold->what = TARN_DO_ROUND;
+                fold->nin = 1;
+                fold->in[0] = from;
+                fold->first = tarn_convert(b->cx->isa, have, work);
+                fold->size = tarn_work_size(work);
+                fold->out = p->nslots++;
+                from = fold->out;
+                i = &p->instr[p->ninstr++];
+                *i = move;
+            }
+            i->in[k] = from;
+        }
+        p->fold_scratch += tarn_fold_scratch(n->op->reducer);
+        return TARN_OK;
+    }
+    tarn_dtype have = tarn_dtype_compute(goal->node->desc.dtype);
+    tarn_instr *i = emit(b, goal->what == TARN_GOAL_STORE ? TARN_DO_STORE : TARN_DO_KEEP);
+    i->nin = 1;
+    i->in[0] = b->slot[goal->node->id];
+    tarn_dtype to = goal->what == TARN_GOAL_STORE ? goal->store : goal->keep->dtype;
+    i->first = to == have ? NULL : tarn_convert(b->cx->isa, have, to);
+    if (to != have && !i->first) {
+        TARN_RAISE(b->err, "Dtype", "%s cannot be stored as %s", tarn_dtype_get(have)->name,
+                   tarn_dtype_get(to)->name);
+    }
+    i->size = (size_t)tarn_dtype_get(to)->bits / 8;
+    if (goal->what == TARN_GOAL_STORE) {
+        p->store_size = i->size;
+        p->store_dtype = to;
+    } else {
+        i->index = p->nkeep;
+        p->keep[p->nkeep++] = goal->keep;
+    }
+    return TARN_OK;
+}
+
+static void find_last(builder *b, int ngoals, const tarn_goal *goals) {
+    for (int id = 0; id < b->l->count; id++) {
+        const tarn_node *n = b->g->nodes[id];
+        if (b->use[id] && tiled(b, n)) {
+            for (int k = 0; k < n->nin; k++) {
+                b->last[n->in[k]->id] = id;
+            }
+        }
+    }
+    for (int i = 0; i < ngoals; i++) {
+        const tarn_node *n = goals[i].node;
+        if (goals[i].what == TARN_GOAL_FOLD) {
+            for (int k = 0; k < n->nin; k++) {
+                b->last[n->in[k]->id] = INT32_MAX;
+            }
+        } else {
+            b->last[n->id] = INT32_MAX;
+        }
+    }
+}
+
+// The node whose shape the memory operand is broadcast to: any tile reader of it.
+static const tarn_node *reader_of(const builder *b, const tarn_node *n, int ngoals,
+                                  const tarn_goal *goals) {
+    for (int id = n->id + 1; id < b->l->count; id++) {
+        const tarn_node *m = b->g->nodes[id];
+        if (!b->use[id] || !tiled(b, m)) {
+            continue;
+        }
+        for (int k = 0; k < m->nin; k++) {
+            if (m->in[k] == n) {
+                return m;
+            }
+        }
+    }
+    (void)ngoals, (void)goals;
+    return n;
+}
+
+tarn_status tarn_program_make(tarn_context *cx, tarn_arena *a, const tarn_graph *g,
+                              const tarn_layout *l, const tarn_tensor *values, int64_t numel,
+                              int ngoals, const tarn_goal *goals, tarn_program *p,
+                              tarn_error *err) {
+    memset(p, 0, sizeof *p);
+    p->numel = numel;
+    size_t count = (size_t)l->count;
+    size_t most = 4 * count + 8 * (size_t)ngoals + 8;
+    builder b = {.cx = cx, .arena = a, .g = g, .l = l, .values = values, .p = p, .err = err};
+    b.slot = tarn_arena_take(a, (count + 1) * sizeof *b.slot);
+    b.last = tarn_arena_take(a, (count + 1) * sizeof *b.last);
+    b.use = tarn_arena_take(a, count + 1);
+    b.free_slot = tarn_arena_take(a, most);
+    p->instr = tarn_arena_take(a, most * sizeof *p->instr);
+    p->fetch = tarn_arena_take(a, (count + 1) * sizeof *p->fetch);
+    p->load = tarn_arena_take(a, (count + 1) * sizeof *p->load);
+    p->fold = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->fold);
+    p->keep = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->keep);
+    if (!b.slot || !b.last || !b.use || !b.free_slot || !p->instr || !p->fetch || !p->load ||
+        !p->fold || !p->keep) {
+        return tarn_raise_nomem(err, "a program", most * sizeof *p->instr);
+    }
+    memset(b.slot, -1, (count + 1) * sizeof *b.slot);
+    memset(b.last, 0, (count + 1) * sizeof *b.last);
+    memset(b.use, 0, count + 1);
+    memset(b.free_slot, 0, most);
+    for (int i = 0; i < ngoals; i++) {
+        const tarn_node *n = goals[i].node;
+        if (goals[i].what == TARN_GOAL_FOLD) {
+            for (int k = 0; k < n->nin; k++) {
+                mark(&b, n->in[k]);
+            }
+        } else {
+            mark(&b, n);
+        }
+    }
+    find_last(&b, ngoals, goals);
+    // Bare values first: their slots are filled once and never reused.
+    for (int id = 0; id < l->count; id++) {
+        const tarn_node *n = g->nodes[id];
+        if (b.use[id] && !tiled(&b, n) && tarn_desc_numel(&n->desc) == 1 && numel != 1) {
+            TARN_TRY(emit_memory(&b, n, reader_of(&b, n, ngoals, goals)));
+        }
+    }
+    for (int id = 0; id < l->count; id++) {
+        const tarn_node *n = g->nodes[id];
+        if (!b.use[id] || b.slot[id] >= 0) {
+            continue;
+        }
+        if (!tiled(&b, n)) {
+            TARN_TRY(emit_memory(&b, n, reader_of(&b, n, ngoals, goals)));
+        } else if (n->op->cls == TARN_CLASS_LEAF) {
+            TARN_TRY(emit_load(&b, n));
+        } else if (n->op->cls == TARN_CLASS_VIEW) {
+            // The same elements in the same order: the same slot, alive as long as either.
+            b.slot[id] = b.slot[n->in[0]->id];
+            int of = n->in[0]->id;
+            b.last[of] = b.last[of] > b.last[id] ? b.last[of] : b.last[id];
+            b.last[id] = b.last[of];
+            if (b.last[of] != INT32_MAX) {
+                b.last[of] = INT32_MAX;  // shared: kept until the end of the tile
+                b.last[id] = INT32_MAX;
+            }
+        } else {
+            TARN_TRY(emit_point(&b, n, id));
+        }
+    }
+    for (int i = 0; i < ngoals; i++) {
+        TARN_TRY(emit_goal(&b, &goals[i]));
+    }
+    return TARN_OK;
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Programs: the fused element-wise work of one pass over one domain, as a list of instructions over
+// tile buffers. Private to vm/stream.
+#ifndef TARN_STREAM_PROGRAM_H
+#define TARN_STREAM_PROGRAM_H
+
+#include "vm/op/tile.h"
+#include "vm/stream/layout.h"
+
+enum { TARN_CHUNK = 131072 };  // elements that are read and written at a time: fits a core's L2
+
+typedef struct tarn_instr {
+    enum {
+        TARN_DO_SPLAT,    // a single value, filled once per worker
+        TARN_DO_FETCH,    // a tensor in memory, broadcast
+        TARN_DO_LOAD,     // a source's chunk
+        TARN_DO_POINT,
+        TARN_DO_ROUND,    // a cast: through a stored dtype and back
+        TARN_DO_FOLD,
+        TARN_DO_STORE,    // to the job's output
+        TARN_DO_KEEP,     // to a tensor in memory
+    } what;
+    int nin;
+    int in[16];  // slots
+    int out;     // slot
+    int index;   // LOAD: source; FETCH, SPLAT: fetch; FOLD: fold; KEEP: kept tensor
+    tarn_tile_fn fn;
+    const tarn_attr *attr;
+    tarn_convert_fn first, second;  // conversions; NULL: none
+    size_t size;                    // bytes per element written
+} tarn_instr;
+
+typedef struct tarn_load {
+    const tarn_source *source;
+    tarn_convert_fn convert;
+    size_t size_in, size_out;
+    char *held;         // whole tensor in memory, or NULL
+    const bool *loaded;  // the held bytes are there already
+} tarn_load;
+
+typedef struct tarn_fold_spec {
+    const tarn_node *node;
+    tarn_fold_fn fn;
+    char *state;         // between sweeps
+    char *parts;         // per block, or per worker when exact
+    bool *opened;        // exact: per worker
+    int64_t base;        // added to positions: where this tensor starts in the whole model
+    bool active;         // still sweeping
+    double out[4];
+} tarn_fold_spec;
+
+typedef struct tarn_program {
+    int64_t numel;
+    int ninstr, nslots, nfetch, nload, nfold, nkeep;
+    tarn_instr *instr;
+    tarn_fetch *fetch;
+    tarn_load *load;
+    tarn_fold_spec *fold;
+    tarn_tensor **keep;
+    tarn_convert_fn store;  // root dtype → stored; NULL: same
+    size_t store_size;      // bytes per element; 0: no store
+    tarn_dtype store_dtype;
+    size_t fold_scratch;    // bytes per worker
+} tarn_program;
+
+// What a program has to deliver.
+typedef struct tarn_goal {
+    const tarn_node *node;
+    enum { TARN_GOAL_FOLD, TARN_GOAL_STORE, TARN_GOAL_KEEP } what;
+    tarn_tensor *keep;   // KEEP: where to
+    tarn_dtype store;    // STORE
+} tarn_goal;
+
+// values[id]: tensors in memory that are ready. Everything is allocated in the arena.
+tarn_status tarn_program_make(tarn_context *cx, tarn_arena *a, const tarn_graph *g,
+                              const tarn_layout *l, const tarn_tensor *values, int64_t numel,
+                              int ngoals, const tarn_goal *goals, tarn_program *p, tarn_error *err);
+
+#endif

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The streaming evaluator: expressions over sources, one job per output tensor, executed in blocks
+// with bounded memory. A job's passes follow from its expression: a reduction makes what uses it wait
+// for the next pass. Element-wise work of a pass is fused into one program over tiles; reductions use
+// the same leaves and tree as in memory, so results equal the eager evaluator's to the bit, for any
+// number of threads and any block sizes of the sources. Writes nothing itself: a sink takes the bytes.
+#ifndef TARN_STREAM_STREAM_H
+#define TARN_STREAM_STREAM_H
+
+#include "vm/op/op.h"
+
+typedef struct tarn_job {
+    const char *name;  // for messages and for the order in which whole-model reductions combine
+    tarn_graph *graph;  // its own small graph, or one shared with other jobs
+    const tarn_node *root;
+    tarn_dtype store;  // dtype of the output
+} tarn_job;
+
+// Receives n bytes of output `job` at byte `at`, row-major; from any thread, in any order.
+typedef struct tarn_sink {
+    tarn_status (*put)(void *arg, int64_t job, uint64_t at, const void *p, uint64_t n,
+                       tarn_error *err);
+    void *arg;
+} tarn_sink;
+
+typedef struct tarn_stream_options {
+    bool allow_nonfinite;  // NaN and infinities may be written
+} tarn_stream_options;
+
+typedef struct tarn_job_plan {
+    int passes;          // over the data, whole-model barriers included; a reduction that asks for
+                         // further sweeps adds to them when it runs
+    bool held;           // inputs are read once and swept in memory
+    uint64_t reads;      // bytes read from sources
+    uint64_t writes;     // bytes of output
+    uint64_t hold;       // bytes of inputs held
+    uint64_t workspace;  // bytes of whole tensors in memory
+} tarn_job_plan;
+
+typedef struct tarn_stream_plan {
+    int passes;      // the largest of the jobs
+    int barriers;    // whole-model reductions that others wait for
+    uint64_t reads, writes;
+    uint64_t peak;   // bytes of buffers and workspace at most
+} tarn_stream_plan;
+
+// Marks a reduction as one over all jobs of a run ("whole model"): equal `gid` (from 1) in several
+// jobs is one reduction, combined in byte order of job names.
+const tarn_node *tarn_reduce_global(tarn_graph *g, const tarn_op *op, int nin,
+                                    const tarn_node *const *in, int64_t gid, const tarn_attr *rest);
+
+// What a run would do, from headers alone. plans: [n] or NULL.
+tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *jobs,
+                                tarn_stream_plan *total, tarn_job_plan *plans, tarn_error *err);
+tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs, const tarn_sink *sink,
+                            const tarn_stream_options *o, tarn_error *err);
+// All roots into memory tensors of the stores' dtypes (results: the caller's, [n]).
+tarn_status tarn_stream_load(tarn_context *cx, int64_t n, const tarn_job *jobs, tarn_tensor *results,
+                             tarn_error *err);
+
+#endif
