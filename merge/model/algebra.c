@@ -119,7 +119,8 @@ tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_mod
             c += value->each[i] / (double)m->n;
         }
     }
-    r->mass = op == &tarn_op_mul ? m->mass * c : op == &tarn_op_div && !reversed ? m->mass / c : m->mass;
+    int scale = op->mass.scale;
+    r->mass = scale == 0 ? m->mass : scale > 0 ? m->mass * c : reversed ? 0 : m->mass / c;
     *out = r;
     return TARN_OK;
 }

@@ -141,5 +141,5 @@ const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i) {
 }
 
 double tarn_mass_of(const tarn_op *op, double a, double b) {
-    return op == &tarn_op_add ? a + b : op == &tarn_op_sub ? a - b : op == &tarn_op_neg ? -a : 0;
+    return op->mass.a * a + op->mass.b * b;
 }

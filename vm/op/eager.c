@@ -263,23 +263,28 @@ tarn_status tarn_op_apply(tarn_context *cx, const tarn_op *op, int nin, const ta
 
 // ---- graphs ----
 
-static tarn_status eval_leaf(tarn_graph *g, const tarn_node *n, const tarn_tensor *const *feeds,
-                             tarn_tensor *out, tarn_error *err) {
+tarn_status tarn_leaf_value(tarn_context *cx, const tarn_node *n, tarn_tensor *out,
+                            tarn_error *err) {
     if (n->op == &tarn_op_number) {
-        return tarn_tensor_number(g->cx, n->attr.f[0], out, err);
+        return tarn_tensor_number(cx, n->attr.f[0], out, err);
     }
     if (n->op == &tarn_op_tensor) {
         tarn_tensor_share(n->attr.p, out);
         return TARN_OK;
     }
     if (n->op == &tarn_op_source) {
-        return tarn_tensor_read(g->cx, n->attr.p, out, err);
+        return tarn_tensor_read(cx, n->attr.p, out, err);
     }
-    if (!feeds || !feeds[n->id]) {
-        TARN_RAISE(err, "Argument", "an input of a recorded function has no value");
+    TARN_RAISE(err, "Argument", "an input of a recorded function has no value");
+}
+
+static tarn_status eval_leaf(tarn_graph *g, const tarn_node *n, const tarn_tensor *const *feeds,
+                             tarn_tensor *out, tarn_error *err) {
+    if (feeds && feeds[n->id]) {
+        tarn_tensor_share(feeds[n->id], out);
+        return TARN_OK;
     }
-    tarn_tensor_share(feeds[n->id], out);
-    return TARN_OK;
+    return tarn_leaf_value(g->cx, n, out, err);
 }
 
 tarn_status tarn_graph_eval(tarn_graph *g, int nroots, const tarn_node *const *roots,

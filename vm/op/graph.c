@@ -23,6 +23,10 @@ tarn_graph *tarn_graph_retain(tarn_graph *g) {
     return g;
 }
 
+const tarn_source *tarn_node_source(const tarn_node *n) {
+    return n->op == &tarn_op_source ? n->attr.p : NULL;
+}
+
 static void release_leaf(const tarn_node *n) {
     if (n->op == &tarn_op_source) {
         const tarn_source *s = n->attr.p;

@@ -207,7 +207,7 @@ TARN_INFER(arg) {
 // {threshold, index of the last kept among its equals}
 TARN_INFER(kth) {
     (void)nin;
-    if (a->ni != 4 || a->nf != 1) {
+    if (a->ni != 4 || a->nf != (a->i[1] ? 2 : 1)) {
         TARN_RAISE(err, "Argument", "kth: bad attributes");
     }
     if (!tarn_dtype_is_float(in[0].dtype)) {

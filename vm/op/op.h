@@ -94,6 +94,11 @@ struct tarn_op {
     const tarn_node *(*jvp)(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx);
     // Links the axes of the inputs and of the output, each with the largest group that commutes.
     void (*axes)(tarn_axes *t, const tarn_node *y);
+    // Mass of a result over models of mass p and q: a p + b q (add 1 1, sub 1 -1, neg -1), else 0;
+    // `scale`: by a number c, the mass is p c (1) or p / c (-1), else p.
+    struct {
+        signed char a, b, scale;
+    } mass;
     // For the language: "exp(x)", argument kinds as parsed by the bindings; NULL: internal.
     const char *lua;
     const char *summary;
@@ -151,6 +156,8 @@ const tarn_node *tarn_node_make(tarn_graph *g, const tarn_op *op, int nin,
 // nodes (calloc'ed by the caller, from->count entries), NULL for a single import.
 const tarn_node *tarn_node_import(tarn_graph *g, const tarn_graph *from, const tarn_node *n,
                                   const tarn_node **memo);
+// The source that a leaf reads; NULL for any other node.
+const tarn_source *tarn_node_source(const tarn_node *n);
 // Rebuilds `n` with some nodes replaced: repl[id] non-NULL stands for node id. memo as above.
 const tarn_node *tarn_node_rebuild(tarn_graph *g, const tarn_node *n, const tarn_node **memo);
 
@@ -171,6 +178,9 @@ tarn_status tarn_op_infer(const tarn_op *op, int nin, const tarn_desc *in, const
 // gives values of input leaves. Results are the caller's.
 tarn_status tarn_graph_eval(tarn_graph *g, int nroots, const tarn_node *const *roots,
                             const tarn_tensor *const *feeds, tarn_tensor *results,
+                            tarn_error *err);
+// What a leaf holds (a source: read whole into memory). An input without a feed has no value.
+tarn_status tarn_leaf_value(tarn_context *cx, const tarn_node *n, tarn_tensor *out,
                             tarn_error *err);
 // Copies any view into fresh row-major memory of the given dtype (one rounding).
 tarn_status tarn_tensor_cast(tarn_context *cx, const tarn_tensor *t, tarn_dtype dtype,

@@ -221,15 +221,15 @@ static tarn_status infer_made(int nin, const tarn_desc *in, const tarn_attr *a, 
 #define DIFF(NAME) .vjp = vjp_##NAME, .jvp = jvp_##NAME
 #define DOC(LUA, TEXT) .lua = LUA, .summary = TEXT
 
-POINT(add, "TT>T", 2, DIFF(add), .axes = tarn_axes_linear, DOC("xy", "x + y, element by element, with broadcasting"))
-POINT(sub, "TT>T", 2, DIFF(sub), .axes = tarn_axes_linear, DOC("xy", "x - y, element by element, with broadcasting"))
-POINT(mul, "TT>T", 2, DIFF(mul), .axes = tarn_axes_permuted, DOC("xy", "x * y, element by element, with broadcasting"))
-POINT(div, "TT>T", 2, DIFF(div), .axes = tarn_axes_permuted, DOC("xy", "x / y, element by element; integers become f32"))
+POINT(add, "TT>T", 2, DIFF(add), .mass = {1, 1, 0}, .axes = tarn_axes_linear, DOC("xy", "x + y, element by element, with broadcasting"))
+POINT(sub, "TT>T", 2, DIFF(sub), .mass = {1, -1, 0}, .axes = tarn_axes_linear, DOC("xy", "x - y, element by element, with broadcasting"))
+POINT(mul, "TT>T", 2, DIFF(mul), .mass = {0, 0, 1}, .axes = tarn_axes_permuted, DOC("xy", "x * y, element by element, with broadcasting"))
+POINT(div, "TT>T", 2, DIFF(div), .mass = {0, 0, -1}, .axes = tarn_axes_permuted, DOC("xy", "x / y, element by element; integers become f32"))
 POINT(pow, "TT>T", 2, DIFF(pow), .axes = tarn_axes_permuted, DOC("xy", "x to the power y, element by element"))
 POINT(minimum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled, DOC("xy", "the smaller of x and y, element by element; NaN wins"))
 POINT(maximum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled, DOC("xy", "the larger of x and y, element by element; NaN wins"))
 POINT(atan2, "TT>T", 2, .axes = tarn_axes_permuted, DOC("xy", "angle of the point (y, x), in radians"))
-POINT(neg, "T>T", 1, DIFF(neg), .axes = tarn_axes_linear, DOC("x", "-x"))
+POINT(neg, "T>T", 1, DIFF(neg), .mass = {-1, 0, 0}, .axes = tarn_axes_linear, DOC("x", "-x"))
 POINT(abs, "T>T", 1, DIFF(abs), .axes = tarn_axes_scaled, DOC("x", "absolute value"))
 POINT(sign, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed, DOC("x", "-1, 0 or 1; NaN stays NaN"))
 POINT(sqrt, "T>T", 1, DIFF(sqrt), .axes = tarn_axes_permuted, DOC("x", "square root"))

@@ -8,8 +8,8 @@
 
 static void place_leaf(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
     s->kind = TARN_AT_MEMORY;
-    if (n->op == &tarn_op_source) {
-        const tarn_source *src = n->attr.p;
+    const tarn_source *src = tarn_node_source(n);
+    if (src) {
         l->source_bytes += src->bytes;
         if (src->numel != 1) {
             s->kind = TARN_AT_TILE;

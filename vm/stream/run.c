@@ -12,9 +12,11 @@ typedef struct {
     bool done;
     const tarn_node *node;  // one of its nodes: the row and its attributes
     int64_t total;          // elements over all jobs
-    int64_t *base;          // [jobs] elements in earlier jobs (byte order of names)
+    int64_t members;        // jobs that contribute
+    int64_t *base;          // [jobs] where the job's tensor starts in the whole model
+    int64_t *place;         // [jobs] its place among the members by start; -1: contributes nothing
     char *state;
-    char *parts;            // per job in name order, or per worker when exact
+    char *parts;            // per place, or per worker when exact
     bool *opened;
     double out[4];
 } barrier;
@@ -25,7 +27,6 @@ typedef struct {
     const tarn_job *jobs;
     const tarn_sink *sink;
     const tarn_stream_options *options;
-    int64_t *order;  // [njobs] position of each job in byte order of names
     int nbarriers;   // gids run from 1 to nbarriers
     barrier *barriers;
     bool *known;     // [nbarriers + 1]
@@ -307,20 +308,6 @@ typedef struct {
     tarn_error *err;
 } job_run;
 
-static tarn_status value_of_leaf(job_run *j, const tarn_node *n) {
-    if (n->op == &tarn_op_number) {
-        return tarn_tensor_number(j->r->cx, n->attr.f[0], &j->values[n->id], j->err);
-    }
-    if (n->op == &tarn_op_tensor) {
-        tarn_tensor_share(n->attr.p, &j->values[n->id]);
-        return TARN_OK;
-    }
-    if (n->op == &tarn_op_source) {
-        return tarn_tensor_read(j->r->cx, n->attr.p, &j->values[n->id], j->err);
-    }
-    TARN_RAISE(j->err, "Argument", "an input of a recorded function cannot be streamed");
-}
-
 // Computes what lives in memory and is due before pass `pass`.
 static tarn_status compute_memory(job_run *j, int pass) {
     for (int i = 0; i < j->layout.count; i++) {
@@ -338,7 +325,7 @@ static tarn_status compute_memory(job_run *j, int pass) {
             continue;
         }
         if (n->op->cls == TARN_CLASS_LEAF) {
-            TARN_TRY(value_of_leaf(j, n));
+            TARN_TRY(tarn_leaf_value(j->r->cx, n, &j->values[i], j->err));
             continue;
         }
         tarn_tensor few[16], *in = few;
@@ -425,7 +412,7 @@ static tarn_status close_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int 
     if (!red->exact) {
         tarn_reduce_join(red, (numel + TARN_BLOCK - 1) / TARN_BLOCK, s->parts);
         barrier *b = &j->r->barriers[gid - 1];
-        memcpy(b->parts + (size_t)j->r->order[j->job] * red->part, s->parts, red->part);
+        memcpy(b->parts + (size_t)b->place[j->job] * red->part, s->parts, red->part);
     }
     return TARN_OK;
 }
@@ -436,7 +423,7 @@ static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn
                                goals, &p, j->err));
     for (int i = 0; i < p.nload; i++) {
         for (int id = 0; id < j->layout.count; id++) {
-            if (j->g->nodes[id]->op == &tarn_op_source && j->g->nodes[id]->attr.p == p.load[i].source) {
+            if (tarn_node_source(j->g->nodes[id]) == p.load[i].source) {
                 p.load[i].held = j->held[id];
                 p.load[i].loaded = &j->loaded[id];
             }
@@ -493,7 +480,7 @@ static tarn_status empty_goal(job_run *j, const tarn_goal *goal) {
             barrier *b = &j->r->barriers[gid - 1];
             char acc[1024];
             red->open(acc);
-            red->close(acc, b->parts + (size_t)j->r->order[j->job] * red->part);
+            red->close(acc, b->parts + (size_t)b->place[j->job] * red->part);
         }
     }
     return TARN_OK;
@@ -576,7 +563,7 @@ static tarn_status hold_inputs(job_run *j) {
     }
     for (int i = 0; i < j->layout.count; i++) {
         const tarn_node *n = j->g->nodes[i];
-        if (n->op != &tarn_op_source || j->layout.spot[i].kind != TARN_AT_TILE) {
+        if (!tarn_node_source(n) || j->layout.spot[i].kind != TARN_AT_TILE) {
             continue;
         }
         const tarn_source *s = n->attr.p;
@@ -629,6 +616,9 @@ static tarn_status run_job(runner *r, int64_t job, tarn_pool *pool, int worker, 
     job_run j = {.r = r, .job = job, .g = r->jobs[job].graph, .pool = pool, .worker = worker,
                  .err = err};
     bool last = r->stage == r->stages;
+    if (last && r->jobs[job].hidden) {
+        return TARN_OK;
+    }
     // Before the last stage only the whole-model reductions that are due matter.
     const tarn_node *one = r->jobs[job].root;
     const tarn_node **roots = &one;
@@ -646,7 +636,8 @@ static tarn_status run_job(runner *r, int64_t job, tarn_pool *pool, int worker, 
         for (int i = 0; roots && i < all.count; i++) {
             const tarn_node *n = j.g->nodes[i];
             int64_t gid = all.spot[i].kind ? tarn_gid(n) : 0;
-            if (gid && !r->known[gid] && all.spot[i].stage == 1) {
+            if (gid && !r->known[gid] && all.spot[i].stage == 1 &&
+                r->barriers[gid - 1].place && r->barriers[gid - 1].place[job] >= 0) {
                 roots[nroots++] = n;
             }
         }
@@ -700,11 +691,6 @@ static tarn_status run_stage(runner *r, tarn_error *err) {
     return TARN_OK;
 }
 
-static int by_name(const void *a, const void *b) {
-    const tarn_job *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
-}
-
 static tarn_status find_barriers(runner *r, tarn_error *err) {
     for (int64_t i = 0; i < r->njobs; i++) {
         const tarn_graph *g = r->jobs[i].graph;
@@ -717,62 +703,75 @@ static tarn_status find_barriers(runner *r, tarn_error *err) {
     }
     r->known = calloc((size_t)r->nbarriers + 1, sizeof *r->known);
     r->barriers = calloc((size_t)r->nbarriers + 1, sizeof *r->barriers);
-    const tarn_job **sorted = calloc((size_t)r->njobs + 1, sizeof *sorted);
-    r->order = calloc((size_t)r->njobs + 1, sizeof *r->order);
-    if (!r->known || !r->barriers || !sorted || !r->order) {
-        free((void *)sorted);
-        return tarn_raise_nomem(err, "a run", (size_t)r->njobs * sizeof *sorted);
+    if (!r->known || !r->barriers) {
+        return tarn_raise_nomem(err, "a run", (size_t)r->nbarriers * sizeof *r->barriers);
     }
+    return TARN_OK;
+}
+
+typedef struct {
+    int64_t start, job, numel;
+} member;
+
+static int by_start(const void *a, const void *b) {
+    const member *x = a, *y = b;
+    if (x->start != y->start) {
+        return (x->start > y->start) - (x->start < y->start);
+    }
+    return (x->job > y->job) - (x->job < y->job);
+}
+
+// Which jobs contribute to a whole-model reduction, in the order of the model. A tensor that stands
+// behind several outputs counts once.
+static tarn_status find_members(runner *r, int gid, barrier *b, tarn_error *err) {
+    member *m = calloc((size_t)r->njobs + 1, sizeof *m);
+    b->base = calloc((size_t)r->njobs + 1, sizeof *b->base);
+    b->place = calloc((size_t)r->njobs + 1, sizeof *b->place);
+    if (!m || !b->base || !b->place) {
+        free(m);
+        return tarn_raise_nomem(err, "a whole-model reduction", (size_t)r->njobs * sizeof *m);
+    }
+    int64_t n = 0;
     for (int64_t i = 0; i < r->njobs; i++) {
-        sorted[i] = &r->jobs[i];
+        const tarn_graph *g = r->jobs[i].graph;
+        unsigned char *use = calloc((size_t)g->count + 1, 1);
+        if (!use) {
+            free(m);
+            return tarn_raise_nomem(err, "a whole-model reduction", (size_t)g->count);
+        }
+        tarn_graph_mark(g, 1, &r->jobs[i].root, use);
+        b->place[i] = -1;
+        for (int k = 0; k <= r->jobs[i].root->id; k++) {
+            const tarn_node *x = g->nodes[k];
+            if (use[k] && tarn_gid(x) == gid) {
+                b->node = x;
+                b->base[i] = (int64_t)x->attr.f[x->attr.nf - 1];
+                m[n++] = (member){b->base[i], i, tarn_desc_numel(&x->in[0]->desc)};
+                break;
+            }
+        }
+        free(use);
     }
-    qsort((void *)sorted, (size_t)r->njobs, sizeof *sorted, by_name);
-    for (int64_t i = 0; i < r->njobs; i++) {
-        r->order[sorted[i] - r->jobs] = i;
+    qsort(m, (size_t)n, sizeof *m, by_start);
+    for (int64_t k = 0; k < n; k++) {
+        if (k == 0 || m[k].start != m[k - 1].start) {
+            b->place[m[k].job] = b->members++;
+            b->total += m[k].numel;
+        }
     }
-    free((void *)sorted);
+    free(m);
     return TARN_OK;
 }
 
 static tarn_status open_barrier(runner *r, int gid, tarn_error *err) {
     barrier *b = &r->barriers[gid - 1];
-    int64_t *numel = calloc((size_t)r->njobs + 1, sizeof *numel);
-    b->base = calloc((size_t)r->njobs + 1, sizeof *b->base);
-    if (!numel || !b->base) {
-        free(numel);
-        return tarn_raise_nomem(err, "a whole-model reduction", 0);
-    }
-    for (int64_t i = 0; i < r->njobs; i++) {
-        const tarn_graph *g = r->jobs[i].graph;
-        for (int k = 0; k <= r->jobs[i].root->id; k++) {
-            if (tarn_gid(g->nodes[k]) == gid) {
-                b->node = g->nodes[k];
-                numel[r->order[i]] = tarn_desc_numel(&g->nodes[k]->in[0]->desc);
-            }
-        }
-    }
-    for (int64_t p = 0; p < r->njobs; p++) {
-        b->total += numel[p];
-    }
-    int64_t *start = calloc((size_t)r->njobs + 1, sizeof *start);
-    if (!start) {
-        free(numel);
-        return tarn_raise_nomem(err, "a whole-model reduction", 0);
-    }
-    for (int64_t p = 1; p < r->njobs; p++) {
-        start[p] = start[p - 1] + numel[p - 1];
-    }
-    for (int64_t i = 0; i < r->njobs; i++) {
-        b->base[i] = start[r->order[i]];
-    }
-    free(start);
-    free(numel);
+    TARN_TRY(find_members(r, gid, b, err));
     if (!b->node) {
         return TARN_OK;
     }
     const tarn_reducer *red = b->node->op->reducer;
     int workers = tarn_pool_size(r->cx->pool);
-    size_t nparts = red->exact ? (size_t)workers : (size_t)r->njobs;
+    size_t nparts = red->exact ? (size_t)workers : (size_t)b->members;
     b->state = calloc(1, red->state + 1);
     b->parts = calloc(nparts, red->part);
     b->opened = calloc((size_t)workers, 1);
@@ -797,7 +796,7 @@ static bool close_barrier(runner *r, int gid) {
     const tarn_reducer *red = b->node->op->reducer;
     int workers = tarn_pool_size(r->cx->pool);
     if (!red->exact) {
-        tarn_reduce_join(red, r->njobs, b->parts);
+        tarn_reduce_join(red, b->members, b->parts);
     } else {
         bool first = true;
         for (int w = 0; w < workers; w++) {
@@ -902,13 +901,13 @@ tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
     s = s == TARN_OK ? run_stage(&r, err) : s;
     for (int i = 0; i < r.nbarriers && r.barriers; i++) {
         free(r.barriers[i].base);
+        free(r.barriers[i].place);
         free(r.barriers[i].state);
         free(r.barriers[i].parts);
         free(r.barriers[i].opened);
     }
     free(r.barriers);
     free(r.known);
-    free(r.order);
     free(r.large);
     free(r.small);
     return s;
@@ -973,13 +972,18 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
 }
 
 const tarn_node *tarn_reduce_global(tarn_graph *g, const tarn_op *op, int nin,
-                                    const tarn_node *const *in, int64_t gid,
+                                    const tarn_node *const *in, int64_t gid, int64_t start,
                                     const tarn_attr *rest) {
     int64_t i[8] = {0, gid};
-    int ni = 2;
+    double f[8];
+    int ni = 2, nf = 0;
     for (int k = 2; rest && k < rest->ni && k < 8; k++) {
         i[ni++] = rest->i[k];
     }
-    tarn_attr a = {.ni = ni, .i = i, .nf = rest ? rest->nf : 0, .f = rest ? rest->f : NULL};
+    for (int k = 0; rest && k < rest->nf && k < 7; k++) {
+        f[nf++] = rest->f[k];
+    }
+    f[nf++] = (double)start;
+    tarn_attr a = {.ni = ni, .i = i, .nf = nf, .f = f};
     return tarn_node_make(g, op, nin, in, &a);
 }

@@ -10,10 +10,11 @@
 #include "vm/op/op.h"
 
 typedef struct tarn_job {
-    const char *name;  // for messages and for the order in which whole-model reductions combine
+    const char *name;  // for messages
     tarn_graph *graph;  // its own small graph, or one shared with other jobs
     const tarn_node *root;
     tarn_dtype store;  // dtype of the output
+    bool hidden;       // contributes to whole-model reductions only; nothing is written
 } tarn_job;
 
 // Receives n bytes of output `job` at byte `at`, row-major; from any thread, in any order.
@@ -45,9 +46,12 @@ typedef struct tarn_stream_plan {
 } tarn_stream_plan;
 
 // Marks a reduction as one over all jobs of a run ("whole model"): equal `gid` (from 1) in several
-// jobs is one reduction, combined in byte order of job names.
+// jobs is one reduction. `start` is where this job's tensor begins in the whole model, in elements:
+// parts are combined in that order (a tensor met in two jobs counts once), and it is the last of the
+// node's numbers.
 const tarn_node *tarn_reduce_global(tarn_graph *g, const tarn_op *op, int nin,
-                                    const tarn_node *const *in, int64_t gid, const tarn_attr *rest);
+                                    const tarn_node *const *in, int64_t gid, int64_t start,
+                                    const tarn_attr *rest);
 
 // What a run would do, from headers alone. plans: [n] or NULL.
 tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *jobs,

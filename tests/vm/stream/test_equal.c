@@ -218,7 +218,7 @@ static void whole_model(void **state) {
             int64_t at[4] = {0, 0, 0, 32};
             double density = 0.2;
             tarn_attr a = {.ni = 4, .i = at, .nf = 1, .f = &density};
-            const tarn_node *k = tarn_reduce_global(g, &tarn_op_kth, 1, &x, 1, &a);
+            const tarn_node *k = tarn_reduce_global(g, &tarn_op_kth, 1, &x, 1, start[i], &a);
             const tarn_node *cut = tarn_sub(g, tarn_item(g, k, 1), tarn_num(g, (double)start[i]));
             const tarn_node *in[3] = {x, tarn_item(g, k, 0), cut};
             const tarn_node *mask = tarn_node_make(g, &tarn_op_top, 3, in, NULL);
