@@ -2,12 +2,15 @@
 // The Karcher (Riemannian) mean on the sphere, each tensor as one vector. The iteration needs inner
 // products only, so it runs on the Gram matrix between two passes: coefficients of the operands are
 // all that comes out.
+#include <string.h>
+
 #include "merge/method/method.h"
 
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     int n = b->n;
     const tarn_node *cell[TARN_METHOD_MODELS * TARN_METHOD_MODELS], *w[TARN_METHOD_MODELS];
+    memset(cell, 0, sizeof cell);
     int64_t one = 1, axis = 0, square[2] = {n, n};
     tarn_attr along = {.ni = 1, .i = &axis};
     for (int i = 0; i < n; i++) {

@@ -38,8 +38,7 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
     const tarn_slot *slot = &m->slots[i];
     int first = a->base >= 0 ? a->base : 0;
     if (tarn_slot_integer(slot)) {
-        e->copied = true;
-        return tarn_model_expr(e, m->in[first], m->map[first][i]);
+        return tarn_expand_integer(e, m, i);
     }
     tarn_build b = {.g = e->graph, .expand = e, .model = m, .slot = i, .name = slot->name,
                     .len = slot->len};
@@ -68,10 +67,40 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
     return a->method->build(&b);
 }
 
-static const tarn_model_op method_row = {.name = "method", .expand = expand_method};
+static void write_method(const tarn_model *m, tarn_text *out) {
+    const applied *a = m->extra;
+    tarn_text_printf(out, ",\"method\":\"%s\",\"version\":%d,\"base\":%d", a->method->name,
+                     a->method->version, a->base);
+}
+
+static tarn_status restore_method(tarn_context *cx, const tarn_model_json *j, int nin,
+                                  tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const char *name;
+    double version, base;
+    TARN_TRY(tarn_json_text(j, "method", &name, err));
+    TARN_TRY(tarn_json_number(j, "version", &version, err));
+    TARN_TRY(tarn_json_number(j, "base", &base, err));
+    const tarn_method *method = tarn_method_find(name);
+    if (!method) {
+        TARN_RAISE(err, "PlanInvalid", "plan: this program has no method '%.60s'", name);
+    }
+    if (version != method->version) {
+        TARN_RAISE(err, "PlanVersion", "plan: made with version %g of %s, this program has %d",
+                   version, name, method->version);
+    }
+    if ((base != 0 && base != -1) || nin < 1 || nin > TARN_METHOD_MODELS) {
+        TARN_RAISE(err, "PlanInvalid", "plan: %s with %d operands and base %g", name, nin, base);
+    }
+    bool has = base == 0;
+    return tarn_method_apply(cx, method, has ? in[0] : NULL, nin - has, in + has, j->nvalues,
+                             j->values, &j->policy, out, err);
+}
+
+const tarn_model_op tarn_model_row_method = {.name = "method", .expand = expand_method,
+                                             .write = write_method, .restore = restore_method};
 
 const tarn_method *tarn_method_of(const tarn_model *m) {
-    return m->op == &method_row ? ((const applied *)m->extra)->method : NULL;
+    return m->op == &tarn_model_row_method ? ((const applied *)m->extra)->method : NULL;
 }
 int tarn_method_base(const tarn_model *m) { return ((const applied *)m->extra)->base; }
 int tarn_method_models(const tarn_model *m) { return m->nin - (tarn_method_base(m) >= 0 ? 1 : 0); }
@@ -160,13 +189,15 @@ static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_p
             TARN_TRY(check_choice(method, p, g->text, err));
             v->text = tarn_arena_string(&m->arena, g->text, strlen(g->text));
         } else if (g->each) {
-            v->each = tarn_arena_copy(&m->arena, g->each, (size_t)m->n * sizeof(double));
-            for (int64_t i = 0; v->each && i < m->n; i++) {
-                TARN_TRY(check_number(method, p, v->each[i], whose, err));
+            double *each = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *each + 1);
+            if (!each) {
+                return tarn_raise_nomem(err, "parameters", (size_t)m->n * sizeof *each);
             }
-            if (!v->each) {
-                return tarn_raise_nomem(err, "parameters", (size_t)m->n * sizeof(double));
+            for (int64_t i = 0; i < m->n; i++) {
+                each[i] = g->each[m->map[0][i]];
+                TARN_TRY(check_number(method, p, each[i], whose, err));
             }
+            v->each = each;
         } else {
             TARN_TRY(check_number(method, p, v->number, whose, err));
         }
@@ -243,7 +274,7 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
     for (int i = 0; i < n; i++) {
         in[k++] = models[i];
     }
-    tarn_model *m = tarn_model_new(cx, &method_row, k, in);
+    tarn_model *m = tarn_model_new(cx, &tarn_model_row_method, k, in);
     applied *a = m ? tarn_arena_take(&m->arena, sizeof *a) : NULL;
     if (!a) {
         tarn_model_release(m);

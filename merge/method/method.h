@@ -57,10 +57,12 @@ typedef struct tarn_method {
     const tarn_node *(*build)(tarn_build *b);
 } tarn_method;
 
+extern const tarn_model_op tarn_model_row_method;
 extern const tarn_method *const tarn_methods[];  // ends with NULL
 const tarn_method *tarn_method_find(const char *name);
 
-// A method applied: base may be NULL. values are the given parameters, already resolved per tensor;
+// A method applied: base may be NULL. values are the given parameters; `each` has a
+// number per slot of the first operand (the base, if there is one);
 // absent ones take their defaults. Checks everything the row states.
 tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
                               tarn_model *const *models, int nvalues, const tarn_value *values,

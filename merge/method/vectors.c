@@ -15,7 +15,7 @@ static const tarn_node *weighted(tarn_build *b, const tarn_node *t, int i) {
 }
 
 const tarn_node *tarn_vectors_linear(tarn_build *b, const tarn_node *const *t) {
-    const tarn_node *term[TARN_METHOD_MODELS];
+    const tarn_node *term[TARN_METHOD_MODELS] = {NULL};
     double total = 0;
     for (int i = 0; i < b->n; i++) {
         term[i] = weighted(b, t[i], i);

@@ -5,19 +5,9 @@
 
 #include "merge/model/model.h"
 
-static const tarn_node *copy_integer(tarn_expand *e, tarn_model *m, int64_t i) {
-    e->copied = true;
-    for (int k = 0; k < m->nin; k++) {
-        if (m->map[k][i] >= 0) {
-            return tarn_model_expr(e, m->in[k], m->map[k][i]);
-        }
-    }
-    return NULL;
-}
-
 static const tarn_node *expand_binary(tarn_expand *e, tarn_model *m, int64_t i) {
     if (tarn_slot_integer(&m->slots[i])) {
-        return copy_integer(e, m, i);
+        return tarn_expand_integer(e, m, i);
     }
     const tarn_op *op = m->extra;
     const tarn_node *x[2];
@@ -32,12 +22,40 @@ static const tarn_node *expand_binary(tarn_expand *e, tarn_model *m, int64_t i) 
     return tarn_binary(e->graph, op, x[0] ? x[0] : zero, x[1] ? x[1] : zero);
 }
 
-static const tarn_model_op binary_row = {.name = "binary", .expand = expand_binary};
+static void write_op(const tarn_model *m, tarn_text *out) {
+    const tarn_op *op = m->extra;
+    tarn_text_printf(out, ",\"operation\":\"%s\",\"version\":%d", op->name, op->version);
+}
+
+static tarn_status read_op(const tarn_model_json *j, int arity, const tarn_op **op,
+                           tarn_error *err) {
+    const char *name;
+    TARN_TRY(tarn_json_text(j, "operation", &name, err));
+    *op = tarn_op_find(name);
+    if (!*op || (*op)->cls != TARN_CLASS_POINT || (*op)->min_in != arity) {
+        TARN_RAISE(err, "PlanInvalid", "plan: no operation of %d operand%s is called '%.60s'", arity,
+                   arity == 1 ? "" : "s", name);
+    }
+    return TARN_OK;
+}
+
+static tarn_status restore_binary(tarn_context *cx, const tarn_model_json *j, int nin,
+                                  tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const tarn_op *op;
+    TARN_TRY(read_op(j, 2, &op, err));
+    if (nin != 2) {
+        TARN_RAISE(err, "PlanInvalid", "plan: %s takes two models, got %d", op->name, nin);
+    }
+    return tarn_model_binary(cx, op, in[0], in[1], out, err);
+}
+
+const tarn_model_op tarn_model_row_binary = {.name = "binary", .expand = expand_binary,
+                                             .write = write_op, .restore = restore_binary};
 
 tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
                               tarn_model **out, tarn_error *err) {
     tarn_model *in[2] = {a, b};
-    tarn_model *m = tarn_model_new(cx, &binary_row, 2, in);
+    tarn_model *m = tarn_model_new(cx, &tarn_model_row_binary, 2, in);
     if (!m) {
         return tarn_raise_nomem(err, "a model", sizeof *m);
     }
@@ -89,13 +107,24 @@ static const tarn_node *expand_number(tarn_expand *e, tarn_model *m, int64_t i) 
     return tarn_binary(e->graph, m->extra, reversed ? c : x, reversed ? x : c);
 }
 
-static const tarn_model_op number_row = {.name = "number", .expand = expand_number};
+static tarn_status restore_number(tarn_context *cx, const tarn_model_json *j, int nin,
+                                  tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const tarn_op *op;
+    TARN_TRY(read_op(j, 2, &op, err));
+    if (nin != 1 || j->nvalues != 2 || j->values[1].each || j->values[0].text) {
+        TARN_RAISE(err, "PlanInvalid", "plan: %s with a number: bad operands", op->name);
+    }
+    return tarn_model_with_number(cx, op, in[0], &j->values[0], j->values[1].number != 0, out, err);
+}
+
+const tarn_model_op tarn_model_row_number = {.name = "number", .expand = expand_number,
+                                             .write = write_op, .restore = restore_number};
 
 tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_model *m,
                                    const tarn_value *value, bool reversed, tarn_model **out,
                                    tarn_error *err) {
     tarn_model *r;
-    TARN_TRY(like(cx, &number_row, m, &r, err));
+    TARN_TRY(like(cx, &tarn_model_row_number, m, &r, err));
     r->extra = op;
     r->values = tarn_arena_take(&r->arena, 2 * sizeof *r->values);
     if (r->values) {
@@ -134,11 +163,22 @@ static const tarn_node *expand_unary(tarn_expand *e, tarn_model *m, int64_t i) {
     return tarn_unary(e->graph, m->extra, x);
 }
 
-static const tarn_model_op unary_row = {.name = "unary", .expand = expand_unary};
+static tarn_status restore_unary(tarn_context *cx, const tarn_model_json *j, int nin,
+                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const tarn_op *op;
+    TARN_TRY(read_op(j, 1, &op, err));
+    if (nin != 1) {
+        TARN_RAISE(err, "PlanInvalid", "plan: %s takes one model, got %d", op->name, nin);
+    }
+    return tarn_model_unary(cx, op, in[0], out, err);
+}
+
+const tarn_model_op tarn_model_row_unary = {.name = "unary", .expand = expand_unary,
+                                            .write = write_op, .restore = restore_unary};
 
 tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,
                              tarn_error *err) {
-    TARN_TRY(like(cx, &unary_row, m, out, err));
+    TARN_TRY(like(cx, &tarn_model_row_unary, m, out, err));
     (*out)->extra = op;
     (*out)->mass = tarn_mass_of(op, m->mass, 0);
     return TARN_OK;
@@ -148,11 +188,25 @@ static const tarn_node *expand_same(tarn_expand *e, tarn_model *m, int64_t i) {
     return tarn_model_expr(e, m->in[0], m->map[0][i]);
 }
 
-static const tarn_model_op with_row = {.name = "with", .expand = expand_same};
+static tarn_status need_one(int nin, const char *what, tarn_error *err) {
+    if (nin != 1) {
+        TARN_RAISE(err, "PlanInvalid", "plan: %s takes one model, got %d", what, nin);
+    }
+    return TARN_OK;
+}
+
+static tarn_status restore_with(tarn_context *cx, const tarn_model_json *j, int nin,
+                                tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    TARN_TRY(need_one(nin, "with", err));
+    return tarn_model_with(cx, in[0], &j->policy, out, err);
+}
+
+const tarn_model_op tarn_model_row_with = {.name = "with", .expand = expand_same,
+                                           .restore = restore_with};
 
 tarn_status tarn_model_with(tarn_context *cx, tarn_model *m, const tarn_policy *policy,
                             tarn_model **out, tarn_error *err) {
-    TARN_TRY(like(cx, &with_row, m, out, err));
+    TARN_TRY(like(cx, &tarn_model_row_with, m, out, err));
     (*out)->policy = *policy;
     return TARN_OK;
 }
@@ -164,12 +218,30 @@ static const tarn_node *expand_cast(tarn_expand *e, tarn_model *m, int64_t i) {
                : x;
 }
 
-static const tarn_model_op cast_row = {.name = "cast", .expand = expand_cast};
+static void write_cast(const tarn_model *m, tarn_text *out) {
+    tarn_text_printf(out, ",\"dtype\":\"%s\"",
+                     tarn_dtype_get((tarn_dtype)(int)m->values[0].number)->name);
+}
+
+static tarn_status restore_cast(tarn_context *cx, const tarn_model_json *j, int nin,
+                                tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const char *name;
+    tarn_dtype dtype;
+    TARN_TRY(need_one(nin, "cast", err));
+    TARN_TRY(tarn_json_text(j, "dtype", &name, err));
+    if (!tarn_dtype_find(name, &dtype) || !tarn_dtype_is_float(dtype)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: cast to '%.40s', which is no floating dtype", name);
+    }
+    return tarn_model_cast(cx, in[0], dtype, out, err);
+}
+
+const tarn_model_op tarn_model_row_cast = {.name = "cast", .expand = expand_cast,
+                                           .write = write_cast, .restore = restore_cast};
 
 tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, tarn_model **out,
                             tarn_error *err) {
     tarn_model *r;
-    TARN_TRY(like(cx, &cast_row, m, &r, err));
+    TARN_TRY(like(cx, &tarn_model_row_cast, m, &r, err));
     r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
     r->values = tarn_arena_take(&r->arena, sizeof *r->values);
     if (!r->slots || !r->values) {
@@ -189,8 +261,71 @@ tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, t
 
 // ---- choosing, renaming, joining ----
 
-static const tarn_model_op only_row = {.name = "only", .expand = expand_same};
-static const tarn_model_op rename_row = {.name = "rename", .expand = expand_same};
+// Names in byte order: what a plan says does not depend on the order of tensors in files.
+static void write_names(const tarn_model *m, tarn_text *out) {
+    tarn_text_puts(out, ",\"names\":[");
+    for (int64_t i = 0; i < m->n; i++) {
+        const tarn_slot *s = &m->slots[m->by_name[i]];
+        tarn_text_puts(out, i ? "," : "");
+        tarn_text_json(out, s->name, s->len);
+    }
+    tarn_text_puts(out, "]");
+}
+
+// The new name of each of the operand's tensors, those in byte order.
+static void write_renames(const tarn_model *m, tarn_text *out) {
+    const tarn_model *x = m->in[0];
+    tarn_text_puts(out, ",\"names\":[");
+    for (int64_t i = 0; i < x->n; i++) {
+        const tarn_slot *s = &m->slots[x->by_name[i]];  // slot i of m is slot i of x
+        tarn_text_puts(out, i ? "," : "");
+        tarn_text_json(out, s->name, s->len);
+    }
+    tarn_text_puts(out, "]");
+}
+
+static tarn_status restore_only(tarn_context *cx, const tarn_model_json *j, int nin,
+                                tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const char *const *names;
+    int64_t n = -1;
+    TARN_TRY(need_one(nin, "only", err));
+    TARN_TRY(tarn_json_texts(j, "names", &n, &names, err));
+    unsigned char *keep = tarn_arena_take(j->arena, (size_t)in[0]->n + 1);
+    if (!keep) {
+        return tarn_raise_nomem(err, "a plan", (size_t)in[0]->n);
+    }
+    memset(keep, 0, (size_t)in[0]->n + 1);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = tarn_model_find(in[0], names[i], strlen(names[i]));
+        if (at < 0) {
+            TARN_RAISE(err, "MissingTensor", "plan: no tensor %s in %s", names[i],
+                       tarn_model_label(in[0]));
+        }
+        keep[at] = 1;
+    }
+    return tarn_model_only(cx, in[0], keep, out, err);
+}
+
+static tarn_status restore_rename(tarn_context *cx, const tarn_model_json *j, int nin,
+                                  tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const char *const *names;
+    TARN_TRY(need_one(nin, "rename", err));
+    int64_t n = in[0]->n;
+    TARN_TRY(tarn_json_texts(j, "names", &n, &names, err));
+    const char **sorted = tarn_arena_take(j->arena, (size_t)n * sizeof *sorted + 1);
+    if (!sorted) {
+        return tarn_raise_nomem(err, "a plan", (size_t)n * sizeof *sorted);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        sorted[in[0]->by_name[i]] = names[i];
+    }
+    return tarn_model_rename(cx, in[0], sorted, out, err);
+}
+
+const tarn_model_op tarn_model_row_only = {.name = "only", .expand = expand_same,
+                                           .write = write_names, .restore = restore_only};
+const tarn_model_op tarn_model_row_rename = {.name = "rename", .expand = expand_same,
+                                             .write = write_renames, .restore = restore_rename};
 
 static tarn_status pick(tarn_context *cx, const tarn_model_op *row, tarn_model *m, int64_t n,
                         const int64_t *from, const char *const *names, tarn_model **out,
@@ -238,7 +373,7 @@ tarn_status tarn_model_only(tarn_context *cx, tarn_model *m, const unsigned char
             from[n++] = i;
         }
     }
-    tarn_status s = pick(cx, &only_row, m, n, from, NULL, out, err);
+    tarn_status s = pick(cx, &tarn_model_row_only, m, n, from, NULL, out, err);
     tarn_free(&cx->budget, from, (size_t)m->n * sizeof *from + 1);
     return s;
 }
@@ -252,7 +387,7 @@ tarn_status tarn_model_rename(tarn_context *cx, tarn_model *m, const char *const
     for (int64_t i = 0; i < m->n; i++) {
         from[i] = i;
     }
-    tarn_status s = pick(cx, &rename_row, m, m->n, from, names, out, err);
+    tarn_status s = pick(cx, &tarn_model_row_rename, m, m->n, from, names, out, err);
     tarn_free(&cx->budget, from, (size_t)m->n * sizeof *from + 1);
     return s;
 }
@@ -266,11 +401,18 @@ static const tarn_node *expand_join(tarn_expand *e, tarn_model *m, int64_t i) {
     return NULL;
 }
 
-static const tarn_model_op join_row = {.name = "join", .expand = expand_join};
+static tarn_status restore_join(tarn_context *cx, const tarn_model_json *j, int nin,
+                                tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    (void)j;
+    return tarn_model_join(cx, nin, in, out, err);
+}
+
+const tarn_model_op tarn_model_row_join = {.name = "join", .expand = expand_join,
+                                           .restore = restore_join};
 
 tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, tarn_model **out,
                             tarn_error *err) {
-    tarn_model *r = tarn_model_new(cx, &join_row, n, parts);
+    tarn_model *r = tarn_model_new(cx, &tarn_model_row_join, n, parts);
     int64_t total = 0;
     for (int k = 0; k < n; k++) {
         total += parts[k]->n;
@@ -320,7 +462,27 @@ static const tarn_node *expand_slice(tarn_expand *e, tarn_model *m, int64_t i) {
     return tarn_node_make(e->graph, &tarn_op_slice, 1, &x, &a);
 }
 
-static const tarn_model_op slice_row = {.name = "slice", .expand = expand_slice};
+static void write_slice(const tarn_model *m, tarn_text *out) {
+    const tarn_slot *s = &m->slots[(int64_t)m->values[0].number];
+    tarn_text_puts(out, ",\"tensor\":");
+    tarn_text_json(out, s->name, s->len);
+}
+
+static tarn_status restore_slice(tarn_context *cx, const tarn_model_json *j, int nin,
+                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    const char *name;
+    TARN_TRY(need_one(nin, "slice", err));
+    TARN_TRY(tarn_json_text(j, "tensor", &name, err));
+    if (j->nvalues != 3 || !(j->values[1].number >= 0 && j->values[1].number < 1e15) ||
+        !(j->values[2].number >= 0 && j->values[2].number < 1e15)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: slice of %s: bad range", name);
+    }
+    return tarn_model_slice(cx, in[0], name, (int64_t)j->values[1].number,
+                            (int64_t)j->values[2].number, out, err);
+}
+
+const tarn_model_op tarn_model_row_slice = {.name = "slice", .expand = expand_slice,
+                                            .write = write_slice, .restore = restore_slice};
 
 tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, int64_t first,
                              int64_t count, tarn_model **out, tarn_error *err) {
@@ -335,7 +497,7 @@ tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, 
                    slot->rank ? (long long)slot->shape[0] : 0LL);
     }
     tarn_model *r;
-    TARN_TRY(like(cx, &slice_row, m, &r, err));
+    TARN_TRY(like(cx, &tarn_model_row_slice, m, &r, err));
     r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
     int64_t *shape = tarn_arena_copy(&r->arena, slot->shape, (size_t)slot->rank * sizeof *shape);
     r->values = tarn_arena_take(&r->arena, 3 * sizeof *r->values);

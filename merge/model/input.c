@@ -55,8 +55,8 @@ static const tarn_node *expand_input(tarn_expand *e, tarn_model *m, int64_t i) {
 
 static void release_input(tarn_model *m) { tarn_store_release(m->store); }
 
-static const tarn_model_op input_row = {.name = "input", .expand = expand_input,
-                                        .release = release_input};
+const tarn_model_op tarn_model_row_input = {.name = "input", .expand = expand_input,
+                                            .release = release_input};
 
 static tarn_status fill_input(tarn_context *cx, tarn_model *m, tarn_error *err) {
     m->n = tarn_store_count(m->store);
@@ -94,7 +94,7 @@ tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_
     tarn_store_options so = {.strict = o && o->strict};
     tarn_store *store;
     TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
-    tarn_model *m = tarn_model_new(cx, &input_row, 0, NULL);
+    tarn_model *m = tarn_model_new(cx, &tarn_model_row_input, 0, NULL);
     if (!m) {
         tarn_store_release(store);
         return tarn_raise_nomem(err, "a model", sizeof *m);
@@ -138,13 +138,13 @@ static void release_memory(tarn_model *m) {
     }
 }
 
-static const tarn_model_op memory_row = {.name = "tensors", .expand = expand_memory,
-                                         .release = release_memory};
+const tarn_model_op tarn_model_row_memory = {.name = "tensors", .expand = expand_memory,
+                                             .release = release_memory};
 
 tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const *names,
                                   const tarn_tensor *tensors, double mass, tarn_model **out,
                                   tarn_error *err) {
-    tarn_model *m = tarn_model_new(cx, &memory_row, 0, NULL);
+    tarn_model *m = tarn_model_new(cx, &tarn_model_row_memory, 0, NULL);
     if (!m) {
         return tarn_raise_nomem(err, "a model", sizeof *m);
     }
@@ -201,8 +201,7 @@ typedef struct {
 static const tarn_node *expand_map(tarn_expand *e, tarn_model *m, int64_t i) {
     const mapped *p = m->extra;
     if (tarn_slot_integer(&m->slots[i]) || p->which[i] < 0) {
-        e->copied = true;
-        return tarn_model_expr(e, m->in[0], m->map[0][i]);
+        return tarn_expand_integer(e, m, i);
     }
     const tarn_template *t = &p->templates[p->which[i]];
     const tarn_node **memo = calloc((size_t)p->graph->count + 1, sizeof *memo);
@@ -228,12 +227,45 @@ static void release_map(tarn_model *m) {
     }
 }
 
-static const tarn_model_op map_row = {.name = "map", .expand = expand_map, .release = release_map};
+// The expressions as nodes of the tensor table, and which tensor takes which (-1: copied).
+static void write_map(const tarn_model *m, tarn_text *out) {
+    const mapped *p = m->extra;
+    const tarn_model *x = m->in[0];
+    tarn_text_puts(out, ",\"nodes\":[");
+    for (int k = 0; k < p->graph->count; k++) {
+        const tarn_node *n = p->graph->nodes[k];
+        tarn_text_printf(out, "%s{\"operation\":\"%s\",\"in\":[", k ? "," : "", n->op->name);
+        for (int i = 0; i < n->nin; i++) {
+            tarn_text_printf(out, "%s%d", i ? "," : "", n->in[i]->id);
+        }
+        tarn_text_puts(out, "],\"i\":[");
+        for (int i = 0; i < n->attr.ni; i++) {
+            tarn_text_printf(out, "%s%lld", i ? "," : "", (long long)n->attr.i[i]);
+        }
+        tarn_text_puts(out, "],\"f\":[");
+        for (int i = 0; i < n->attr.nf; i++) {
+            tarn_text_printf(out, "%s%.17g", i ? "," : "", n->attr.f[i]);
+        }
+        tarn_text_puts(out, "]}");
+    }
+    tarn_text_puts(out, "],\"roots\":[");
+    for (int k = 0; k < p->n; k++) {
+        tarn_text_printf(out, "%s%d", k ? "," : "", p->templates[k].root);
+    }
+    tarn_text_puts(out, "],\"which\":[");
+    for (int64_t i = 0; i < x->n; i++) {
+        tarn_text_printf(out, "%s%d", i ? "," : "", p->which[x->by_name[i]]);
+    }
+    tarn_text_puts(out, "]");
+}
+
+const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand_map,
+                                          .release = release_map, .write = write_map};
 
 tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
                            int ntemplates, const tarn_template *templates, const int *which,
                            tarn_model **out, tarn_error *err) {
-    tarn_model *m = tarn_model_new(cx, &map_row, nin, in);
+    tarn_model *m = tarn_model_new(cx, &tarn_model_row_map, nin, in);
     mapped *p = m ? tarn_arena_take(&m->arena, sizeof *p) : NULL;
     if (!p) {
         tarn_model_release(m);

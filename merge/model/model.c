@@ -136,8 +136,83 @@ bool tarn_model_in_memory(const tarn_model *m) {
     return true;
 }
 
+struct tarn_memo {
+    const tarn_model *model;
+    int64_t slot;
+    const tarn_node *node;
+};
+
+static struct tarn_memo *memo_find(const tarn_expand *e, const tarn_model *m, int64_t i) {
+    uint64_t h = ((uint64_t)(uintptr_t)m >> 4) * 0x9E3779B97F4A7C15ULL + (uint64_t)i;
+    h ^= h >> 29;
+    unsigned mask = (unsigned)e->memo_slots - 1;
+    for (unsigned k = (unsigned)h & mask;; k = (k + 1) & mask) {
+        struct tarn_memo *c = &e->memo[k];
+        if (!c->node || (c->model == m && c->slot == i)) {
+            return c;
+        }
+    }
+}
+
+static bool memo_grow(tarn_expand *e) {
+    int old = e->memo_slots, slots = old ? old * 2 : 16;
+    struct tarn_memo *was = e->memo;
+    size_t bytes = (size_t)slots * sizeof *was;
+    e->memo = tarn_arena_take(&e->graph->arena, bytes);
+    if (!e->memo) {
+        e->memo = was;
+        return false;
+    }
+    memset(e->memo, 0, bytes);
+    e->memo_slots = slots;
+    for (int k = 0; k < old; k++) {
+        if (was[k].node) {
+            *memo_find(e, was[k].model, was[k].slot) = was[k];
+        }
+    }
+    return true;
+}
+
 const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i) {
-    return e->graph->err.status == TARN_OK ? m->op->expand(e, m, i) : NULL;
+    if (e->graph->err.status != TARN_OK) {
+        return NULL;
+    }
+    if (e->memo_slots > 0) {
+        const struct tarn_memo *c = memo_find(e, m, i);
+        if (c->node) {
+            return c->node;
+        }
+    }
+    const tarn_node *n = m->op->expand(e, m, i);
+    if (!n || (2 * e->memo_count >= e->memo_slots && !memo_grow(e))) {
+        return n;
+    }
+    *memo_find(e, m, i) = (struct tarn_memo){m, i, n};
+    e->memo_count++;
+    return n;
+}
+
+const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_node *first = NULL;
+    const tarn_model *from = NULL;
+    e->copied = true;
+    for (int k = 0; k < m->nin; k++) {
+        if (m->map[k][i] < 0 || (first && m->policy.integer_base)) {
+            continue;
+        }
+        const tarn_node *x = tarn_model_expr(e, m->in[k], m->map[k][i]);
+        if (!first) {
+            first = x;
+            from = m->in[k];
+            continue;
+        }
+        tarn_check *c = x && x != first ? tarn_arena_take(&e->graph->arena, sizeof *c) : NULL;
+        if (c) {
+            *c = (tarn_check){first, x, from, m->in[k], &m->slots[i], e->checks};
+            e->checks = c;
+        }
+    }
+    return first;
 }
 
 double tarn_mass_of(const tarn_op *op, double a, double b) {

@@ -16,6 +16,7 @@
 
 typedef struct tarn_model tarn_model;
 typedef struct tarn_model_op tarn_model_op;
+typedef struct tarn_model_json tarn_model_json;
 
 typedef struct tarn_slot {
     const char *name;  // NUL-terminated; may hold NUL inside: compare with len
@@ -78,7 +79,50 @@ struct tarn_model_op {
     // The expression of slot i. NULL with e->graph->err set on failure.
     const tarn_node *(*expand)(tarn_expand *e, tarn_model *m, int64_t i);
     void (*release)(tarn_model *m);  // extra things; may be NULL
+    // Members of the node's JSON beyond operands, values and policy, each with a leading comma.
+    void (*write)(const tarn_model *m, tarn_text *out);  // NULL: none
+    // The node again, from its JSON object (validated here) and its operands. NULL: this node holds
+    // what only this process has.
+    tarn_status (*restore)(tarn_context *cx, const tarn_model_json *j, int nin,
+                           tarn_model *const *in, tarn_model **out, tarn_error *err);
 };
+
+extern const tarn_model_op tarn_model_row_input, tarn_model_row_memory, tarn_model_row_binary,
+    tarn_model_row_number, tarn_model_row_unary, tarn_model_row_with, tarn_model_row_cast,
+    tarn_model_row_only, tarn_model_row_rename, tarn_model_row_join, tarn_model_row_slice,
+    tarn_model_row_map;
+
+// ---- reading a node's JSON (merge/model/restore.c) ----
+
+struct tarn_model_json {
+    void *object;        // a json_t
+    tarn_arena *arena;   // for what the readers return
+    tarn_policy policy;
+    int nvalues;
+    tarn_value *values;  // `each` in slot order of the first operand
+};
+// A text member; PlanInvalid when it is absent or something else.
+tarn_status tarn_json_text(const tarn_model_json *j, const char *key, const char **out,
+                           tarn_error *err);
+tarn_status tarn_json_number(const tarn_model_json *j, const char *key, double *out,
+                             tarn_error *err);
+// A list of n texts, n given (-1: any, set).
+tarn_status tarn_json_texts(const tarn_model_json *j, const char *key, int64_t *n,
+                            const char *const **out, tarn_error *err);
+// One node's JSON, operands as numbers by `index`.
+void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_model *in), void *arg,
+                      tarn_text *out);
+tarn_status tarn_model_restore(tarn_context *cx, tarn_arena *arena, void *object,
+                               const tarn_model_op *row, int nin, tarn_model *const *in,
+                               tarn_model **out, tarn_error *err);
+
+// An integer tensor that has to be equal in two operands before anything is written.
+typedef struct tarn_check {
+    const tarn_node *a, *b;
+    const tarn_model *model, *other;
+    const tarn_slot *slot;
+    const struct tarn_check *next;
+} tarn_check;
 
 // One graph for one output tensor.
 struct tarn_expand {
@@ -86,9 +130,16 @@ struct tarn_expand {
     tarn_graph *graph;
     struct tarn_globals *globals;  // whole-model reductions met so far (merge/plan)
     bool copied;                   // out: an integer or bool tensor that is copied
+    const tarn_check *checks;      // out
+    struct tarn_memo *memo;        // what was expanded already, in this graph's arena
+    int memo_count, memo_slots;
 };
 
+// Expands once: a model that is used twice is one expression.
 const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i);
+// An integer or bool tensor: that of the first operand that has it, with checks against the others
+// unless the policy says on_integer = "base".
+const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i);
 // A whole-model reduction number k of method node m, over slot i's expression x.
 const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, int k,
                                     const tarn_op *op, const tarn_node *x, const tarn_attr *rest);

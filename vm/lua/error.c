@@ -62,6 +62,11 @@ const tarn_error *tarn_error_of(lua_State *L, int idx) {
     return e ? &e->record : NULL;
 }
 
+const char *tarn_error_where(lua_State *L, int idx) {
+    error_object *e = luaL_testudata(L, idx, ERROR_CLASS);
+    return e ? e->where : "";
+}
+
 static int l_index(lua_State *L) {
     error_object *e = luaL_checkudata(L, 1, ERROR_CLASS);
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";

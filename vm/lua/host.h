@@ -82,6 +82,8 @@ tarn_status tarn_host_run_line(tarn_host *h, const char *text, size_t len, int *
 tarn_status tarn_host_call(tarn_host *h, int nargs, int nresults, tarn_error *err);
 // The traceback of the last error (empty when none); for --traceback.
 const char *tarn_host_traceback(tarn_host *h);
+// True after the script called os.exit (the run then ended with TARN_CANCELLED, code "Exit").
+bool tarn_host_exiting(const tarn_host *h, int *code);
 
 // ---- for bindings ----
 

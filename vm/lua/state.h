@@ -78,9 +78,11 @@ extern const luaL_Reg tarn_protect_functions[];    // pcall xpcall
 extern const luaL_Reg tarn_coroutine_functions[];  // create resume wrap close
 
 // ---- guard.c, pattern.c ----
-extern const luaL_Reg tarn_string_functions[];   // rep format
+extern const luaL_Reg tarn_string_functions[];   // rep format pack
 extern const luaL_Reg tarn_pattern_functions[];  // find match gmatch gsub
 extern const luaL_Reg tarn_table_functions[];    // concat insert remove move sort
+int tarn_format(lua_State *L);                   // string.format (format.c)
+enum { TARN_STRING_MAX = 1 << 28 };              // bytes of one string that a library function makes
 
 // ---- env.c ----
 int tarn_env_open(lua_State *L);  // a C function: builds the globals
@@ -104,6 +106,10 @@ int tarn_load(lua_State *L);                  // the script's `load`
 int tarn_compile(lua_State *L, const char *text, size_t len, const char *chunkname);
 // Reads a whole regular file or stream into a string on the stack; on failure pushes nothing.
 tarn_status tarn_read_text(lua_State *L, int fd, const char *shown, tarn_error *err);
+tarn_status tarn_read_file(lua_State *L, const char *path, tarn_error *err);  // the same, by path
+// Pushes the value of a file of the embedded library, running it the first time; raises.
+void tarn_push_embedded(lua_State *L, const char *path);
+void tarn_loader_open(lua_State *L);
 
 // ---- docs.c ----
 int tarn_help(lua_State *L);
@@ -117,6 +123,7 @@ tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err);
 // ---- error.c ----
 void tarn_error_class(lua_State *L);
 const tarn_error *tarn_error_of(lua_State *L, int idx);  // the record of an error object, or NULL
+const char *tarn_error_where(lua_State *L, int idx);     // its place in the script, or ""
 void tarn_where(lua_State *L);  // pushes "script.lua:3: " of the nearest script line, or ""
 
 #endif

@@ -737,7 +737,7 @@ static tarn_status find_members(runner *r, int gid, barrier *b, tarn_error *err)
         unsigned char *use = calloc((size_t)g->count + 1, 1);
         if (!use) {
             free(m);
-            return tarn_raise_nomem(err, "a whole-model reduction", (size_t)g->count);
+            return tarn_raise_nomem(err, "a whole-model reduction", 0);
         }
         tarn_graph_mark(g, 1, &r->jobs[i].root, use);
         b->place[i] = -1;
@@ -929,6 +929,9 @@ tarn_status tarn_stream_load(tarn_context *cx, int64_t n, const tarn_job *jobs,
     memset(results, 0, (size_t)n * sizeof *results);
     for (int64_t i = 0; i < n && s == TARN_OK; i++) {
         const tarn_desc *d = &jobs[i].root->desc;
+        if (jobs[i].hidden) {
+            continue;
+        }
         s = tarn_tensor_new(cx, jobs[i].store, d->rank, d->shape, &results[i], err);
         results[i].weak = d->weak && s == TARN_OK;
     }

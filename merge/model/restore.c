@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model node as JSON and back: what is common to all rows. Each row writes and reads the rest. A
+// plan's text is hostile until it is validated: every count, index and number is checked here or by
+// the constructor that is called with it.
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "merge/model/model.h"
+
+static const char *const missing_names[] = {"error", "base", "zero", "drop"};
+
+static void write_value(const tarn_model *m, const tarn_value *v, tarn_text *out) {
+    tarn_text_puts(out, "{\"name\":");
+    tarn_text_json(out, v->name, strlen(v->name));
+    if (v->model >= 0) {
+        tarn_text_printf(out, ",\"model\":%d", v->model);
+    }
+    if (v->text) {
+        tarn_text_puts(out, ",\"text\":");
+        tarn_text_json(out, v->text, strlen(v->text));
+    } else if (!v->each) {
+        tarn_text_printf(out, ",\"number\":%.17g", v->number);
+    } else {
+        // In byte order of the first operand's names; what was dropped has none.
+        const tarn_model *x = m->in[0];
+        int64_t *back = tarn_alloc(&m->cx->budget, (size_t)x->n * sizeof *back + 1);
+        out->failed = out->failed || !back;
+        for (int64_t i = 0; back && i < x->n; i++) {
+            back[i] = -1;
+        }
+        for (int64_t i = 0; back && i < m->n; i++) {
+            back[m->map[0][i]] = i;
+        }
+        tarn_text_puts(out, ",\"each\":[");
+        for (int64_t i = 0; back && i < x->n; i++) {
+            int64_t at = back[x->by_name[i]];
+            tarn_text_printf(out, at < 0 ? "%snull" : "%s%.17g", i ? "," : "", at < 0 ? 0 : v->each[at]);
+        }
+        tarn_text_puts(out, "]");
+        tarn_free(&m->cx->budget, back, (size_t)x->n * sizeof *back + 1);
+    }
+    tarn_text_puts(out, "}");
+}
+
+void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_model *in), void *arg,
+                      tarn_text *out) {
+    tarn_text_printf(out, "{\"node\":\"%s\",\"in\":[", m->op->name);
+    for (int k = 0; k < m->nin; k++) {
+        tarn_text_printf(out, "%s%d", k ? "," : "", index(arg, m->in[k]));
+    }
+    tarn_text_puts(out, "]");
+    if (m->op->write) {
+        m->op->write(m, out);
+    }
+    tarn_text_puts(out, ",\"values\":[");
+    for (int k = 0; k < m->nvalues; k++) {
+        tarn_text_puts(out, k ? "," : "");
+        write_value(m, &m->values[k], out);
+    }
+    tarn_text_printf(out, "],\"missing\":\"%s\",\"on_integer\":\"%s\"}",
+                     missing_names[m->policy.missing], m->policy.integer_base ? "base" : "error");
+}
+
+tarn_status tarn_json_text(const tarn_model_json *j, const char *key, const char **out,
+                           tarn_error *err) {
+    *out = json_string_value(json_object_get(j->object, key));
+    if (!*out) {
+        TARN_RAISE(err, "PlanInvalid", "plan: a node lacks the text '%s'", key);
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_json_number(const tarn_model_json *j, const char *key, double *out,
+                             tarn_error *err) {
+    const json_t *v = json_object_get(j->object, key);
+    if (!json_is_number(v)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: a node lacks the number '%s'", key);
+    }
+    *out = json_number_value(v);
+    return TARN_OK;
+}
+
+tarn_status tarn_json_texts(const tarn_model_json *j, const char *key, int64_t *n,
+                            const char *const **out, tarn_error *err) {
+    const json_t *list = json_object_get(j->object, key);
+    if (!json_is_array(list) || (*n >= 0 && (int64_t)json_array_size(list) != *n)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: the list '%s' is absent or has another length", key);
+    }
+    size_t count = json_array_size(list);
+    const char **texts = tarn_arena_take(j->arena, count * sizeof *texts + 1);
+    if (!texts) {
+        return tarn_raise_nomem(err, "a plan", count * sizeof *texts);
+    }
+    for (size_t i = 0; i < count; i++) {
+        texts[i] = json_string_value(json_array_get(list, i));
+        if (!texts[i]) {
+            TARN_RAISE(err, "PlanInvalid", "plan: '%s' holds something that is no text", key);
+        }
+    }
+    *n = (int64_t)count;
+    *out = texts;
+    return TARN_OK;
+}
+
+static tarn_status read_each(const json_t *list, tarn_arena *a, const tarn_model *x, tarn_value *v,
+                             tarn_error *err) {
+    double *each = tarn_arena_take(a, (size_t)x->n * sizeof *each + 1);
+    if (!each) {
+        return tarn_raise_nomem(err, "a plan", (size_t)x->n * sizeof *each);
+    }
+    if ((int64_t)json_array_size(list) != x->n) {
+        TARN_RAISE(err, "PlanInvalid", "plan: %s has %zu values for %lld tensors", v->name,
+                   json_array_size(list), (long long)x->n);
+    }
+    for (int64_t i = 0; i < x->n; i++) {
+        const json_t *e = json_array_get(list, (size_t)i);
+        each[x->by_name[i]] = json_is_number(e) ? json_number_value(e) : NAN;
+    }
+    v->each = each;
+    return TARN_OK;
+}
+
+static tarn_status read_values(tarn_model_json *j, int nin, tarn_model *const *in, tarn_error *err) {
+    const json_t *list = json_object_get(j->object, "values");
+    size_t n = json_array_size(list);
+    j->values = tarn_arena_take(j->arena, n * sizeof *j->values + 1);
+    if (!j->values) {
+        return tarn_raise_nomem(err, "a plan", n * sizeof *j->values);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *o = json_array_get(list, i);
+        const char *name = json_string_value(json_object_get(o, "name"));
+        const json_t *model = json_object_get(o, "model"), *each = json_object_get(o, "each");
+        tarn_value v = {.name = name, .model = -1, .origin = "plan"};
+        if (!name || (model && !json_is_integer(model))) {
+            TARN_RAISE(err, "PlanInvalid", "plan: a value without name");
+        }
+        if (model) {
+            json_int_t k = json_integer_value(model);
+            if (k < 0 || k >= nin) {
+                TARN_RAISE(err, "PlanInvalid", "plan: %s of model %lld of %d", name, (long long)k, nin);
+            }
+            v.model = (int)k;
+        }
+        v.text = json_string_value(json_object_get(o, "text"));
+        if (json_is_array(each) && nin > 0) {
+            TARN_TRY(read_each(each, j->arena, in[0], &v, err));
+        } else if (!v.text) {
+            const json_t *number = json_object_get(o, "number");
+            if (!json_is_number(number)) {
+                TARN_RAISE(err, "PlanInvalid", "plan: %s has no value", name);
+            }
+            v.number = json_number_value(number);
+        }
+        j->values[j->nvalues++] = v;
+    }
+    return TARN_OK;
+}
+
+static tarn_status read_policy(tarn_model_json *j, tarn_error *err) {
+    const char *missing, *integer;
+    TARN_TRY(tarn_json_text(j, "missing", &missing, err));
+    TARN_TRY(tarn_json_text(j, "on_integer", &integer, err));
+    for (int k = 0; k < 4; k++) {
+        if (strcmp(missing, missing_names[k]) == 0) {
+            j->policy = (tarn_policy){(tarn_missing)k, strcmp(integer, "base") == 0};
+            return TARN_OK;
+        }
+    }
+    TARN_RAISE(err, "PlanInvalid", "plan: missing = '%.20s'", missing);
+}
+
+tarn_status tarn_model_restore(tarn_context *cx, tarn_arena *arena, void *object,
+                               const tarn_model_op *row, int nin, tarn_model *const *in,
+                               tarn_model **out, tarn_error *err) {
+    tarn_model_json j = {.object = object, .arena = arena};
+    if (!row->restore) {
+        TARN_RAISE(err, "NotReplayable", "plan: the node '%s' cannot be made again from a plan",
+                   row->name);
+    }
+    TARN_TRY(read_policy(&j, err));
+    TARN_TRY(read_values(&j, nin, in, err));
+    TARN_TRY(row->restore(cx, &j, nin, in, out, err));
+    (*out)->policy = j.policy;
+    return TARN_OK;
+}

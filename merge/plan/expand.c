@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Expanding a model: one graph and one job per tensor that is wanted, then hidden jobs for tensors
+// that only contribute to whole-model reductions, until no reduction lacks a part.
+#include <stdlib.h>
+#include <string.h>
+
+#include "merge/plan/globals.h"
+#include "merge/plan/plan.h"
+
+static tarn_status grow(tarn_plan *p, tarn_error *err) {
+    if ((size_t)p->count < p->room) {
+        return TARN_OK;
+    }
+    size_t room = p->room ? 2 * p->room : (size_t)p->model->n + 8;
+    tarn_job *jobs = realloc(p->jobs, room * sizeof *jobs);
+    p->jobs = jobs ? jobs : p->jobs;
+    const tarn_check **checks = realloc((void *)p->checks, room * sizeof *checks);
+    p->checks = checks ? checks : p->checks;
+    int64_t *slot = realloc(p->slot, room * sizeof *slot);
+    p->slot = slot ? slot : p->slot;
+    bool *copied = realloc(p->copied, room * sizeof *copied);
+    p->copied = copied ? copied : p->copied;
+    if (!jobs || !checks || !slot || !copied) {
+        return tarn_raise_nomem(err, "a plan", room * sizeof *jobs);
+    }
+    p->room = room;
+    return TARN_OK;
+}
+
+static tarn_dtype stored_as(const tarn_plan *p, const tarn_slot *s) {
+    return p->options.has_dtype && tarn_dtype_is_float(s->dtype) ? p->options.dtype : s->dtype;
+}
+
+tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
+                          const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
+                          int64_t i, tarn_error *err) {
+    TARN_TRY(grow(p, err));
+    tarn_graph *g = tarn_graph_new(p->cx);
+    if (!g) {
+        return tarn_raise_nomem(err, "a plan", 0);
+    }
+    tarn_expand e = {.cx = p->cx, .graph = g, .globals = p->globals};
+    const tarn_node *root = build(&e, arg, i);
+    if (!root || g->err.status != TARN_OK) {
+        tarn_status s = g->err.status;
+        *err = g->err;
+        tarn_graph_release(g);
+        return s == TARN_OK ? tarn_raise_nomem(err, slot->name, 0)
+                            : tarn_error_prefix(err, "%s", slot->name);
+    }
+    p->checks[p->count] = e.checks;
+    p->copied[p->count] = e.copied;
+    p->slot[p->count] = i;
+    p->jobs[p->count++] = (tarn_job){.name = slot->name, .graph = g, .root = root, .store = TARN_F64};
+    return TARN_OK;
+}
+
+// A method may leave a number where a tensor is due (a tensor that no operand has).
+static const tarn_node *whole_slot(tarn_expand *e, void *arg, int64_t i) {
+    tarn_model *m = arg;
+    const tarn_slot *slot = &m->slots[i];
+    const tarn_node *root = tarn_model_expr(e, m, i);
+    if (root && !tarn_shape_equal(root->desc.rank, root->desc.shape, slot->rank, slot->shape)) {
+        root = tarn_broadcast(e->graph, root, slot->rank, slot->shape);
+    }
+    return root;
+}
+
+static tarn_status add_job(tarn_plan *p, tarn_model *m, int64_t i, bool hidden, tarn_error *err) {
+    TARN_TRY(tarn_plan_add(p, &m->slots[i], whole_slot, m, i, err));
+    p->jobs[p->count - 1].store = stored_as(p, &m->slots[i]);
+    p->jobs[p->count - 1].hidden = hidden;
+    return TARN_OK;
+}
+
+tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err) {
+    for (int k = 0; k < p->globals->n; k++) {
+        for (int64_t i = 0; i < p->globals->list[k].model->n; i++) {
+            tarn_model *m = p->globals->list[k].model;
+            if (!p->globals->list[k].seen[i] && !tarn_slot_integer(&m->slots[i])) {
+                TARN_TRY(add_job(p, m, i, true, err));
+                p->globals->list[k].seen[i] = 1;  // a tensor that the method leaves alone has no part
+            }
+        }
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
+                           const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
+    tarn_plan *p = tarn_alloc_zero(&cx->budget, sizeof *p);
+    tarn_globals *t = tarn_alloc_zero(&cx->budget, sizeof *t);
+    if (!p || !t) {
+        tarn_free(&cx->budget, p, sizeof *p);
+        tarn_free(&cx->budget, t, sizeof *t);
+        return tarn_raise_nomem(err, "a plan", sizeof *p);
+    }
+    p->cx = cx;
+    p->model = tarn_model_retain(m);
+    p->globals = t;
+    p->options = o ? *o : (tarn_plan_options){0};
+    tarn_arena_init(&t->arena, &cx->budget);
+    tarn_status s = TARN_OK;
+    for (int64_t i = 0; i < m->n && s == TARN_OK; i++) {
+        if (!want || want[i]) {
+            s = add_job(p, m, i, false, err);
+        }
+    }
+    p->n = p->count;
+    s = s == TARN_OK ? tarn_plan_hidden(p, err) : s;
+    if (s != TARN_OK) {
+        tarn_plan_free(p);
+        return s;
+    }
+    *out = p;
+    return TARN_OK;
+}
+
+void tarn_plan_free(tarn_plan *p) {
+    if (!p) {
+        return;
+    }
+    tarn_context *cx = p->cx;
+    for (int64_t i = 0; i < p->count; i++) {
+        tarn_graph_release(p->jobs[i].graph);
+    }
+    free(p->jobs);
+    free((void *)p->checks);
+    free(p->slot);
+    free(p->copied);
+    tarn_arena_free(&p->globals->arena);
+    tarn_free(&cx->budget, p->globals, sizeof *p->globals);
+    tarn_model_release(p->model);
+    tarn_free(&cx->budget, p, sizeof *p);
+}
+
+// ---- integer tensors ----
+
+tarn_status tarn_plan_check(tarn_plan *p, tarn_error *err) {
+    for (int64_t i = 0; i < p->count; i++) {
+        for (const tarn_check *c = p->checks[i]; c; c = c->next) {
+            tarn_graph *g = p->jobs[i].graph;
+            const tarn_node *differs = tarn_total(g, &tarn_op_max, tarn_ne(g, c->a, c->b));
+            if (!differs) {
+                *err = g->err;
+                return tarn_error_prefix(err, "%s", c->slot->name);
+            }
+            tarn_job job = {.name = c->slot->name, .graph = g, .root = differs,
+                            .store = tarn_dtype_compute(differs->desc.dtype)};
+            tarn_tensor t;
+            TARN_TRY(tarn_stream_load(p->cx, 1, &job, &t, err));
+            double any = tarn_tensor_get(&t, 0);
+            tarn_tensor_release(&t);
+            if (any != 0) {
+                TARN_RAISE(err, "IntegerMismatch",
+                           "%s (%s) differs between %s and %s: integers are not averaged; "
+                           "on_integer = \"base\" takes those of the first model",
+                           c->slot->name, tarn_dtype_get(c->slot->dtype)->name,
+                           tarn_model_label(c->model), tarn_model_label(c->other));
+            }
+        }
+    }
+    return TARN_OK;
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Side files and provenance of a saved model. config.json is carried with two fields brought up to
+// date where it has them: the dtype, and the number of layers when layers were chosen or joined.
+#include "merge/plan/output.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "vm/base/digest.h"
+
+// What transformers, tokenizers and diffusers look for beside the weights.
+static const char *const carried[] = {
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", "chat_template.json",
+    "preprocessor_config.json", "processor_config.json", "modules.json", "configuration.json",
+    "scheduler_config.json", "feature_extractor_config.json", "normalizer.json",
+};
+
+static void walk(tarn_model *m, tarn_model **list, int most, int *n) {
+    if (m->nin == 0) {
+        for (int k = 0; k < *n && k < most; k++) {
+            if (list[k] == m || (m->store && list[k]->store && strcmp(list[k]->path, m->path) == 0 &&
+                                 strcmp(list[k]->label, m->label) == 0)) {
+                return;
+            }
+        }
+        if (*n < most) {
+            list[*n] = m;
+        }
+        ++*n;
+        return;
+    }
+    for (int k = 0; k < m->nin; k++) {
+        walk(m->in[k], list, most, n);
+    }
+}
+
+int tarn_plan_inputs(tarn_model *m, tarn_model **list, int most) {
+    int n = 0;
+    walk(m, list, most, &n);
+    return n;
+}
+
+enum { INPUTS = 256 };
+
+tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err) {
+    tarn_model *list[INPUTS];
+    int n = tarn_plan_inputs(m, list, INPUTS);
+    for (int k = 0; k < n && k < INPUTS; k++) {
+        if (list[k]->store) {
+            TARN_TRY(tarn_store_check(list[k]->store, err));
+        }
+    }
+    return TARN_OK;
+}
+
+static const char *torch_name(tarn_dtype t) {
+    return t == TARN_F32 ? "float32" : t == TARN_BF16 ? "bfloat16" : t == TARN_F16 ? "float16"
+           : t == TARN_F64 ? "float64" : NULL;
+}
+
+// Layers that the output has, by the table of names of its own; 0 when it has none.
+static tarn_status count_layers(tarn_plan *p, int *layers, tarn_error *err) {
+    tarn_arena a;
+    tarn_arena_init(&a, &p->cx->budget);
+    const tarn_model *side = p->model->side;
+    tarn_name_in *in = tarn_arena_take(&a, (size_t)p->n * sizeof *in + 1);
+    tarn_status s = in ? TARN_OK : tarn_raise_nomem(err, "the table of names", 0);
+    for (int64_t i = 0; in && i < p->n; i++) {
+        const tarn_slot *t = &p->model->slots[p->slot[i]];
+        in[i] = (tarn_name_in){t->name, t->len, t->dtype, t->rank, t->shape};
+    }
+    tarn_names names;
+    if (s == TARN_OK) {
+        s = tarn_names_find(p->cx, &a, p->n, in, side->config, side->config_len, &names, err);
+    }
+    *layers = s == TARN_OK && names.nstacks == 1 ? names.stacks[0].count : 0;
+    tarn_arena_free(&a);
+    return s;
+}
+
+static tarn_status write_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
+    static const char *const dtype_keys[] = {"torch_dtype", "dtype"};
+    static const char *const layer_keys[] = {"num_hidden_layers", "n_layer", "num_layers"};
+    const tarn_model *side = p->model->side;
+    json_t *root = json_loadb(side->config, side->config_len, 0, NULL);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return tarn_writer_side(w, "config.json", side->config, side->config_len, err);
+    }
+    bool changed = false;
+    const char *dtype = p->options.has_dtype ? torch_name(p->options.dtype) : NULL;
+    for (int k = 0; dtype && k < 2; k++) {
+        const char *was = json_string_value(json_object_get(root, dtype_keys[k]));
+        if (was && strcmp(was, dtype) != 0) {
+            json_object_set_new(root, dtype_keys[k], json_string(dtype));
+            changed = true;
+        }
+    }
+    int layers;
+    tarn_status s = count_layers(p, &layers, err);
+    const tarn_names *before = side->names;
+    if (s == TARN_OK && layers > 0 && before && before->nstacks == 1 &&
+        before->stacks[0].count != layers) {
+        for (int k = 0; k < 3; k++) {
+            const json_t *was = json_object_get(root, layer_keys[k]);
+            if (json_is_integer(was) && json_integer_value(was) == before->stacks[0].count) {
+                json_object_set_new(root, layer_keys[k], json_integer(layers));
+                changed = true;
+            }
+        }
+    }
+    if (s == TARN_OK && !changed) {
+        s = tarn_writer_side(w, "config.json", side->config, side->config_len, err);
+    } else if (s == TARN_OK) {
+        char *text = json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+        s = text ? tarn_writer_side(w, "config.json", text, strlen(text), err)
+                 : tarn_raise_nomem(err, "config.json", side->config_len);
+        free(text);
+    }
+    json_decref(root);
+    return s;
+}
+
+static tarn_status carry(tarn_plan *p, tarn_writer *w, tarn_error *err) {
+    const tarn_model *side = p->model->side;
+    if (!side || !side->store) {
+        return TARN_OK;
+    }
+    if (side->config) {
+        TARN_TRY(write_config(p, w, err));
+    }
+    for (size_t k = 0; k < sizeof carried / sizeof *carried; k++) {
+        char from[4096];
+        struct stat st;
+        int n = snprintf(from, sizeof from, "%s/%s", tarn_store_folder(side->store), carried[k]);
+        if (n > 0 && n < (int)sizeof from && stat(from, &st) == 0 && S_ISREG(st.st_mode)) {
+            TARN_TRY(tarn_writer_side_copy(w, carried[k], from, err));
+        }
+    }
+    return TARN_OK;
+}
+
+static void add_input(tarn_text *t, const tarn_model *m, const char *digest) {
+    tarn_text_puts(t, "    {\"label\": ");
+    tarn_text_json(t, tarn_model_label(m), strlen(tarn_model_label(m)));
+    tarn_text_printf(t, ", \"header\": \"%s\", \"path\": ", digest);
+    char *full = m->path ? realpath(m->path, NULL) : NULL;
+    if (full) {
+        tarn_text_json(t, full, strlen(full));
+    } else {
+        tarn_text_puts(t, "null");
+    }
+    free(full);
+    tarn_text_puts(t, "}");
+}
+
+// tarn-provenance.json: what is not part of the plan because it does not change the bytes.
+static tarn_status provenance(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
+                              const char *plan, bool replayable, tarn_error *err) {
+    tarn_model *list[INPUTS];
+    int n = tarn_plan_inputs(p->model, list, INPUTS);
+    tarn_text t;
+    tarn_text_init(&t, &p->cx->budget);
+    unsigned char sum[32];
+    char hex[65];
+    tarn_sha256_of(plan, strlen(plan), sum);
+    tarn_hex(sum, 32, hex);
+    tarn_text_printf(&t, "{\n  \"format\": 1,\n  \"plan\": \"%s\",\n  \"replayable\": %s,\n"
+                     "  \"threads\": %d,\n  \"instruction_set\": \"%s\",\n  \"inputs\": [\n",
+                     hex, replayable ? "true" : "false", tarn_pool_size(p->cx->pool),
+                     tarn_isa_name(p->cx->isa));
+    tarn_status s = TARN_OK;
+    for (int k = 0; k < n && k < INPUTS && s == TARN_OK; k++) {
+        s = tarn_header_digest(list[k], hex, err);
+        add_input(&t, list[k], hex);
+        tarn_text_puts(&t, k + 1 < n ? ",\n" : "\n");
+    }
+    tarn_text_puts(&t, "  ],\n  \"script\": ");
+    if (o->script) {
+        tarn_text_json(&t, o->script, o->script_len);
+    } else {
+        tarn_text_puts(&t, "null");
+    }
+    tarn_text_puts(&t, "\n}\n");
+    if (s == TARN_OK) {
+        s = t.failed ? tarn_raise_nomem(err, "tarn-provenance.json", t.len)
+                     : tarn_writer_side(w, "tarn-provenance.json", t.data, t.len, err);
+    }
+    tarn_text_free(&t);
+    return s;
+}
+
+tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
+                              const char *plan, bool replayable, tarn_error *err) {
+    TARN_TRY(carry(p, w, err));
+    return provenance(p, w, o, plan, replayable, err);
+}

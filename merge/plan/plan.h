@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans: a model expanded into one job per tensor, looked at before it runs, run, written down as
+// canonical JSON and read back. Everything that makes values out of a model node goes through here.
+// The JSON holds model-level nodes with every parameter resolved, never paths, dates or versions of
+// the program; it is validated like any hostile file.
+#ifndef TARN_PLAN_PLAN_H
+#define TARN_PLAN_PLAN_H
+
+#include "merge/method/method.h"
+
+// ---- expansion ----
+
+typedef struct tarn_plan_options {
+    bool has_dtype;
+    tarn_dtype dtype;      // of every floating tensor of the output
+    bool allow_nonfinite;
+} tarn_plan_options;
+
+typedef struct tarn_plan {
+    tarn_context *cx;
+    tarn_model *model;
+    int64_t n;          // jobs that write; hidden ones follow
+    int64_t count;      // all jobs
+    tarn_job *jobs;     // [count]
+    int64_t *slot;      // [n] slot of each job
+    bool *copied;       // [n] an integer or bool tensor that is copied
+    struct tarn_globals *globals;
+    const tarn_check **checks;  // [count] integer tensors that must be equal
+    tarn_plan_options options;
+    size_t room;        // of the arrays
+} tarn_plan;
+
+// `want`: [slots] of the tensors to make; NULL: all. Opens nothing, reads nothing.
+tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
+                           const tarn_plan_options *o, tarn_plan **out, tarn_error *err);
+void tarn_plan_free(tarn_plan *p);  // p may be NULL
+// For numbers of a model: a job whose root `build` makes, stored in f64; then what is hidden.
+tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
+                          const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
+                          int64_t i, tarn_error *err);
+tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err);
+// Compares the integer tensors that have to be equal (reads those and no other).
+tarn_status tarn_plan_check(tarn_plan *p, tarn_error *err);
+
+// ---- values ----
+
+typedef struct tarn_save_options {
+    tarn_plan_options plan;
+    uint64_t max_shard_size;  // bytes; 0: the writer's default
+    bool overwrite;
+    const char *script;       // text of the script, for tarn-provenance.json; NULL: none
+    size_t script_len;
+} tarn_save_options;
+
+tarn_status tarn_model_save(tarn_context *cx, tarn_model *m, const char *path,
+                            const tarn_save_options *o, tarn_error *err);
+// All tensors in memory: a new model without files behind it (its plan is gone).
+tarn_status tarn_model_load(tarn_context *cx, tarn_model *m, tarn_model **out, tarn_error *err);
+// One tensor.
+tarn_status tarn_model_tensor(tarn_context *cx, tarn_model *m, int64_t slot, tarn_tensor *out,
+                              tarn_error *err);
+// Inner products over the floating tensors of models that match: out[k] = <a[k], b[k]>, in f64, in
+// byte order of names, each file read once. At most 8 of them.
+tarn_status tarn_model_dots(tarn_context *cx, int n, tarn_model *const *a, tarn_model *const *b,
+                            double *out, tarn_error *err);
+// Σ|x| and max|x| over the floating tensors.
+tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double *linf,
+                             tarn_error *err);
+
+// ---- the plan as data ----
+
+// Canonical JSON; *replayable is false when the plan holds what only this process has (tensors in
+// memory), and then a model node says so by name.
+tarn_status tarn_plan_json(tarn_model *m, const tarn_plan_options *o, tarn_text *out,
+                           bool *replayable, tarn_error *err);
+// SHA-256 over the lines name\tdtype\tshape in byte order of names, as hex.
+tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *err);
+// Builds the models of a plan's text; `path(arg, label, k)` says where input k lies (NULL: unknown).
+tarn_status tarn_plan_read(tarn_context *cx, const char *text, size_t len,
+                           const char *(*path)(void *arg, const char *label, int k), void *arg,
+                           tarn_model **out, tarn_plan_options *o, tarn_error *err);
+// Executes the plan embedded in a saved model again and compares every byte of every tensor with
+// what is stored; nothing is written. inputs: "NAME=PATH" texts, before the hints of
+// tarn-provenance.json. report: one line per tensor that differs.
+tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
+                        bool *same, tarn_text *report, tarn_error *err);
+
+#endif

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Replay: the plan that a saved model embeds is executed again, and what comes out is compared with
+// the file as it streams. Needs the inputs and nothing else: no Lua, no space on the disk.
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "merge/plan/plan.h"
+
+typedef struct {
+    int n;
+    const char *const *given;  // "NAME=PATH"
+    json_t *provenance;        // NULL: none
+} hints;
+
+static const char *find_path(void *arg, const char *label, int k) {
+    const hints *h = arg;
+    size_t len = strlen(label);
+    for (int i = 0; i < h->n; i++) {
+        if (strncmp(h->given[i], label, len) == 0 && h->given[i][len] == '=') {
+            return h->given[i] + len + 1;
+        }
+    }
+    const json_t *list = json_object_get(h->provenance, "inputs");
+    (void)k;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *o = json_array_get(list, i);
+        const char *name = json_string_value(json_object_get(o, "label"));
+        if (name && strcmp(name, label) == 0) {
+            return json_string_value(json_object_get(o, "path"));
+        }
+    }
+    return NULL;
+}
+
+typedef struct {
+    tarn_store *stored;
+    tarn_plan *plan;
+    int64_t *at;  // [jobs] index in the store
+    pthread_mutex_t lock;
+    unsigned char *differs;  // [jobs]
+} comparison;
+
+static tarn_status compare(void *arg, int64_t job, uint64_t at, const void *p, uint64_t n,
+                           tarn_error *err) {
+    enum { STEP = 1 << 16 };
+    comparison *c = arg;
+    const tarn_source *s = tarn_store_source(c->stored, c->at[job]);
+    if (!s) {
+        return tarn_raise_nomem(err, "replay", 0);
+    }
+    char buffer[STEP];
+    tarn_status st = TARN_OK;
+    for (uint64_t k = 0; k < n && st == TARN_OK; k += STEP) {
+        uint64_t m = n - k < STEP ? n - k : STEP;
+        st = s->read(s, at + k, m, buffer, err);
+        if (st == TARN_OK && memcmp(buffer, (const char *)p + k, m) != 0) {
+            pthread_mutex_lock(&c->lock);
+            c->differs[job] = 1;
+            pthread_mutex_unlock(&c->lock);
+            break;
+        }
+    }
+    s->release(s);
+    return st;
+}
+
+// What the header says must agree before the data is looked at.
+static tarn_status same_header(comparison *c, bool *same, tarn_text *report, tarn_error *err) {
+    tarn_plan *p = c->plan;
+    if (tarn_store_count(c->stored) != p->n) {
+        tarn_text_printf(report, "%lld tensors are stored, the plan makes %lld\n",
+                         (long long)tarn_store_count(c->stored), (long long)p->n);
+        *same = false;
+        return TARN_OK;
+    }
+    for (int64_t i = 0; i < p->n; i++) {
+        const tarn_slot *s = &p->model->slots[p->slot[i]];
+        c->at[i] = tarn_store_find(c->stored, s->name, s->len);
+        const tarn_store_tensor *t = c->at[i] < 0 ? NULL : tarn_store_at(c->stored, c->at[i]);
+        if (!t || t->dtype != p->jobs[i].store ||
+            !tarn_shape_equal(t->rank, t->shape, s->rank, s->shape)) {
+            tarn_text_printf(report, "%s: %s\n", s->name,
+                             t ? "another dtype or shape is stored" : "is not stored");
+            *same = false;
+        }
+    }
+    (void)err;
+    return TARN_OK;
+}
+
+static tarn_status run(tarn_context *cx, tarn_store *stored, tarn_model *m,
+                       const tarn_plan_options *o, bool *same, tarn_text *report, tarn_error *err) {
+    comparison c = {.stored = stored};
+    TARN_TRY(tarn_plan_make(cx, m, NULL, o, &c.plan, err));
+    size_t n = (size_t)c.plan->n + 1;
+    c.at = calloc(n, sizeof *c.at);
+    c.differs = calloc(n, 1);
+    pthread_mutex_init(&c.lock, NULL);
+    tarn_status s = c.at && c.differs ? tarn_plan_check(c.plan, err) : tarn_raise_nomem(err, "replay", n);
+    s = s == TARN_OK ? same_header(&c, same, report, err) : s;
+    if (s == TARN_OK && *same) {
+        tarn_sink sink = {compare, &c};
+        tarn_stream_options so = {.allow_nonfinite = o->allow_nonfinite};
+        s = tarn_stream_run(cx, c.plan->count, c.plan->jobs, &sink, &so, err);
+        for (int64_t i = 0; i < c.plan->n && s == TARN_OK; i++) {
+            if (c.differs[i]) {
+                tarn_text_printf(report, "%s: other bytes\n", c.plan->jobs[i].name);
+                *same = false;
+            }
+        }
+    }
+    pthread_mutex_destroy(&c.lock);
+    free(c.at);
+    free(c.differs);
+    tarn_plan_free(c.plan);
+    return s;
+}
+
+tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
+                        bool *same, tarn_text *report, tarn_error *err) {
+    tarn_store *stored;
+    TARN_TRY(tarn_store_open(cx, path, NULL, &stored, err));
+    const char *plan = NULL;
+    for (int i = 0; i < tarn_store_meta_count(stored); i++) {
+        const char *key, *value;
+        tarn_store_meta(stored, i, &key, &value);
+        plan = strcmp(key, "tarn_plan") == 0 ? value : plan;
+    }
+    tarn_status s = TARN_OK;
+    if (!plan) {
+        s = tarn_raise(err, "NoPlan", "%s holds no plan: tarn did not save it", path);
+    }
+    char file[4096];
+    snprintf(file, sizeof file, "%s/tarn-provenance.json", tarn_store_folder(stored));
+    hints h = {ninputs, inputs, json_load_file(file, JSON_REJECT_DUPLICATES, NULL)};
+    tarn_model *m = NULL;
+    tarn_plan_options o;
+    *same = true;
+    s = s == TARN_OK ? tarn_plan_read(cx, plan, strlen(plan), find_path, &h, &m, &o, err) : s;
+    s = s == TARN_OK ? run(cx, stored, m, &o, same, report, err) : s;
+    tarn_model_release(m);
+    json_decref(h.provenance);
+    tarn_store_release(stored);
+    return s;
+}

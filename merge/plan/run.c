@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// Running plans: into a checkpoint, into memory, into numbers.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "merge/plan/output.h"
+#include "merge/plan/plan.h"
+
+typedef struct {
+    tarn_writer *w;
+} writer_sink;
+
+static tarn_status put(void *arg, int64_t job, uint64_t at, const void *p, uint64_t n,
+                       tarn_error *err) {
+    return tarn_writer_put(((writer_sink *)arg)->w, job, at, p, n, err);
+}
+
+// Jobs in the order of the output file, so that writes run forward. The sink's indices stay those of
+// the writer: the writer's tensors are given in job order.
+static tarn_status run_into(tarn_plan *p, tarn_writer *w, tarn_error *err) {
+    writer_sink s = {w};
+    tarn_sink sink = {put, &s};
+    tarn_stream_options o = {.allow_nonfinite = p->options.allow_nonfinite};
+    return tarn_stream_run(p->cx, p->count, p->jobs, &sink, &o, err);
+}
+
+static tarn_status open_writer(tarn_plan *p, const char *path, const tarn_save_options *o,
+                               int reserve, tarn_writer **w, tarn_error *err) {
+    tarn_writer_tensor *t = tarn_alloc(&p->cx->budget, (size_t)p->n * sizeof *t + 1);
+    if (!t) {
+        return tarn_raise_nomem(err, "the list of tensors", (size_t)p->n * sizeof *t);
+    }
+    for (int64_t i = 0; i < p->n; i++) {
+        const tarn_slot *s = &p->model->slots[p->slot[i]];
+        t[i] = (tarn_writer_tensor){.name = s->name, .name_len = s->len, .dtype = p->jobs[i].store,
+                                    .rank = s->rank, .shape = s->shape};
+    }
+    tarn_writer_options wo = {.overwrite = o->overwrite, .max_shard_size = o->max_shard_size,
+                              .reserve = reserve};
+    tarn_status s = tarn_writer_open(p->cx, path, p->n, t, &wo, w, err);
+    tarn_free(&p->cx->budget, t, (size_t)p->n * sizeof *t + 1);
+    return s;
+}
+
+static tarn_status save(tarn_plan *p, const char *path, const tarn_save_options *o,
+                        tarn_error *err) {
+    TARN_TRY(tarn_plan_check(p, err));
+    tarn_text plan;
+    tarn_text_init(&plan, &p->cx->budget);
+    bool replayable = true;
+    tarn_status s = tarn_plan_json(p->model, &p->options, &plan, &replayable, err);
+    tarn_writer *w = NULL;
+    if (s == TARN_OK) {
+        s = open_writer(p, path, o, (int)(2 * plan.len + 4096), &w, err);
+    }
+    if (s == TARN_OK) {
+        s = tarn_writer_meta(w, "format", "pt", err);
+        s = s == TARN_OK ? tarn_writer_meta(w, "tarn_plan", plan.data, err) : s;
+        s = s == TARN_OK ? run_into(p, w, err) : s;
+        s = s == TARN_OK ? tarn_output_sides(p, w, o, plan.data, replayable, err) : s;
+        s = s == TARN_OK ? tarn_output_unchanged(p->model, err) : s;
+        if (s == TARN_OK) {
+            s = tarn_writer_commit(w, err);
+        } else {
+            tarn_writer_abort(w);
+        }
+    }
+    tarn_text_free(&plan);
+    return s;
+}
+
+tarn_status tarn_model_save(tarn_context *cx, tarn_model *m, const char *path,
+                            const tarn_save_options *o, tarn_error *err) {
+    if (m->mass != 1 && fabs(m->mass - 1) > 1e-6) {
+        tarn_warn(cx, "%s: mass %g, not 1: this looks like %s, not like a model", path, m->mass,
+                  m->mass == 0 ? "a task vector" : "an unbalanced sum");
+    }
+    tarn_plan *p;
+    TARN_TRY(tarn_plan_make(cx, m, NULL, &o->plan, &p, err));
+    tarn_status s = save(p, path, o, err);
+    tarn_plan_free(p);
+    return s;
+}
+
+tarn_status tarn_model_load(tarn_context *cx, tarn_model *m, tarn_model **out, tarn_error *err) {
+    tarn_plan *p;
+    TARN_TRY(tarn_plan_make(cx, m, NULL, NULL, &p, err));
+    size_t bytes = (size_t)p->count * sizeof(tarn_tensor) + 1, list = (size_t)p->n * sizeof(char *) + 1;
+    tarn_tensor *t = tarn_alloc_zero(&cx->budget, bytes);
+    const char **names = tarn_alloc(&cx->budget, list);
+    tarn_status s = t && names ? tarn_plan_check(p, err) : tarn_raise_nomem(err, "a model", bytes);
+    if (s == TARN_OK) {
+        // Hidden jobs come last and have no result.
+        s = tarn_stream_load(cx, p->count, p->jobs, t, err);
+    }
+    if (s == TARN_OK) {
+        for (int64_t i = 0; i < p->n; i++) {
+            names[i] = p->jobs[i].name;
+        }
+        s = tarn_model_of_tensors(cx, p->n, names, t, m->mass, out, err);
+    }
+    for (int64_t i = 0; t && i < p->n; i++) {
+        tarn_tensor_release(&t[i]);
+    }
+    tarn_free(&cx->budget, t, bytes);
+    tarn_free(&cx->budget, (void *)names, list);
+    tarn_plan_free(p);
+    return s;
+}
+
+tarn_status tarn_model_tensor(tarn_context *cx, tarn_model *m, int64_t slot, tarn_tensor *out,
+                              tarn_error *err) {
+    unsigned char *want = tarn_alloc_zero(&cx->budget, (size_t)m->n + 1);
+    if (!want) {
+        return tarn_raise_nomem(err, "a tensor", (size_t)m->n);
+    }
+    want[slot] = 1;
+    tarn_plan *p = NULL;
+    tarn_status s = tarn_plan_make(cx, m, want, NULL, &p, err);
+    tarn_free(&cx->budget, want, (size_t)m->n + 1);
+    size_t bytes = p ? (size_t)p->count * sizeof(tarn_tensor) : 0;
+    tarn_tensor *t = s == TARN_OK ? tarn_alloc_zero(&cx->budget, bytes) : NULL;
+    if (s == TARN_OK) {
+        s = t ? tarn_stream_load(cx, p->count, p->jobs, t, err) : tarn_raise_nomem(err, "a tensor", bytes);
+    }
+    if (s == TARN_OK) {
+        *out = t[0];
+    }
+    tarn_free(&cx->budget, t, bytes);
+    tarn_plan_free(p);
+    return s;
+}
+
+// ---- numbers of whole models ----
+
+// Runs one rank-1 job per floating tensor (made by `build`) and adds the results up in byte order of
+// names; `most`: takes the largest instead.
+typedef const tarn_node *(*number_fn)(tarn_expand *e, void *arg, int64_t slot);
+
+static tarn_status run_numbers(tarn_context *cx, tarn_model *m, number_fn build, void *arg, int k,
+                               const bool *most, double *out, tarn_error *err) {
+    tarn_plan *p = NULL;
+    unsigned char *none = tarn_alloc_zero(&cx->budget, (size_t)m->n + 1);
+    if (!none) {
+        return tarn_raise_nomem(err, "a reduction", (size_t)m->n);
+    }
+    tarn_status s = tarn_plan_make(cx, m, none, NULL, &p, err);  // empty: holds the jobs made here
+    tarn_free(&cx->budget, none, (size_t)m->n + 1);
+    TARN_TRY(s);
+    for (int64_t j = 0; j < m->n && s == TARN_OK; j++) {
+        int64_t i = m->by_name[j];
+        if (!tarn_slot_integer(&m->slots[i])) {
+            s = tarn_plan_add(p, &m->slots[i], build, arg, i, err);
+        }
+    }
+    p->n = p->count;
+    s = s == TARN_OK ? tarn_plan_hidden(p, err) : s;
+    size_t bytes = (size_t)p->count * sizeof(tarn_tensor) + 1;
+    tarn_tensor *t = s == TARN_OK ? tarn_alloc_zero(&cx->budget, bytes) : NULL;
+    if (s == TARN_OK) {
+        s = t ? tarn_stream_load(cx, p->count, p->jobs, t, err) : tarn_raise_nomem(err, "a reduction", bytes);
+    }
+    for (int q = 0; q < k; q++) {
+        out[q] = 0;
+    }
+    for (int64_t i = 0; t && i < p->n; i++) {
+        for (int q = 0; s == TARN_OK && q < k; q++) {
+            double v = tarn_tensor_get(&t[i], q);
+            out[q] = !most[q] ? out[q] + v : v > out[q] || v != v ? v : out[q];
+        }
+        tarn_tensor_release(&t[i]);
+    }
+    if (t) {
+        tarn_free(&cx->budget, t, bytes);
+    }
+    tarn_plan_free(p);
+    return s;
+}
+
+typedef struct {
+    int n;
+    tarn_model *const *a, *const *b;
+    const tarn_model *lead;
+} dots;
+
+static const tarn_node *column(tarn_graph *g, int n, const tarn_node **cell) {
+    int64_t one = 1, axis = 0;
+    tarn_attr along = {.ni = 1, .i = &axis};
+    for (int q = 0; q < n; q++) {
+        cell[q] = tarn_reshape(g, tarn_cast(g, cell[q], TARN_F64), 1, &one);
+    }
+    return tarn_node_make(g, &tarn_op_concat, n, cell, &along);
+}
+
+static const tarn_node *build_dots(tarn_expand *e, void *arg, int64_t slot) {
+    const dots *d = arg;
+    const tarn_node *cell[8];
+    const tarn_slot *s = &d->lead->slots[slot];
+    for (int q = 0; q < d->n; q++) {
+        int64_t i = tarn_model_find(d->a[q], s->name, s->len);
+        int64_t j = tarn_model_find(d->b[q], s->name, s->len);
+        // A vector without this coordinate is zero there.
+        const tarn_node *x = i < 0 || j < 0 ? NULL : tarn_model_expr(e, d->a[q], i);
+        const tarn_node *y = x ? tarn_model_expr(e, d->b[q], j) : NULL;
+        cell[q] = y ? tarn_dot(e->graph, x, y) : tarn_num(e->graph, 0);
+    }
+    return column(e->graph, d->n, cell);
+}
+
+tarn_status tarn_model_dots(tarn_context *cx, int n, tarn_model *const *a, tarn_model *const *b,
+                            double *out, tarn_error *err) {
+    static const bool add[8] = {false};
+    for (int q = 0; q < n; q++) {
+        if (a[q] != b[q]) {
+            TARN_TRY(tarn_model_compare(a[q], b[q], a[q]->policy.missing,
+                                        a[q]->mass == 0 || b[q]->mass == 0, err));
+        }
+    }
+    dots d = {n, a, b, a[0]};
+    return run_numbers(cx, a[0], build_dots, &d, n, add, out, err);
+}
+
+static const tarn_node *build_sizes(tarn_expand *e, void *arg, int64_t slot) {
+    const tarn_node *x = tarn_abs(e->graph, tarn_model_expr(e, arg, slot));
+    if (!x) {
+        return NULL;
+    }
+    const tarn_node *cell[2] = {tarn_total(e->graph, &tarn_op_sum, x), tarn_num(e->graph, 0)};
+    if (tarn_desc_numel(&x->desc) > 0) {
+        cell[1] = tarn_total(e->graph, &tarn_op_max, x);
+    }
+    return column(e->graph, 2, cell);
+}
+
+tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double *linf,
+                             tarn_error *err) {
+    static const bool most[2] = {false, true};
+    double out[2];
+    TARN_TRY(run_numbers(cx, m, build_sizes, m, 2, most, out, err));
+    *l1 = out[0];
+    *linf = out[1];
+    return TARN_OK;
+}
