@@ -81,6 +81,7 @@ extern const luaL_Reg tarn_coroutine_functions[];  // create resume wrap close
 extern const luaL_Reg tarn_string_functions[];   // rep format pack
 extern const luaL_Reg tarn_pattern_functions[];  // find match gmatch gsub
 extern const luaL_Reg tarn_table_functions[];    // concat insert remove move sort
+int tarn_too_long(lua_State *L, const char *function);  // raises
 int tarn_format(lua_State *L);                   // string.format (format.c)
 enum { TARN_STRING_MAX = 1 << 28 };              // bytes of one string that a library function makes
 

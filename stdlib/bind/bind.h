@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bindings: what scripts see of tensors, models and merging. Each file binds one module; this
+// header is what they share. Private to stdlib/bind but for tarn_bind_open.
+#ifndef TARN_BIND_BIND_H
+#define TARN_BIND_BIND_H
+
+#include "merge/plan/plan.h"
+#include "vm/lua/host.h"
+
+// Makes every module a global of the host. Once per host, before any script runs.
+tarn_status tarn_bind_open(tarn_host *h, tarn_error *err);
+
+// ---- one opener per module ----
+
+tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_model(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_merge(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_by(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_grad(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_yaml(tarn_host *h, tarn_error *err);
+
+// ---- methods of userdata ----
+
+// The table that `value:name` is looked up in, for type "tensor" or "model"; pushed.
+void tarn_bind_methods(lua_State *L, const char *type);
+// Rows "tensor:sum" become methods, rows "tensor.zeros" functions of the module; all documented.
+void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, int n);
+// An __index for string keys: a method, else an error with the nearest name.
+int tarn_bind_method(lua_State *L, const char *type, int key);
+// Runs an embedded file that returns function(define); define(name, signature, text, example, fn)
+// adds a function or method with its documentation.
+tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
+
+// ---- tensors ----
+
+// A tensor in memory, or an expression: planned over files, or recorded for differentiation.
+typedef struct tarn_lua_tensor {
+    tarn_tensor t;          // storage NULL: an expression
+    tarn_graph *graph;      // retained
+    const tarn_node *node;
+    bool recorded;
+} tarn_lua_tensor;
+
+tarn_lua_tensor *tarn_bind_to_tensor(lua_State *L, int idx);  // NULL: something else
+// Moves t into a new userdata; a rank-0 tensor becomes a Lua number, integer or boolean.
+int tarn_bind_push_tensor(lua_State *L, tarn_tensor *t);
+// Raises while a plan is only looked at or a recipe is built.
+int tarn_bind_push_node(lua_State *L, tarn_graph *g, const tarn_node *n, bool recorded);
+// Applies a row to values of the stack (numbers and tensors); pushes the result.
+int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, const tarn_attr *a);
+// The value of an expression in memory (raises for recorded ones); a share for concrete tensors.
+void tarn_bind_value(lua_State *L, int idx, tarn_tensor *out);
+// The node of a value in graph g (numbers and tensors become leaves); raises on failure.
+const tarn_node *tarn_bind_node(lua_State *L, int idx, tarn_graph *g);
+// Reads {2, 3} or an integer from the stack as a shape; returns the rank.
+int tarn_bind_shape(lua_State *L, int idx, const char *function, int64_t *shape);
+tarn_dtype tarn_bind_dtype(lua_State *L, int idx, const char *function, const char *field,
+                           tarn_dtype d);
+// A 1-based or negative dimension → 0-based; raises.
+int tarn_bind_axis(lua_State *L, lua_Integer v, int rank, const char *function);
+int tarn_bind_index(lua_State *L);  // t[i], t[{…}], t:method
+
+// ---- models ----
+
+typedef struct tarn_lua_model {
+    tarn_model *m;
+} tarn_lua_model;
+
+tarn_model *tarn_bind_to_model(lua_State *L, int idx);  // NULL: something else
+int tarn_bind_push_model(lua_State *L, tarn_model *m);  // takes the reference
+
+// ---- parameters by tensor (by.*) ----
+
+// Resolves the value at idx for every slot of m: a number, or what by.* made. Returns false when the
+// value is neither. `each` is in the budget's memory of a Lua userdata left on the stack when it is
+// needed, else *each is NULL and *number holds.
+bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, double *number,
+                       const double **each, const char **origin);
+
+// ---- plan-only mode ----
+
+// True while a script is run for its plans (`tarn plan`): values may not be forced.
+bool tarn_bind_planning(lua_State *L);
+void tarn_bind_force(lua_State *L, const char *what);  // raises in plan-only mode
+
+#endif
