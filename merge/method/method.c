@@ -77,9 +77,9 @@ static tarn_status restore_method(tarn_context *cx, const tarn_model_json *j, in
                                   tarn_model *const *in, tarn_model **out, tarn_error *err) {
     const char *name;
     double version, base;
-    TARN_TRY(tarn_json_text(j, "method", &name, err));
-    TARN_TRY(tarn_json_number(j, "version", &version, err));
-    TARN_TRY(tarn_json_number(j, "base", &base, err));
+    TARN_TRY(tarn_restore_text(j, "method", &name, err));
+    TARN_TRY(tarn_restore_number(j, "version", &version, err));
+    TARN_TRY(tarn_restore_number(j, "base", &base, err));
     const tarn_method *method = tarn_method_find(name);
     if (!method) {
         TARN_RAISE(err, "PlanInvalid", "plan: this program has no method '%.60s'", name);
@@ -96,8 +96,13 @@ static tarn_status restore_method(tarn_context *cx, const tarn_model_json *j, in
                              j->values, &j->policy, out, err);
 }
 
+static const char *title_method(const tarn_model *m) {
+    return ((const applied *)m->extra)->method->name;
+}
+
 const tarn_model_op tarn_model_row_method = {.name = "method", .expand = expand_method,
-                                             .write = write_method, .restore = restore_method};
+                                             .write = write_method, .restore = restore_method,
+                                             .title = title_method};
 
 const tarn_method *tarn_method_of(const tarn_model *m) {
     return m->op == &tarn_model_row_method ? ((const applied *)m->extra)->method : NULL;

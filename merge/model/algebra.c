@@ -22,6 +22,8 @@ static const tarn_node *expand_binary(tarn_expand *e, tarn_model *m, int64_t i) 
     return tarn_binary(e->graph, op, x[0] ? x[0] : zero, x[1] ? x[1] : zero);
 }
 
+static const char *title_op(const tarn_model *m) { return ((const tarn_op *)m->extra)->name; }
+
 static void write_op(const tarn_model *m, tarn_text *out) {
     const tarn_op *op = m->extra;
     tarn_text_printf(out, ",\"operation\":\"%s\",\"version\":%d", op->name, op->version);
@@ -30,7 +32,7 @@ static void write_op(const tarn_model *m, tarn_text *out) {
 static tarn_status read_op(const tarn_model_json *j, int arity, const tarn_op **op,
                            tarn_error *err) {
     const char *name;
-    TARN_TRY(tarn_json_text(j, "operation", &name, err));
+    TARN_TRY(tarn_restore_text(j, "operation", &name, err));
     *op = tarn_op_find(name);
     if (!*op || (*op)->cls != TARN_CLASS_POINT || (*op)->min_in != arity) {
         TARN_RAISE(err, "PlanInvalid", "plan: no operation of %d operand%s is called '%.60s'", arity,
@@ -50,7 +52,8 @@ static tarn_status restore_binary(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_binary = {.name = "binary", .expand = expand_binary,
-                                             .write = write_op, .restore = restore_binary};
+                                             .write = write_op, .restore = restore_binary,
+    .title = title_op};
 
 tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
                               tarn_model **out, tarn_error *err) {
@@ -118,7 +121,8 @@ static tarn_status restore_number(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_number = {.name = "number", .expand = expand_number,
-                                             .write = write_op, .restore = restore_number};
+                                             .write = write_op, .restore = restore_number,
+    .title = title_op};
 
 tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_model *m,
                                    const tarn_value *value, bool reversed, tarn_model **out,
@@ -174,7 +178,8 @@ static tarn_status restore_unary(tarn_context *cx, const tarn_model_json *j, int
 }
 
 const tarn_model_op tarn_model_row_unary = {.name = "unary", .expand = expand_unary,
-                                            .write = write_op, .restore = restore_unary};
+                                            .write = write_op, .restore = restore_unary,
+    .title = title_op};
 
 tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,
                              tarn_error *err) {
@@ -228,7 +233,7 @@ static tarn_status restore_cast(tarn_context *cx, const tarn_model_json *j, int 
     const char *name;
     tarn_dtype dtype;
     TARN_TRY(need_one(nin, "cast", err));
-    TARN_TRY(tarn_json_text(j, "dtype", &name, err));
+    TARN_TRY(tarn_restore_text(j, "dtype", &name, err));
     if (!tarn_dtype_find(name, &dtype) || !tarn_dtype_is_float(dtype)) {
         TARN_RAISE(err, "PlanInvalid", "plan: cast to '%.40s', which is no floating dtype", name);
     }
@@ -289,7 +294,7 @@ static tarn_status restore_only(tarn_context *cx, const tarn_model_json *j, int 
     const char *const *names;
     int64_t n = -1;
     TARN_TRY(need_one(nin, "only", err));
-    TARN_TRY(tarn_json_texts(j, "names", &n, &names, err));
+    TARN_TRY(tarn_restore_texts(j, "names", &n, &names, err));
     unsigned char *keep = tarn_arena_take(j->arena, (size_t)in[0]->n + 1);
     if (!keep) {
         return tarn_raise_nomem(err, "a plan", (size_t)in[0]->n);
@@ -311,7 +316,7 @@ static tarn_status restore_rename(tarn_context *cx, const tarn_model_json *j, in
     const char *const *names;
     TARN_TRY(need_one(nin, "rename", err));
     int64_t n = in[0]->n;
-    TARN_TRY(tarn_json_texts(j, "names", &n, &names, err));
+    TARN_TRY(tarn_restore_texts(j, "names", &n, &names, err));
     const char **sorted = tarn_arena_take(j->arena, (size_t)n * sizeof *sorted + 1);
     if (!sorted) {
         return tarn_raise_nomem(err, "a plan", (size_t)n * sizeof *sorted);
@@ -472,7 +477,7 @@ static tarn_status restore_slice(tarn_context *cx, const tarn_model_json *j, int
                                  tarn_model *const *in, tarn_model **out, tarn_error *err) {
     const char *name;
     TARN_TRY(need_one(nin, "slice", err));
-    TARN_TRY(tarn_json_text(j, "tensor", &name, err));
+    TARN_TRY(tarn_restore_text(j, "tensor", &name, err));
     if (j->nvalues != 3 || !(j->values[1].number >= 0 && j->values[1].number < 1e15) ||
         !(j->values[2].number >= 0 && j->values[2].number < 1e15)) {
         TARN_RAISE(err, "PlanInvalid", "plan: slice of %s: bad range", name);

@@ -77,14 +77,19 @@ static tarn_status fill_input(tarn_context *cx, tarn_model *m, tarn_error *err) 
     return tarn_model_index(m, err);
 }
 
+// "base" of path/base.safetensors and of path/base/.
 static const char *last_component(tarn_arena *a, const char *path) {
-    size_t n = strlen(path);
+    static const char suffix[] = ".safetensors";
+    size_t n = strlen(path), k = sizeof suffix - 1;
     while (n > 1 && path[n - 1] == '/') {
         n--;
     }
     size_t start = n;
     while (start > 0 && path[start - 1] != '/') {
         start--;
+    }
+    if (n - start > k && strncmp(path + n - k, suffix, k) == 0) {
+        n -= k;
     }
     return tarn_arena_string(a, path + start, n - start);
 }
@@ -184,126 +189,6 @@ tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const
     if (st != TARN_OK) {
         tarn_model_release(m);
         return st;
-    }
-    *out = m;
-    return TARN_OK;
-}
-
-// ---- merge.map: tensor expressions as templates ----
-
-typedef struct {
-    tarn_graph *graph;
-    int n;
-    tarn_template *templates;
-    int *which;  // [slots]
-} mapped;
-
-static const tarn_node *expand_map(tarn_expand *e, tarn_model *m, int64_t i) {
-    const mapped *p = m->extra;
-    if (tarn_slot_integer(&m->slots[i]) || p->which[i] < 0) {
-        return tarn_expand_integer(e, m, i);
-    }
-    const tarn_template *t = &p->templates[p->which[i]];
-    const tarn_node **memo = calloc((size_t)p->graph->count + 1, sizeof *memo);
-    if (!memo) {
-        tarn_raise_nomem(&e->graph->err, "merge.map", 0);
-        return NULL;
-    }
-    for (int k = 0; k < t->ninputs; k++) {
-        if (t->input[k] >= 0) {
-            memo[t->input[k]] = m->map[k][i] >= 0 ? tarn_model_expr(e, m->in[k], m->map[k][i])
-                                                  : tarn_num(e->graph, 0);
-        }
-    }
-    const tarn_node *r = tarn_node_import(e->graph, p->graph, p->graph->nodes[t->root], memo);
-    free((void *)memo);
-    return r;
-}
-
-static void release_map(tarn_model *m) {
-    const mapped *p = m->extra;
-    if (p) {
-        tarn_graph_release(p->graph);
-    }
-}
-
-// The expressions as nodes of the tensor table, and which tensor takes which (-1: copied).
-static void write_map(const tarn_model *m, tarn_text *out) {
-    const mapped *p = m->extra;
-    const tarn_model *x = m->in[0];
-    tarn_text_puts(out, ",\"nodes\":[");
-    for (int k = 0; k < p->graph->count; k++) {
-        const tarn_node *n = p->graph->nodes[k];
-        tarn_text_printf(out, "%s{\"operation\":\"%s\",\"in\":[", k ? "," : "", n->op->name);
-        for (int i = 0; i < n->nin; i++) {
-            tarn_text_printf(out, "%s%d", i ? "," : "", n->in[i]->id);
-        }
-        tarn_text_puts(out, "],\"i\":[");
-        for (int i = 0; i < n->attr.ni; i++) {
-            tarn_text_printf(out, "%s%lld", i ? "," : "", (long long)n->attr.i[i]);
-        }
-        tarn_text_puts(out, "],\"f\":[");
-        for (int i = 0; i < n->attr.nf; i++) {
-            tarn_text_printf(out, "%s%.17g", i ? "," : "", n->attr.f[i]);
-        }
-        tarn_text_puts(out, "]}");
-    }
-    tarn_text_puts(out, "],\"roots\":[");
-    for (int k = 0; k < p->n; k++) {
-        tarn_text_printf(out, "%s%d", k ? "," : "", p->templates[k].root);
-    }
-    tarn_text_puts(out, "],\"which\":[");
-    for (int64_t i = 0; i < x->n; i++) {
-        tarn_text_printf(out, "%s%d", i ? "," : "", p->which[x->by_name[i]]);
-    }
-    tarn_text_puts(out, "]");
-}
-
-const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand_map,
-                                          .release = release_map, .write = write_map};
-
-tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
-                           int ntemplates, const tarn_template *templates, const int *which,
-                           tarn_model **out, tarn_error *err) {
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_map, nin, in);
-    mapped *p = m ? tarn_arena_take(&m->arena, sizeof *p) : NULL;
-    if (!p) {
-        tarn_model_release(m);
-        return tarn_raise_nomem(err, "merge.map", sizeof *p);
-    }
-    p->graph = tarn_graph_retain(graph);
-    p->n = ntemplates;
-    m->extra = p;
-    bool *point = tarn_arena_take(&m->arena, (size_t)nin * sizeof *point);
-    p->templates = tarn_arena_copy(&m->arena, templates, (size_t)ntemplates * sizeof *templates);
-    p->which = tarn_arena_copy(&m->arena, which, (size_t)in[0]->n * sizeof *which);
-    tarn_status s = point && p->templates && p->which ? TARN_OK
-                                                      : tarn_raise_nomem(err, "merge.map", 0);
-    for (int k = 0; k < nin && s == TARN_OK; k++) {
-        point[k] = in[k]->mass != 0;
-    }
-    s = s == TARN_OK ? tarn_model_match(m, point, 0, err) : s;
-    if (s == TARN_OK && m->n != in[0]->n) {
-        s = tarn_raise(err, "MissingTensor", "merge.map: names were dropped; restrict the models first");
-    }
-    for (int64_t i = 0; i < m->n && s == TARN_OK; i++) {
-        if (p->which[i] < 0 || tarn_slot_integer(&m->slots[i])) {
-            continue;
-        }
-        // The expression says which shape comes out.
-        const tarn_desc *d = &graph->nodes[templates[which[i]].root]->desc;
-        int64_t *shape = tarn_arena_copy(&m->arena, d->shape, (size_t)d->rank * sizeof *shape);
-        if (!shape) {
-            s = tarn_raise_nomem(err, "merge.map", 0);
-            break;
-        }
-        m->slots[i].rank = d->rank;
-        m->slots[i].shape = shape;
-    }
-    m->mass = in[0]->mass;
-    if (s != TARN_OK) {
-        tarn_model_release(m);
-        return s;
     }
     *out = m;
     return TARN_OK;

@@ -34,7 +34,7 @@ static bool is_stored_tie(const tarn_model *m, int64_t i) {
     return false;
 }
 
-static int64_t counterpart(const tarn_model *from, int64_t i, const tarn_model *in) {
+int64_t tarn_match_slot(const tarn_model *from, int64_t i, const tarn_model *in) {
     const tarn_slot *s = &from->slots[i];
     int64_t k = tarn_model_find(in, s->name, s->len);
     return k >= 0 ? k : tied_slot(in, s->name, s->len);
@@ -45,13 +45,18 @@ static bool both_tied(const tarn_model *a, const tarn_model *b) {
     return p && q && p->nties > 0 && q->nties > 0;
 }
 
-static tarn_status check_shapes(const tarn_model *m, int k, int64_t i, tarn_error *err) {
+bool tarn_match_spare(const tarn_model *from, int64_t i, const tarn_model *in) {
+    return is_stored_tie(from, i) && both_tied(from, in);
+}
+
+static tarn_status check_shapes(const tarn_model *m, const tarn_model *lead, int k, int64_t i,
+                                tarn_error *err) {
     const tarn_model *x = m->in[k];
     const tarn_slot *a = &m->slots[i], *b = &x->slots[m->map[k][i]];
     if (tarn_shape_equal(a->rank, a->shape, b->rank, b->shape)) {
         return TARN_OK;
     }
-    return tarn_differ_shapes(m->in[0], x, err);
+    return tarn_differ_shapes(lead, x, err);
 }
 
 tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_error *err) {
@@ -73,9 +78,9 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
     for (int64_t i = 0; i < lead->n; i++) {
         bool drop = false, tied = false;
         for (int k = 0; k < m->nin; k++) {
-            int64_t at = k == first ? i : counterpart(lead, i, m->in[k]);
+            int64_t at = k == first ? i : tarn_match_slot(lead, i, m->in[k]);
             m->map[k][m->n] = at;
-            tied = tied || (k != first && is_stored_tie(lead, i) && both_tied(lead, m->in[k]));
+            tied = tied || (k != first && tarn_match_spare(lead, i, m->in[k]));
             if (at < 0 && point[k] && point[first]) {
                 if (missing == TARN_MISSING_ERROR) {
                     return tarn_differ_names(lead, m->in[k], err);
@@ -91,7 +96,7 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
         m->slots[m->n] = lead->slots[i];
         for (int k = 0; k < m->nin; k++) {
             if (m->map[k][m->n] >= 0) {
-                TARN_TRY(check_shapes(m, k, m->n, err));
+                TARN_TRY(check_shapes(m, lead, k, m->n, err));
             }
         }
         m->n++;
@@ -104,7 +109,7 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
             if (tarn_model_find(lead, x->slots[i].name, x->slots[i].len) >= 0) {
                 continue;
             }
-            if (is_stored_tie(x, i) && both_tied(lead, x)) {
+            if (tarn_match_spare(x, i, lead)) {
                 continue;
             }
             if (missing != TARN_MISSING_DROP && missing != TARN_MISSING_BASE) {
@@ -119,7 +124,7 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
 tarn_status tarn_model_compare(const tarn_model *a, const tarn_model *b, tarn_missing missing,
                                bool vector_b, tarn_error *err) {
     for (int64_t i = 0; i < a->n; i++) {
-        int64_t k = counterpart(a, i, b);
+        int64_t k = tarn_match_slot(a, i, b);
         if (k < 0 && !vector_b && missing == TARN_MISSING_ERROR) {
             return tarn_differ_names(a, b, err);
         }

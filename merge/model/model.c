@@ -121,7 +121,11 @@ const char *tarn_model_label(const tarn_model *m) {
     if (m->label) {
         return m->label;
     }
-    return m->nin == 1 ? tarn_model_label(m->in[0]) : m->op->name;
+    return m->nin == 1 ? tarn_model_label(m->in[0]) : tarn_model_title(m);
+}
+
+const char *tarn_model_title(const tarn_model *m) {
+    return m->op->title ? m->op->title(m) : m->op->name;
 }
 
 bool tarn_model_in_memory(const tarn_model *m) {
@@ -190,6 +194,18 @@ const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i) {
     *memo_find(e, m, i) = (struct tarn_memo){m, i, n};
     e->memo_count++;
     return n;
+}
+
+bool tarn_expand_visited(const tarn_expand *e, int *k, const tarn_model **m, int64_t *slot) {
+    while (*k < e->memo_slots) {
+        const struct tarn_memo *c = &e->memo[(*k)++];
+        if (c->node) {
+            *m = c->model;
+            *slot = c->slot;
+            return true;
+        }
+    }
+    return false;
 }
 
 const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i) {

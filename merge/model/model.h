@@ -85,12 +85,14 @@ struct tarn_model_op {
     // what only this process has.
     tarn_status (*restore)(tarn_context *cx, const tarn_model_json *j, int nin,
                            tarn_model *const *in, tarn_model **out, tarn_error *err);
+    const char *(*title)(const tarn_model *m);  // what people call this node; NULL: the row's name
+    bool (*replayable)(const tarn_model *m);    // NULL: as soon as it can be restored
 };
 
 extern const tarn_model_op tarn_model_row_input, tarn_model_row_memory, tarn_model_row_binary,
     tarn_model_row_number, tarn_model_row_unary, tarn_model_row_with, tarn_model_row_cast,
     tarn_model_row_only, tarn_model_row_rename, tarn_model_row_join, tarn_model_row_slice,
-    tarn_model_row_map;
+    tarn_model_row_map, tarn_model_row_stage;
 
 // ---- reading a node's JSON (merge/model/restore.c) ----
 
@@ -102,12 +104,12 @@ struct tarn_model_json {
     tarn_value *values;  // `each` in slot order of the first operand
 };
 // A text member; PlanInvalid when it is absent or something else.
-tarn_status tarn_json_text(const tarn_model_json *j, const char *key, const char **out,
+tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const char **out,
                            tarn_error *err);
-tarn_status tarn_json_number(const tarn_model_json *j, const char *key, double *out,
+tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, double *out,
                              tarn_error *err);
 // A list of n texts, n given (-1: any, set).
-tarn_status tarn_json_texts(const tarn_model_json *j, const char *key, int64_t *n,
+tarn_status tarn_restore_texts(const tarn_model_json *j, const char *key, int64_t *n,
                             const char *const **out, tarn_error *err);
 // One node's JSON, operands as numbers by `index`.
 void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_model *in), void *arg,
@@ -137,6 +139,8 @@ struct tarn_expand {
 
 // Expands once: a model that is used twice is one expression.
 const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i);
+// Walks what was expanded, in no order: *k counts from 0. False at the end.
+bool tarn_expand_visited(const tarn_expand *e, int *k, const tarn_model **m, int64_t *slot);
 // An integer or bool tensor: that of the first operand that has it, with checks against the others
 // unless the policy says on_integer = "base".
 const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i);
@@ -163,6 +167,7 @@ static inline double tarn_value_at(const tarn_value *v, int64_t i) {
     return v->each ? v->each[i] : v->number;
 }
 const char *tarn_model_label(const tarn_model *m);  // for messages: never NULL
+const char *tarn_model_title(const tarn_model *m);  // "add", "ties", "only": the node itself
 
 // ---- constructors; each returns a new reference ----
 
@@ -212,7 +217,10 @@ typedef struct tarn_template {
 } tarn_template;
 tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
                            int ntemplates, const tarn_template *templates, const int *which,
-                           tarn_model **out, tarn_error *err);
+                           const tarn_policy *policy, tarn_model **out, tarn_error *err);
+// Template t of graph `from` over slot i of m's operands, in e's graph.
+const tarn_node *tarn_template_import(tarn_expand *e, tarn_model *m, int64_t i, tarn_graph *from,
+                                      const tarn_template *t);
 
 // ---- matching operands ----
 

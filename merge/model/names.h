@@ -36,7 +36,7 @@ typedef struct tarn_name_info {
     int depth;         // 0-based position in the forward order of all stacks, -1 outside layers
     int expert;        // expert number, -1
     const char *role;  // "attention.q", "mlp.up", "norm", "embed", "head" … or "" when unknown
-    bool buffer;       // not a parameter: a constant or a running statistic
+    bool buffer;       // not a parameter: a constant, a running statistic, integers, bools
 } tarn_name_info;
 
 typedef struct tarn_name_stack {
@@ -67,11 +67,26 @@ typedef struct tarn_names {
     bool tied_config;        // config says tie_word_embeddings (or the family's default does)
 } tarn_names;
 
-// `config` is the text of config.json or NULL (also when it does not parse: then *warning says so).
+// `config` is the text of config.json or NULL; one that does not parse is left aside with a warning.
 // Everything is allocated in `arena`.
 tarn_status tarn_names_find(tarn_context *cx, tarn_arena *arena, int64_t n, const tarn_name_in *in,
                             const char *config, size_t config_len, tarn_names *out,
                             tarn_error *err);
 const char *tarn_place_name(tarn_place p);  // "layer", "embed", …
+
+// What all names together say. Sums that would overflow stay at INT64_MAX.
+typedef struct tarn_names_summary {
+    int64_t tensors, elements, bytes, largest_bytes;  // of the file
+    int64_t parameters;    // elements that are no buffer, tied ones once
+    int64_t integers;      // integer and bool tensors
+    int64_t float_buffers;
+    int64_t of_dtype[TARN_DTYPE_COUNT];  // tensors
+    int layers;            // over all stacks
+    int experts;           // of the layer that has most; 0: none
+    int expert_layers;     // layers that have any
+    bool experts_stacked;  // in one tensor, its first axis
+} tarn_names_summary;
+tarn_status tarn_names_summarise(tarn_context *cx, const tarn_names *names, const tarn_name_in *in,
+                                 tarn_names_summary *out, tarn_error *err);
 
 #endif

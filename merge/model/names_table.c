@@ -9,6 +9,10 @@
 #define LAYERS "(?:layers?|blocks?|resblocks|h)\\.$"
 
 const tarn_stem_row tarn_stem_rows[] = {
+    // a whole image generator in one file: its autoencoder has no layers to speak of, its text
+    // encoders stand beside the UNet
+    {"^first_stage_model\\.", TARN_STEM_INNER, 0},
+    {"^(?:cond_stage_model|conditioner)\\.(?:.*\\.)?" LAYERS, TARN_STEM_TOWER, 1},
     {AT "swin(?:v2)?\\.encoder\\.layers\\.$", TARN_STEM_INNER, 0},  // stages; blocks are inside
     {"^(?:text_model|vision_model)\\.encoder\\.layers\\.$", TARN_STEM_TOWER, 1},
     {"^(?:visual\\.)?transformer\\.resblocks\\.$", TARN_STEM_TOWER, 1},
@@ -21,7 +25,9 @@ const tarn_stem_row tarn_stem_rows[] = {
     {AT "layer[0-9]+\\.$", TARN_STEM_STACK, 2},
     {"^(?:transformer_blocks|double_blocks|joint_blocks)\\.$", TARN_STEM_STACK, 2},
     {"^(?:single_transformer_blocks|single_blocks)\\.$", TARN_STEM_STACK, 3},
+    {AT "experts\\.$", TARN_STEM_EXPERT, 0},
     {"^$", TARN_STEM_WORD, 0},
+    {"^(?:module\\.)?(?:features|main|model|net|seq|sequential)\\.$", TARN_STEM_WORD, 0},
     {AT "conv$", TARN_STEM_WORD, 1},
     {AT "(?:layer|block)$", TARN_STEM_WORD, 2},
     {AT "(?:hidden|linear|lin|dense)$", TARN_STEM_WORD, 3},
@@ -115,6 +121,7 @@ const tarn_place_row tarn_place_rows[] = {
      "|time_embed|label_emb|conv_proj|emb)",
      TARN_PLACE_EMBED},
     {"^(?:module\\.)?(?:conv1|bn1)\\.", TARN_PLACE_EMBED},  // a ResNet's stem
+    {AT "encoder\\.conv[12]\\.", TARN_PLACE_EMBED},         // Whisper's
     {AT "(?:norm|norm_f|norm_out|ln_f|ln_out|ln_final|ln_post|final_norm|final_layer_?norm"
         "|post_layernorm|layer_?norm|fc_norm)\\.",
      TARN_PLACE_FINAL},
@@ -141,6 +148,8 @@ const tarn_tie_row tarn_tie_rows[] = {
     {"transformer.wte.weight", "lm_head.weight", NULL, true},
     {"wte.weight", "lm_head.weight", NULL, true},
     {"transformer.word_embeddings.weight", "lm_head.weight", NULL, true},
+    {"word_embeddings.weight", "lm_head.weight", NULL, true},
+    {"model.decoder.embed_tokens.weight", "proj_out.weight", "model.encoder.conv1.weight", true},
     {"backbone.embeddings.weight", "lm_head.weight", NULL, true},
     {"gpt_neox.embed_in.weight", "embed_out.weight", NULL, true},
     {"bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight",
@@ -157,6 +166,13 @@ const tarn_tie_row tarn_tie_rows[] = {
     {"model.shared.weight", "model.decoder.embed_tokens.weight", NULL, false},
     {"model.shared.weight", "lm_head.weight", NULL, true},
     {NULL, NULL, NULL, false},
+};
+
+const tarn_fused_row tarn_fused_rows[] = {
+    {"attention.qkv", {"attention.q", "attention.k", "attention.v", NULL}},
+    {"mlp.gate_up", {"mlp.gate", "mlp.up", NULL}},
+    {"expert.gate_up", {"expert.gate", "expert.up", NULL}},
+    {NULL, {NULL}},
 };
 
 const char *const tarn_untied_types[] = {

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "merge/model/names.h"
+#include "merge/model/regex.h"
 
 // What stands before a number at the end of a component, the dot included where there is one:
 // "model.layers." of model.layers.17.mlp, "fc" of fc1.weight, "" of 0.weight.
@@ -17,6 +18,7 @@ typedef enum {
     TARN_STEM_INNER,   // numbers something larger than a layer: look further right in the name
     TARN_STEM_WORD,    // a numbered word: a layer where the model has no stack
     TARN_STEM_BESIDE,  // belongs to the numbered word of the same number: bn1 to conv1
+    TARN_STEM_EXPERT,  // numbers the experts of a layer
     TARN_STEM_NONE,    // no row
 } tarn_stem_kind;
 
@@ -62,13 +64,24 @@ typedef struct tarn_tie_row {
     bool word;          // only where the config ties the word embeddings
 } tarn_tie_row;
 
+// A role whose rows are those of others, one below the other.
+typedef struct tarn_fused_row {
+    const char *whole, *parts[4];  // parts end with NULL
+} tarn_fused_row;
+
 extern const tarn_stem_row tarn_stem_rows[];
 extern const tarn_unit_row tarn_unit_rows[];
 extern const tarn_role_row tarn_role_rows[];
 extern const tarn_place_row tarn_place_rows[];  // of names outside the layers
 extern const tarn_buffer_row tarn_buffer_rows[];
 extern const tarn_tie_row tarn_tie_rows[];
+extern const tarn_fused_row tarn_fused_rows[];
 extern const char *const tarn_untied_types[];  // model types that do not tie unless they say so
 extern const char tarn_head_architectures[];   // classes that have the head which is tied
+
+// Reads what config.json says of ties and lists them (ties.c): fills ties, model_type, tied_config.
+tarn_status tarn_names_ties(tarn_context *cx, tarn_regex_env *env, int64_t n,
+                            const tarn_name_in *in, const char *config, size_t config_len,
+                            tarn_names *out, tarn_error *err);
 
 #endif

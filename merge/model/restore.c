@@ -62,7 +62,7 @@ void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_mo
                      missing_names[m->policy.missing], m->policy.integer_base ? "base" : "error");
 }
 
-tarn_status tarn_json_text(const tarn_model_json *j, const char *key, const char **out,
+tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const char **out,
                            tarn_error *err) {
     *out = json_string_value(json_object_get(j->object, key));
     if (!*out) {
@@ -71,7 +71,7 @@ tarn_status tarn_json_text(const tarn_model_json *j, const char *key, const char
     return TARN_OK;
 }
 
-tarn_status tarn_json_number(const tarn_model_json *j, const char *key, double *out,
+tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, double *out,
                              tarn_error *err) {
     const json_t *v = json_object_get(j->object, key);
     if (!json_is_number(v)) {
@@ -81,7 +81,7 @@ tarn_status tarn_json_number(const tarn_model_json *j, const char *key, double *
     return TARN_OK;
 }
 
-tarn_status tarn_json_texts(const tarn_model_json *j, const char *key, int64_t *n,
+tarn_status tarn_restore_texts(const tarn_model_json *j, const char *key, int64_t *n,
                             const char *const **out, tarn_error *err) {
     const json_t *list = json_object_get(j->object, key);
     if (!json_is_array(list) || (*n >= 0 && (int64_t)json_array_size(list) != *n)) {
@@ -160,8 +160,8 @@ static tarn_status read_values(tarn_model_json *j, int nin, tarn_model *const *i
 
 static tarn_status read_policy(tarn_model_json *j, tarn_error *err) {
     const char *missing, *integer;
-    TARN_TRY(tarn_json_text(j, "missing", &missing, err));
-    TARN_TRY(tarn_json_text(j, "on_integer", &integer, err));
+    TARN_TRY(tarn_restore_text(j, "missing", &missing, err));
+    TARN_TRY(tarn_restore_text(j, "on_integer", &integer, err));
     for (int k = 0; k < 4; k++) {
         if (strcmp(missing, missing_names[k]) == 0) {
             j->policy = (tarn_policy){(tarn_missing)k, strcmp(integer, "base") == 0};

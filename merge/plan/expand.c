@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "merge/plan/globals.h"
+#include "merge/model/globals.h"
 #include "merge/plan/plan.h"
 
 static tarn_status grow(tarn_plan *p, tarn_error *err) {
@@ -20,7 +20,9 @@ static tarn_status grow(tarn_plan *p, tarn_error *err) {
     p->slot = slot ? slot : p->slot;
     bool *copied = realloc(p->copied, room * sizeof *copied);
     p->copied = copied ? copied : p->copied;
-    if (!jobs || !checks || !slot || !copied) {
+    tarn_parts *parts = realloc(p->parts, room * sizeof *parts);
+    p->parts = parts ? parts : p->parts;
+    if (!jobs || !checks || !slot || !copied || !parts) {
         return tarn_raise_nomem(err, "a plan", room * sizeof *jobs);
     }
     p->room = room;
@@ -29,6 +31,23 @@ static tarn_status grow(tarn_plan *p, tarn_error *err) {
 
 static tarn_dtype stored_as(const tarn_plan *p, const tarn_slot *s) {
     return p->options.has_dtype && tarn_dtype_is_float(s->dtype) ? p->options.dtype : s->dtype;
+}
+
+// What the walk met at the leaves.
+static tarn_status gather_parts(const tarn_expand *e, tarn_parts *parts, tarn_error *err) {
+    *parts = (tarn_parts){0};
+    parts->list = tarn_arena_take(&e->graph->arena, (size_t)e->memo_count * sizeof *parts->list + 1);
+    if (!parts->list) {
+        return tarn_raise_nomem(err, "a plan", (size_t)e->memo_count * sizeof *parts->list);
+    }
+    const tarn_model *m;
+    int64_t slot;
+    for (int k = 0; tarn_expand_visited(e, &k, &m, &slot);) {
+        if (m->nin == 0) {
+            parts->list[parts->n++] = (tarn_part){m, slot};
+        }
+    }
+    return TARN_OK;
 }
 
 tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
@@ -47,6 +66,10 @@ tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
         tarn_graph_release(g);
         return s == TARN_OK ? tarn_raise_nomem(err, slot->name, 0)
                             : tarn_error_prefix(err, "%s", slot->name);
+    }
+    if (gather_parts(&e, &p->parts[p->count], err) != TARN_OK) {
+        tarn_graph_release(g);
+        return err->status;
     }
     p->checks[p->count] = e.checks;
     p->copied[p->count] = e.copied;
@@ -128,6 +151,7 @@ void tarn_plan_free(tarn_plan *p) {
     free((void *)p->checks);
     free(p->slot);
     free(p->copied);
+    free(p->parts);
     tarn_arena_free(&p->globals->arena);
     tarn_free(&cx->budget, p->globals, sizeof *p->globals);
     tarn_model_release(p->model);

@@ -13,6 +13,7 @@ static const tarn_model_op *const rows[] = {
     &tarn_model_row_binary, &tarn_model_row_number, &tarn_model_row_unary, &tarn_model_row_with,
     &tarn_model_row_cast,   &tarn_model_row_only,   &tarn_model_row_rename, &tarn_model_row_join,
     &tarn_model_row_slice,  &tarn_model_row_map,    &tarn_model_row_method,
+    &tarn_model_row_stage,
 };
 
 tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *err) {
@@ -86,6 +87,16 @@ static tarn_status write_input(const tarn_model *m, tarn_text *out, tarn_error *
     return TARN_OK;
 }
 
+tarn_status tarn_plan_nodes(tarn_model *m, tarn_arena *a, int *n, tarn_model ***list,
+                            tarn_error *err) {
+    order all = {.arena = *a};
+    visit(&all, m);
+    *a = all.arena;
+    *n = all.n;
+    *list = all.list;
+    return all.failed ? tarn_raise_nomem(err, "a plan", 0) : TARN_OK;
+}
+
 tarn_status tarn_plan_json(tarn_model *m, const tarn_plan_options *o, tarn_text *out,
                            bool *replayable, tarn_error *err) {
     order all = {0};
@@ -102,7 +113,8 @@ tarn_status tarn_plan_json(tarn_model *m, const tarn_plan_options *o, tarn_text 
             *replayable = *replayable && x->store;
         } else {
             tarn_model_write(x, index_of, &all, out);
-            *replayable = *replayable && x->op->restore;
+            *replayable = *replayable && x->op->restore &&
+                          (!x->op->replayable || x->op->replayable(x));
         }
     }
     tarn_text_puts(out, "],\"dtype\":");

@@ -11,6 +11,9 @@
 int tarn_plan_inputs(tarn_model *m, tarn_model **list, int most);
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
                               const char *plan, bool replayable, tarn_error *err);
+// Runs the plan into a checkpoint. `dressed`: with side files and provenance.
+tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
+                           tarn_error *err);
 // Fails if an input file changed since it was opened.
 tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err);
 

@@ -16,6 +16,17 @@ typedef struct tarn_plan_options {
     bool allow_nonfinite;
 } tarn_plan_options;
 
+// An input tensor that an output is made of.
+typedef struct tarn_part {
+    const tarn_model *input;
+    int64_t slot;
+} tarn_part;
+
+typedef struct tarn_parts {
+    int n;
+    tarn_part *list;  // [n], in no order; in the arena of the job's graph
+} tarn_parts;
+
 typedef struct tarn_plan {
     tarn_context *cx;
     tarn_model *model;
@@ -24,6 +35,7 @@ typedef struct tarn_plan {
     tarn_job *jobs;     // [count]
     int64_t *slot;      // [n] slot of each job
     bool *copied;       // [n] an integer or bool tensor that is copied
+    tarn_parts *parts;  // [count] the input tensors of each job
     struct tarn_globals *globals;
     const tarn_check **checks;  // [count] integer tensors that must be equal
     tarn_plan_options options;
@@ -59,10 +71,24 @@ tarn_status tarn_model_load(tarn_context *cx, tarn_model *m, tarn_model **out, t
 // One tensor.
 tarn_status tarn_model_tensor(tarn_context *cx, tarn_model *m, int64_t slot, tarn_tensor *out,
                               tarn_error *err);
+// The same as an expression in g that reads the files when its value is wanted. A tensor that depends
+// on a whole-model reduction is a leaf that computes itself then, as a whole.
+tarn_status tarn_model_node(tarn_graph *g, tarn_model *m, int64_t slot, const tarn_node **out,
+                            tarn_error *err);
+// The result of the plan in a temporary file under `folder` (NULL: TMPDIR, else /tmp), gone with the
+// last reference. In plans it stands for what it was made from.
+tarn_status tarn_model_stage(tarn_context *cx, tarn_model *m, const char *folder, tarn_model **out,
+                             tarn_error *err);
 // Inner products over the floating tensors of models that match: out[k] = <a[k], b[k]>, in f64, in
 // byte order of names, each file read once. At most 8 of them.
 tarn_status tarn_model_dots(tarn_context *cx, int n, tarn_model *const *a, tarn_model *const *b,
                             double *out, tarn_error *err);
+// For slot i of the map node m: count[i] expressions of `graph` over its operands, computed for all
+// slots in one run. results: [slots], zeroed by the caller, whose tensors they become: f64 vectors with
+// the values of the slot's expressions one after the other; closed where count is 0.
+tarn_status tarn_model_stats(tarn_context *cx, tarn_model *m, tarn_graph *graph,
+                             const tarn_template *const *roots, const int *count,
+                             tarn_tensor *results, tarn_error *err);
 // Σ|x| and max|x| over the floating tensors.
 tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double *linf,
                              tarn_error *err);
@@ -73,6 +99,9 @@ tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double
 // memory), and then a model node says so by name.
 tarn_status tarn_plan_json(tarn_model *m, const tarn_plan_options *o, tarn_text *out,
                            bool *replayable, tarn_error *err);
+// Every node of m's plan, operands before users; the list lives in the arena.
+tarn_status tarn_plan_nodes(tarn_model *m, tarn_arena *a, int *n, tarn_model ***list,
+                            tarn_error *err);
 // SHA-256 over the lines name\tdtype\tshape in byte order of names, as hex.
 tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *err);
 // Builds the models of a plan's text; `path(arg, label, k)` says where input k lies (NULL: unknown).

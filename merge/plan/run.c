@@ -43,8 +43,8 @@ static tarn_status open_writer(tarn_plan *p, const char *path, const tarn_save_o
     return s;
 }
 
-static tarn_status save(tarn_plan *p, const char *path, const tarn_save_options *o,
-                        tarn_error *err) {
+tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
+                           tarn_error *err) {
     TARN_TRY(tarn_plan_check(p, err));
     tarn_text plan;
     tarn_text_init(&plan, &p->cx->budget);
@@ -58,7 +58,7 @@ static tarn_status save(tarn_plan *p, const char *path, const tarn_save_options 
         s = tarn_writer_meta(w, "format", "pt", err);
         s = s == TARN_OK ? tarn_writer_meta(w, "tarn_plan", plan.data, err) : s;
         s = s == TARN_OK ? run_into(p, w, err) : s;
-        s = s == TARN_OK ? tarn_output_sides(p, w, o, plan.data, replayable, err) : s;
+        s = s == TARN_OK && dressed ? tarn_output_sides(p, w, o, plan.data, replayable, err) : s;
         s = s == TARN_OK ? tarn_output_unchanged(p->model, err) : s;
         if (s == TARN_OK) {
             s = tarn_writer_commit(w, err);
@@ -78,7 +78,7 @@ tarn_status tarn_model_save(tarn_context *cx, tarn_model *m, const char *path,
     }
     tarn_plan *p;
     TARN_TRY(tarn_plan_make(cx, m, NULL, &o->plan, &p, err));
-    tarn_status s = save(p, path, o, err);
+    tarn_status s = tarn_plan_save(p, path, o, true, err);
     tarn_plan_free(p);
     return s;
 }

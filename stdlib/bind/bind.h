@@ -27,8 +27,9 @@ void tarn_bind_methods(lua_State *L, const char *type);
 void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, int n);
 // An __index for string keys: a method, else an error with the nearest name.
 int tarn_bind_method(lua_State *L, const char *type, int key);
-// Runs an embedded file that returns function(define); define(name, signature, text, example, fn)
-// adds a function or method with its documentation.
+// Runs an embedded file that returns function(define, check). define(name, signature, text, example,
+// fn) adds a function or method with its documentation; check(function, options, {names},
+// positional) raises for an unknown option, with the nearest name.
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
 
 // ---- tensors ----
@@ -67,13 +68,12 @@ typedef struct tarn_lua_model {
 } tarn_lua_model;
 
 tarn_model *tarn_bind_to_model(lua_State *L, int idx);  // NULL: something else
-int tarn_bind_push_model(lua_State *L, tarn_model *m);  // takes the reference
 
 // ---- parameters by tensor (by.*) ----
 
 // Resolves the value at idx for every slot of m: a number, or what by.* made. Returns false when the
-// value is neither. `each` is in the budget's memory of a Lua userdata left on the stack when it is
-// needed, else *each is NULL and *number holds.
+// value is neither. *each lives in a userdata that is left on the stack (one value is pushed always);
+// where one number serves all tensors *each is NULL.
 bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, double *number,
                        const double **each, const char **origin);
 
@@ -81,6 +81,7 @@ bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, d
 
 // True while a script is run for its plans (`tarn plan`): values may not be forced.
 bool tarn_bind_planning(lua_State *L);
+void tarn_bind_plan_only(lua_State *L, bool on);
 void tarn_bind_force(lua_State *L, const char *what);  // raises in plan-only mode
 
 #endif

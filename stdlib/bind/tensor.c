@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensors in Lua: the userdata, applying rows of the operation table to what is on the stack, and
 // getting values out. A tensor in memory computes at once; a tensor of a file gives an expression.
-#include <math.h>
-#include <string.h>
+// A tensor of rank 0 in memory is a Lua number. Whatever owns memory is a userdata before it does,
+// so that a Lua error leaks nothing.
+#include "stdlib/bind/tensor.h"
 
-#include "stdlib/bind/bind.h"
+#include <stdio.h>
+#include <string.h>
 
 tarn_lua_tensor *tarn_bind_to_tensor(lua_State *L, int idx) {
     return tarn_lua_test(L, idx, "tensor");
@@ -16,6 +18,24 @@ static void release(void *self) {
     tarn_graph_release(u->graph);
     u->graph = NULL;
     u->node = NULL;
+}
+
+typedef struct {
+    int n;
+    tarn_tensor t[];
+} held;
+
+static void release_held(void *self) {
+    held *p = self;
+    for (int i = 0; i < p->n; i++) {
+        tarn_tensor_release(&p->t[i]);
+    }
+}
+
+tarn_tensor *tarn_bind_hold(lua_State *L, int n) {
+    held *p = tarn_lua_new(L, "tensors", sizeof *p + (size_t)n * sizeof *p->t);
+    p->n = n;
+    return p->t;
 }
 
 static int push_scalar(lua_State *L, const tarn_tensor *t) {
@@ -32,24 +52,34 @@ static int push_scalar(lua_State *L, const tarn_tensor *t) {
     return 1;
 }
 
-int tarn_bind_push_tensor(lua_State *L, tarn_tensor *t) {
-    if (t->rank == 0) {
-        push_scalar(L, t);
-        tarn_tensor_release(t);
-        return 1;
+tarn_lua_tensor *tarn_bind_new_tensor(lua_State *L) {
+    return tarn_lua_new(L, "tensor", sizeof(tarn_lua_tensor));
+}
+
+int tarn_bind_settle(lua_State *L) {
+    tarn_lua_tensor *u = lua_touserdata(L, -1);
+    if (u->t.storage && u->t.rank == 0) {
+        push_scalar(L, &u->t);
+        tarn_tensor_release(&u->t);
+        lua_remove(L, -2);
     }
-    tarn_lua_tensor *u = tarn_lua_new(L, "tensor", sizeof *u);
+    return 1;
+}
+
+int tarn_bind_push_tensor(lua_State *L, tarn_tensor *t) {
+    tarn_lua_tensor *u = tarn_bind_new_tensor(L);
     u->t = *t;
     memset(t, 0, sizeof *t);
-    return 1;
+    return tarn_bind_settle(L);
 }
 
 int tarn_bind_push_node(lua_State *L, tarn_graph *g, const tarn_node *n, bool recorded) {
     if (!n) {
         tarn_error err = g->err;
+        tarn_error_clear(&g->err);  // the graph serves on: what failed was not appended
         return tarn_lua_raise(L, &err);
     }
-    tarn_lua_tensor *u = tarn_lua_new(L, "tensor", sizeof *u);
+    tarn_lua_tensor *u = tarn_bind_new_tensor(L);
     u->graph = tarn_graph_retain(g);
     u->node = n;
     u->recorded = recorded;
@@ -61,11 +91,12 @@ int tarn_bind_push_node(lua_State *L, tarn_graph *g, const tarn_node *n, bool re
 typedef struct {
     tarn_lua_tensor *u;  // NULL: a number
     double v;
+    bool whole;  // a Lua integer or boolean
     tarn_desc d;
 } operand;
 
 static void read_operand(lua_State *L, int idx, const char *function, operand *x) {
-    x->u = tarn_bind_to_tensor(L, idx);
+    *x = (operand){.u = tarn_bind_to_tensor(L, idx)};
     if (x->u) {
         if (!x->u->t.storage && !x->u->node) {
             tarn_lua_error(L, "%s: the tensor is closed", function);
@@ -79,11 +110,37 @@ static void read_operand(lua_State *L, int idx, const char *function, operand *x
     }
     int type = lua_type(L, idx);
     if (type != LUA_TNUMBER && type != LUA_TBOOLEAN) {
-        tarn_lua_error(L, "%s: expected a tensor or a number, got %s", function,
-                       luaL_typename(L, idx));
+        const char *kind = type == LUA_TNONE ? "nothing" : luaL_typename(L, idx);
+        if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING) {
+            kind = lua_tostring(L, -1);
+        }
+        tarn_lua_error(L, "%s: expected a tensor or a number, got %s", function, kind);
     }
     x->v = type == LUA_TBOOLEAN ? lua_toboolean(L, idx) : lua_tonumber(L, idx);
+    x->whole = type == LUA_TBOOLEAN || lua_isinteger(L, idx);
     x->d = (tarn_desc){.dtype = TARN_F64, .weak = true};
+}
+
+void tarn_bind_desc(lua_State *L, int idx, const char *function, tarn_desc *d) {
+    operand x;
+    read_operand(L, idx, function, &x);
+    *d = x.d;
+}
+
+// Numbers give way to the tensor they meet. Where all tensors are integers or bools, a Lua integer
+// stays an integer and a Lua float makes f32 of them, as in PyTorch.
+static void settle_numbers(int n, operand *x) {
+    bool strong = false, floating = false;
+    for (int i = 0; i < n; i++) {
+        strong = strong || !x[i].d.weak;
+        floating = floating || (!x[i].d.weak && tarn_dtype_is_float(x[i].d.dtype));
+    }
+    for (int i = 0; i < n && strong && !floating; i++) {
+        if (x[i].d.weak) {
+            x[i].d.weak = false;
+            x[i].d.dtype = x[i].whole ? TARN_I64 : TARN_F32;
+        }
+    }
 }
 
 static tarn_graph *largest_graph(lua_State *L, int n, const operand *x, bool *recorded) {
@@ -97,6 +154,10 @@ static tarn_graph *largest_graph(lua_State *L, int n, const operand *x, bool *re
             tarn_lua_error(L, "a planned tensor (of a file) meets a recorded one: load it first, with "
                            ":load()");
         }
+        if (g && r && x[i].u->graph != g) {
+            tarn_lua_error(L, "a tensor of a recording that has ended: return it from the function "
+                           "instead");
+        }
         *recorded = r;
         if (!g || (x[i].u->graph->count > g->count && !r)) {
             g = x[i].u->graph;
@@ -106,13 +167,17 @@ static tarn_graph *largest_graph(lua_State *L, int n, const operand *x, bool *re
 }
 
 static const tarn_node *node_of(tarn_graph *g, const operand *x) {
+    const tarn_node *n;
     if (!x->u) {
-        return tarn_num(g, x->v);
-    }
-    if (!x->u->node) {
+        n = tarn_num(g, x->v);
+    } else if (!x->u->node) {
         return tarn_leaf_tensor(g, &x->u->t);
+    } else if (x->u->graph == g) {
+        n = x->u->node;
+    } else {
+        n = tarn_node_import(g, x->u->graph, x->u->node, NULL);
     }
-    return x->u->graph == g ? x->u->node : tarn_node_import(g, x->u->graph, x->u->node, NULL);
+    return n && n->desc.weak && !x->d.weak ? tarn_cast(g, n, x->d.dtype) : n;
 }
 
 const tarn_node *tarn_bind_node(lua_State *L, int idx, tarn_graph *g) {
@@ -121,9 +186,19 @@ const tarn_node *tarn_bind_node(lua_State *L, int idx, tarn_graph *g) {
     const tarn_node *n = node_of(g, &x);
     if (!n) {
         tarn_error err = g->err;
+        tarn_error_clear(&g->err);
         tarn_lua_raise(L, &err);
     }
     return n;
+}
+
+static tarn_status number(tarn_context *cx, const operand *x, tarn_tensor *out, tarn_error *err) {
+    if (x->d.weak) {
+        return tarn_tensor_number(cx, x->v, out, err);
+    }
+    TARN_TRY(tarn_tensor_new(cx, x->d.dtype, 0, NULL, out, err));
+    tarn_tensor_set(out, 0, x->v);
+    return TARN_OK;
 }
 
 static tarn_status compute(tarn_context *cx, const tarn_op *op, int n, const operand *x,
@@ -134,7 +209,7 @@ static tarn_status compute(tarn_context *cx, const tarn_op *op, int n, const ope
         if (x[i].u) {
             tarn_tensor_share(&x[i].u->t, &in[i]);
         } else {
-            s = tarn_tensor_number(cx, x[i].v, &in[i], err);
+            s = number(cx, &x[i], &in[i], err);
         }
     }
     s = s == TARN_OK ? tarn_op_apply(cx, op, n, in, a, out, err) : s;
@@ -145,11 +220,14 @@ static tarn_status compute(tarn_context *cx, const tarn_op *op, int n, const ope
 }
 
 int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, const tarn_attr *a) {
+    static const tarn_attr none = {0};
+    a = a ? a : &none;
     tarn_context *cx = tarn_host_context(L);
     operand few[4], *x = few;
     tarn_tensor few_in[4], *in = few_in;
     tarn_desc few_d[4], *d = few_d;
     tarn_error err;
+    luaL_checkstack(L, 8, op->name);
     if (n > 4) {
         x = lua_newuserdatauv(L, (size_t)n * sizeof *x, 0);
         in = lua_newuserdatauv(L, (size_t)n * sizeof *in, 0);
@@ -157,6 +235,9 @@ int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, cons
     }
     for (int i = 0; i < n; i++) {
         read_operand(L, idx[i], op->name, &x[i]);
+    }
+    settle_numbers(n, x);
+    for (int i = 0; i < n; i++) {
         d[i] = x[i].d;
     }
     bool recorded = false;
@@ -165,10 +246,10 @@ int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, cons
     tarn_error_clear(&err);
     TARN_LUA_TRY(L, tarn_op_infer(op, n, d, a, &result, &err), &err);
     if (!g) {
-        tarn_tensor out;
         tarn_lua_account(L, (size_t)tarn_desc_numel(&result) * 8);
-        TARN_LUA_TRY(L, compute(cx, op, n, x, in, a, &out, &err), &err);
-        return tarn_bind_push_tensor(L, &out);
+        tarn_lua_tensor *u = tarn_bind_new_tensor(L);
+        TARN_LUA_TRY(L, compute(cx, op, n, x, in, a, &u->t, &err), &err);
+        return tarn_bind_settle(L);
     }
     const tarn_node **nodes = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *nodes, 0);
     for (int i = 0; i < n; i++) {
@@ -191,7 +272,6 @@ bool tarn_bind_planning(lua_State *L) {
     return on;
 }
 
-void tarn_bind_plan_only(lua_State *L, bool on);
 void tarn_bind_plan_only(lua_State *L, bool on) {
     lua_pushboolean(L, on);
     lua_rawsetp(L, LUA_REGISTRYINDEX, planning_key());
@@ -230,33 +310,40 @@ void tarn_bind_value(lua_State *L, int idx, tarn_tensor *out) {
     }
 }
 
+// Pushes the tensor at idx with its values, in a userdata of its own.
+static tarn_lua_tensor *push_value(lua_State *L, int idx, const char *function) {
+    tarn_desc d;
+    tarn_bind_desc(L, idx, function, &d);
+    tarn_lua_tensor *u = tarn_bind_new_tensor(L);
+    tarn_bind_value(L, idx, &u->t);
+    return u;
+}
+
 static int l_load(lua_State *L) {
-    tarn_tensor t;
-    if (lua_type(L, 1) == LUA_TNUMBER) {
+    const tarn_lua_tensor *u = tarn_bind_to_tensor(L, 1);
+    if (!u || u->t.storage) {
+        tarn_desc d;
+        tarn_bind_desc(L, 1, "tensor:load", &d);
         lua_settop(L, 1);
         return 1;
     }
-    tarn_lua_check(L, 1, "tensor");
-    tarn_bind_value(L, 1, &t);
-    return tarn_bind_push_tensor(L, &t);
+    push_value(L, 1, "tensor:load");
+    return tarn_bind_settle(L);
 }
 
 static int l_item(lua_State *L) {
-    tarn_tensor t;
-    tarn_lua_check(L, 1, "tensor");
-    tarn_bind_value(L, 1, &t);
-    if (tarn_tensor_numel(&t) != 1) {
+    tarn_lua_tensor *u = push_value(L, 1, "tensor:item");
+    if (tarn_tensor_numel(&u->t) != 1) {
         tarn_text shape;
         tarn_text_init(&shape, &tarn_host_context(L)->budget);
-        tarn_shape_show(&shape, t.rank, t.shape);
-        lua_pushstring(L, shape.data ? shape.data : "");
+        tarn_shape_show(&shape, u->t.rank, u->t.shape);
+        char text[256];
+        snprintf(text, sizeof text, "%s", shape.data ? shape.data : "");
         tarn_text_free(&shape);
-        tarn_tensor_release(&t);
-        return tarn_lua_error(L, "tensor:item: one element is wanted, the shape is %s",
-                              lua_tostring(L, -1));
+        return tarn_lua_error(L, "tensor:item: one element is wanted, the shape is %s", text);
     }
-    push_scalar(L, &t);
-    tarn_tensor_release(&t);
+    push_scalar(L, &u->t);
+    tarn_tensor_release(&u->t);
     return 1;
 }
 
@@ -280,54 +367,40 @@ static void push_table(lua_State *L, const tarn_tensor *t, int dim, int64_t *at)
 }
 
 static int l_totable(lua_State *L) {
-    tarn_lua_check(L, 1, "tensor");
-    tarn_lua_tensor *u = tarn_lua_new(L, "tensor", sizeof *u);  // owns the value if the table fails
-    tarn_bind_value(L, 1, &u->t);
+    tarn_lua_tensor *u = push_value(L, 1, "tensor:totable");
     int64_t at[TARN_MAX_RANK + 1] = {0};
     push_table(L, &u->t, 0, at);
+    tarn_tensor_release(&u->t);
+    return 1;
+}
+
+static int l_clone(lua_State *L) {
+    tarn_error err;
+    const tarn_lua_tensor *u = tarn_bind_to_tensor(L, 1);
+    tarn_desc d;
+    tarn_bind_desc(L, 1, "tensor:clone", &d);
+    if (!u || u->node) {  // nothing can change it
+        lua_settop(L, 1);
+        return 1;
+    }
+    tarn_lua_account(L, (size_t)tarn_desc_numel(&d) * 8);
+    tarn_lua_tensor *copy = tarn_bind_new_tensor(L);
+    TARN_LUA_TRY(L, tarn_tensor_cast(tarn_host_context(L), &u->t, u->t.dtype, &copy->t, &err), &err);
     return 1;
 }
 
 // ---- what a tensor says of itself ----
 
-static void desc_at(lua_State *L, int idx, tarn_desc *d) {
-    operand x;
-    tarn_lua_check(L, idx, "tensor");
-    read_operand(L, idx, "tensor", &x);
-    *d = x.d;
-}
-
-static int l_shape(lua_State *L) {
-    tarn_desc d;
-    desc_at(L, 1, &d);
-    lua_createtable(L, d.rank, 0);
-    for (int k = 0; k < d.rank; k++) {
-        lua_pushinteger(L, d.shape[k]);
-        lua_rawseti(L, -2, k + 1);
-    }
-    return 1;
-}
-static int l_rank(lua_State *L) {
-    tarn_desc d;
-    desc_at(L, 1, &d);
-    lua_pushinteger(L, d.rank);
-    return 1;
-}
 static int l_numel(lua_State *L) {
     tarn_desc d;
-    desc_at(L, 1, &d);
+    tarn_bind_desc(L, 1, "tensor:numel", &d);
     lua_pushinteger(L, tarn_desc_numel(&d));
     return 1;
 }
-static int l_dtype(lua_State *L) {
+
+static int m_len(lua_State *L) {
     tarn_desc d;
-    desc_at(L, 1, &d);
-    lua_pushstring(L, tarn_dtype_get(d.dtype)->name);
-    return 1;
-}
-static int l_len(lua_State *L) {
-    tarn_desc d;
-    desc_at(L, 1, &d);
+    tarn_bind_desc(L, 1, "#", &d);
     if (d.rank == 0) {
         return tarn_lua_error(L, "a tensor of rank 0 has no length");
     }
@@ -351,13 +424,20 @@ static void show(lua_State *L, int idx, tarn_text *out) {
     }
 }
 
-static int l_tostring(lua_State *L) {
-    tarn_text t;
-    tarn_text_init(&t, &tarn_host_context(L)->budget);
+static void release_text(void *self) { tarn_text_free(self); }
+
+static int m_tostring(lua_State *L) {
     tarn_lua_check(L, 1, "tensor");
-    show(L, 1, &t);
-    lua_pushlstring(L, t.data ? t.data : "", t.len);
-    tarn_text_free(&t);
+    tarn_text *t = tarn_lua_new(L, "tensor text", sizeof *t);
+    tarn_text_init(t, &tarn_host_context(L)->budget);
+    show(L, 1, t);
+    if (t->failed) {
+        tarn_error err;
+        tarn_raise_nomem(&err, "the text of a tensor", t->len);
+        return tarn_lua_raise(L, &err);
+    }
+    lua_pushlstring(L, t->data ? t->data : "", t->len);
+    tarn_text_free(t);
     return 1;
 }
 
@@ -373,17 +453,42 @@ ARITHMETIC(sub)
 ARITHMETIC(mul)
 ARITHMETIC(div)
 ARITHMETIC(pow)
-static int m_neg(lua_State *L) {
-    static const int idx[1] = {1};
-    return tarn_bind_apply(L, &tarn_op_neg, 1, idx, NULL);
+static int m_neg(lua_State *L) { return tarn_bind_unary(L, &tarn_op_neg, 1, NULL); }
+
+// The methods written in Lua.
+static int by_method(lua_State *L, const char *name) {
+    lua_settop(L, 2);
+    tarn_bind_methods(L, "tensor");
+    lua_getfield(L, -1, name);
+    lua_insert(L, 1);
+    lua_settop(L, 3);
+    lua_call(L, 2, 1);
+    return 1;
 }
+static int m_idiv(lua_State *L) { return by_method(L, "floor_divide"); }
+static int m_mod(lua_State *L) { return by_method(L, "remainder"); }
 
 static int m_compare(lua_State *L) {
     return tarn_lua_error(L, "tensors are compared element by element: a:lt(b), a:le(b), a:gt(b), "
                           "a:ge(b), a:eq(b); the number of a one-element tensor is a:item()");
 }
 
+static int m_equal(lua_State *L) {
+    return tarn_lua_error(L, "== between two tensors: use tensor.equal(a, b) for one answer, a:eq(b) for "
+                          "one per element, rawequal(a, b) for the same handle");
+}
+
+static int m_newindex(lua_State *L) {
+    return tarn_lua_error(L, "a tensor is not assigned into: t:set_({1, 2}, v) writes one element, "
+                          "t[{ {1, 3} }]:copy_(v) and :fill_(v) write a range");
+}
+
+static int m_call(lua_State *L) {
+    return tarn_lua_error(L, "a tensor is indexed with brackets: t[i], t[{ {1, 3}, 2 }]");
+}
+
 static int m_concat(lua_State *L) {
+    lua_settop(L, 2);
     for (int i = 1; i <= 2; i++) {
         luaL_tolstring(L, i, NULL);
     }
@@ -392,7 +497,13 @@ static int m_concat(lua_State *L) {
 }
 
 static void complete(lua_State *L, int idx, char how, void (*add)(void *, const char *), void *arg) {
+    static const char *const fields[] = {"shape", "dtype", "rank", "planned", NULL};
     (void)idx;
+    if (how == '.') {
+        for (int i = 0; fields[i]; i++) {
+            add(arg, fields[i]);
+        }
+    }
     if (how != ':' && how != '.') {
         return;
     }
@@ -405,38 +516,67 @@ static void complete(lua_State *L, int idx, char how, void (*add)(void *, const 
     lua_pop(L, 1);
 }
 
+// A number answers as a tensor of rank 0 does, so that what is written for expressions serves in
+// memory too: (x * y):sum():sqrt().
+static void give_numbers_methods(lua_State *L) {
+    luaL_checkstack(L, 5, "methods of numbers");
+    lua_pushinteger(L, 0);
+    if (lua_getmetatable(L, -1)) {
+        lua_getfield(L, -1, "__index");
+        lua_createtable(L, 0, 1);
+        tarn_bind_methods(L, "tensor");
+        lua_setfield(L, -2, "__index");
+        lua_setmetatable(L, -2);
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+}
+
 static const tarn_binding rows[] = {
     {{"tensor:load", "t:load() -> tensor", "The values of a planned tensor, in memory. A tensor that is "
-      "there already is returned as it is.", "print(base[\"fc1.bias\"]:load():numel())\n-- > 64"}, l_load},
+      "there already is returned as it is.", "print(tensor { 1, 2 }:load())\n-- > f32[2]\n-- > [1., 2.]"}, l_load},
     {{"tensor:item", "t:item() -> number", "The number of a tensor with one element. Reads files when the "
       "tensor is planned.", "print(tensor { 5 }:item())\n-- > 5.0"}, l_item},
     {{"tensor:totable", "t:totable() -> table", "Nested tables of numbers. Reads files when the tensor is "
       "planned.", "print(tensor { {1, 2}, {3, 4} }:totable()[2][1])\n-- > 3.0"}, l_totable},
-    {{"tensor:shape", "t:shape() -> {n1, n2, …}", "The size of every dimension.",
-      "print(table.concat(tensor.zeros({2, 3}):shape(), \" x \"))\n-- > 2 x 3"}, l_shape},
-    {{"tensor:rank", "t:rank() -> integer", "The number of dimensions.",
-      "print(tensor.zeros({2, 3}):rank())\n-- > 2"}, l_rank},
+    {{"tensor:clone", "t:clone() -> tensor", "A copy with memory of its own, row-major. A planned tensor "
+      "never changes and is returned as it is.", "local t = tensor { 1, 2 }\nlocal u = t:clone()\n"
+      "u:add_(10)\nprint(t[1], u[1])\n-- > 1.0\t11.0"}, l_clone},
+    {{"tensor.shape", "t.shape -> {n1, n2, …}", "The size of every dimension, a table that prints as "
+      "[n1, n2]. A field, not a method: t.shape[1], #t.shape.",
+      "print(tensor.zeros({2, 3}).shape)\n-- > [2, 3]"}, NULL},
+    {{"tensor.dtype", "t.dtype -> string", "The data type: f32, f64, i64, bool, or a stored type such as "
+      "bf16. A field, not a method.", "print(tensor { 1, 2 }.dtype)\n-- > f32"}, NULL},
+    {{"tensor.rank", "t.rank -> integer", "The number of dimensions. A field, not a method.",
+      "print(tensor.zeros({2, 3}).rank)\n-- > 2"}, NULL},
+    {{"tensor.planned", "t.planned -> boolean", "True while the values are not there: the tensor is an "
+      "expression over files, or inside a recorded function.", "print(tensor { 1, 2 }.planned)\n-- > false"},
+     NULL},
     {{"tensor:numel", "t:numel() -> integer", "The number of elements.",
       "print(tensor.zeros({2, 3}):numel())\n-- > 6"}, l_numel},
-    {{"tensor:dtype", "t:dtype() -> string", "The data type: f32, f64, i64, bool, or a stored type such as bf16.",
-      "print(tensor { 1, 2 }:dtype())\n-- > f32"}, l_dtype},
 };
 
 static const luaL_Reg metamethods[] = {
-    {"__index", tarn_bind_index}, {"__len", l_len}, {"__tostring", l_tostring}, {"__add", m_add},
-    {"__sub", m_sub}, {"__mul", m_mul}, {"__div", m_div}, {"__pow", m_pow}, {"__unm", m_neg},
-    {"__lt", m_compare}, {"__le", m_compare}, {"__concat", m_concat}, {NULL, NULL}};
-
-tarn_status tarn_bind_tensor_make(tarn_host *h, tarn_error *err);
-tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
+    {"__index", tarn_bind_index}, {"__newindex", m_newindex}, {"__call", m_call}, {"__len", m_len},
+    {"__tostring", m_tostring}, {"__add", m_add}, {"__sub", m_sub}, {"__mul", m_mul}, {"__div", m_div},
+    {"__pow", m_pow}, {"__unm", m_neg}, {"__idiv", m_idiv}, {"__mod", m_mod}, {"__lt", m_compare},
+    {"__le", m_compare}, {"__eq", m_equal}, {"__concat", m_concat}, {NULL, NULL}};
 
 tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
-    static const tarn_lua_class class = {"tensor", release, metamethods};
-    tarn_lua_type(tarn_host_state(h), &class);
+    static const tarn_lua_class tensor = {"tensor", release, metamethods};
+    static const tarn_lua_class several = {"tensors", release_held, NULL};
+    static const tarn_lua_class text = {"tensor text", release_text, NULL};
+    lua_State *L = tarn_host_state(h);
+    tarn_lua_type(L, &tensor);
+    tarn_lua_type(L, &several);
+    tarn_lua_type(L, &text);
     tarn_host_printer(h, "tensor", show);
     tarn_host_completer(h, "tensor", complete);
     tarn_bind_rows(h, "tensor", rows, (int)(sizeof rows / sizeof *rows));
-    TARN_TRY(tarn_bind_tensor_make(h, err));
+    tarn_bind_tensor_make(h);
+    tarn_bind_tensor_view(h);
+    tarn_bind_tensor_inplace(h);
     TARN_TRY(tarn_bind_tensor_ops(h, err));
+    give_numbers_methods(L);
     return tarn_bind_library(h, "stdlib/lua/tensor.lua", err);
 }

@@ -63,7 +63,9 @@ void *tarn_arena_copy(tarn_arena *a, const void *p, size_t bytes) {
 char *tarn_arena_string(tarn_arena *a, const char *s, size_t len) {
     char *q = len == SIZE_MAX ? NULL : tarn_arena_take(a, len + 1);
     if (q) {
-        memcpy(q, s, len);
+        if (len) {
+            memcpy(q, s, len);
+        }
         q[len] = '\0';
     }
     return q;

@@ -93,7 +93,9 @@ static size_t sequence(const unsigned char *s, size_t len) {
 bool tarn_utf8_valid(const char *s, size_t len) {
     const unsigned char *u = (const unsigned char *)s;
     for (size_t i = 0; i < len;) {
-        size_t n = sequence(u + i, len - i);
+        uint64_t eight = UINT64_MAX;
+        memcpy(&eight, u + i, len - i < 8 ? 0 : 8);
+        size_t n = (eight & 0x8080808080808080U) == 0 ? 8 : sequence(u + i, len - i);
         if (n == 0) {
             return false;
         }
@@ -111,14 +113,14 @@ void tarn_text_json(tarn_text *t, const char *s, size_t len) {
             char esc[2] = {'\\', (char)c};
             tarn_text_add(t, esc, 2);
             i++;
-        } else if (c == '\n') {
-            tarn_text_add(t, "\\n", 2);
-            i++;
-        } else if (c == '\t') {
-            tarn_text_add(t, "\\t", 2);
-            i++;
         } else if (c < 0x20) {
-            tarn_text_printf(t, "\\u%04x", c);
+            static const char plain[] = "\b\t\n\f\r", escape[] = "btnfr";
+            const char *at = c ? strchr(plain, c) : NULL;
+            if (at) {
+                tarn_text_printf(t, "\\%c", escape[at - plain]);
+            } else {
+                tarn_text_printf(t, "\\u%04x", c);
+            }
             i++;
         } else {
             size_t n = sequence(u + i, len - i);

@@ -6,11 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x) {
-    const tarn_node *z = tarn_cast(g, tarn_num(g, 0), tarn_dtype_compute(x->desc.dtype));
-    return tarn_broadcast(g, z, x->desc.rank, x->desc.shape);
-}
-
 // active[id]: depends on one of wrt.
 static unsigned char *depends(const tarn_graph *g, int count, int nwrt,
                               const tarn_node *const *wrt) {
@@ -41,6 +36,19 @@ static tarn_status failed(const tarn_graph *g, tarn_error *err) {
 
 static tarn_status not_differentiable(const tarn_node *n, tarn_error *err) {
     TARN_RAISE(err, "NotDifferentiable", "%s is not differentiable", n->op->name);
+}
+
+static tarn_status shapes_differ(const tarn_graph *g, const char *what, const tarn_desc *want,
+                                 const tarn_desc *got, tarn_error *err) {
+    tarn_text t;
+    tarn_text_init(&t, &g->cx->budget);
+    tarn_text_puts(&t, "expected ");
+    tarn_shape_show(&t, want->rank, want->shape);
+    tarn_text_puts(&t, ", got ");
+    tarn_shape_show(&t, got->rank, got->shape);
+    tarn_raise(err, "ShapeMismatch", "%s: %s", what, t.data ? t.data : "the shapes differ");
+    tarn_text_free(&t);
+    return TARN_ERROR;
 }
 
 static tarn_status backward(tarn_graph *g, const tarn_node *y, const unsigned char *active,
@@ -76,6 +84,9 @@ tarn_status tarn_vjp(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int
         TARN_RAISE(err, "Rank", "grad: the function must yield one number, not a tensor of rank %d",
                    y->desc.rank);
     }
+    if (gy && !tarn_shape_equal(gy->desc.rank, gy->desc.shape, y->desc.rank, y->desc.shape)) {
+        return shapes_differ(g, "vjp: the cotangent", &y->desc, &gy->desc, err);
+    }
     int count = y->id + 1;
     unsigned char *active = depends(g, count, nwrt, wrt);
     const tarn_node **cotangent = calloc((size_t)count, sizeof *cotangent);
@@ -94,8 +105,24 @@ tarn_status tarn_vjp(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int
     return s;
 }
 
+// Rules may leave a tangent in a smaller shape that would be broadcast, or in a wider dtype.
+static const tarn_node *whole_tangent(tarn_graph *g, const tarn_node *n, const tarn_node *d) {
+    if (!d) {
+        return NULL;
+    }
+    tarn_dtype t = tarn_dtype_compute(n->desc.dtype);
+    return tarn_broadcast(g, d->desc.dtype == t ? d : tarn_cast(g, d, t), n->desc.rank,
+                          n->desc.shape);
+}
+
 tarn_status tarn_jvp(tarn_graph *g, const tarn_node *y, int nwrt, const tarn_node *const *wrt,
                      const tarn_node *const *dx, const tarn_node **out, tarn_error *err) {
+    for (int i = 0; i < nwrt; i++) {
+        const tarn_desc *d = dx[i] ? &dx[i]->desc : &wrt[i]->desc;
+        if (!tarn_shape_equal(d->rank, d->shape, wrt[i]->desc.rank, wrt[i]->desc.shape)) {
+            return shapes_differ(g, "jvp: a tangent", &wrt[i]->desc, d, err);
+        }
+    }
     int count = y->id + 1;
     unsigned char *active = depends(g, count, nwrt, wrt);
     unsigned char *use = calloc((size_t)g->count + 1, 1);
@@ -126,7 +153,7 @@ tarn_status tarn_jvp(tarn_graph *g, const tarn_node *y, int nwrt, const tarn_nod
         } else if (any && !n->op->jvp) {
             s = not_differentiable(n, err);
         } else if (any) {
-            tangent[i] = n->op->jvp(g, n, d);
+            tangent[i] = whole_tangent(g, n, n->op->jvp(g, n, d));
             s = g->err.status == TARN_OK ? TARN_OK : failed(g, err);
         }
         free((void *)d);

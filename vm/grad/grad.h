@@ -14,7 +14,5 @@ tarn_status tarn_vjp(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int
 // Jacobian-vector product: *out = Σ ∂y/∂wrt[i] dx[i], of y's shape (dx[i] NULL: zero).
 tarn_status tarn_jvp(tarn_graph *g, const tarn_node *y, int nwrt, const tarn_node *const *wrt,
                      const tarn_node *const *dx, const tarn_node **out, tarn_error *err);
-// A node of zeros of x's shape in its arithmetic dtype.
-const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x);
 
 #endif

@@ -129,11 +129,12 @@ static int print_search(const tarn_host *h, const char *word) {
             found++;
         }
     }
-    for (int i = 0; !found && n > 0 && i < h->doc_count; i++) {
+    bool module = found > 0;
+    for (int i = 0; !module && n > 0 && i < h->doc_count; i++) {
         const tarn_doc *d = h->docs[i].doc;
         if (strcasestr(d->name, word) || (d->text && strcasestr(d->text, word))) {
             print_summary(d);
-            found = found < 0 ? found : 1;
+            found++;
         }
     }
     return found;

@@ -176,6 +176,12 @@ static int l_exit(lua_State *L) {
     tarn_fatal(L, &why);
 }
 
+static int l_file_tostring(lua_State *L) {  // the standard one shows an address
+    const luaL_Stream *f = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+    lua_pushstring(L, f->closef ? "file" : "file (closed)");
+    return 1;
+}
+
 static int l_item(lua_State *L) {
     luaL_checknumber(L, 1);
     lua_settop(L, 1);
@@ -236,8 +242,7 @@ typedef struct {
 static const char *const base_kept[] = {
     "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget", "rawlen",
     "select", "tonumber", "type", "warn", "_VERSION", NULL};
-static const char *const string_kept[] = {"byte", "char", "len", "lower", "upper", "reverse",
-                                          "sub", "unpack", "packsize", NULL};
+static const char *const string_kept[] = {"byte", "char", "len", "sub", "unpack", "packsize", NULL};
 static const char *const table_kept[] = {"pack", "unpack", NULL};
 static const char *const math_kept[] = {
     "abs", "acos", "asin", "atan", "ceil", "cos", "deg", "exp", "floor", "fmod", "huge", "log",
@@ -329,6 +334,9 @@ static void open_base(lua_State *L) {
     luaL_setfuncs(L, tarn_protect_functions, 0);
     if (tarn_host_of(L)->trust == TARN_TRUST_SCRIPT) {
         luaL_setfuncs(L, tarn_file_functions, 0);
+    } else {
+        lua_pushcfunction(L, tarn_pairs);
+        lua_setfield(L, -2, "pairs");
     }
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "_G");
@@ -363,6 +371,8 @@ int tarn_env_open(lua_State *L) {
     if (luaL_getmetatable(L, LUA_FILEHANDLE) == LUA_TTABLE) {
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "__metatable");
+        lua_pushcfunction(L, l_file_tostring);
+        lua_setfield(L, -2, "__tostring");
     }
     lua_pop(L, 1);
     lua_getfield(L, -1, "math");

@@ -46,6 +46,21 @@ static const char *read_spec(lua_State *L, const char *s, char *spec) {
     return s + i;
 }
 
+// Which flags a conversion takes, and whether a precision, as the standard function has it.
+static void check_modifiers(lua_State *L, const char *spec, char letter) {
+    const char *flags = strchr("cs", letter)     ? "-"
+                        : letter == 'u'          ? "-0"
+                        : strchr("di", letter)   ? "-+0 "
+                        : strchr("oxX", letter)  ? "-#0"
+                                                 : "-+#0 ";
+    size_t n = strspn(spec + 1, "-+ #0");
+    bool wrong = letter == 'q' ? spec[1] != '\0'
+                               : strspn(spec + 1, flags) < n || (letter == 'c' && strchr(spec, '.'));
+    if (wrong) {
+        tarn_lua_error(L, "string.format: invalid conversion '%s%c'", spec, letter);
+    }
+}
+
 static void add_number(lua_State *L, output *o, char *spec, char letter) {
     char buf[NUMBER_ROOM];
     size_t n = strlen(spec);
@@ -160,12 +175,13 @@ int tarn_format(lua_State *L) {
             continue;
         }
         s = read_spec(L, p + 1, spec);
-        if (!*s || !strchr("diuxXoceEfFgGaAsq", *s)) {
+        if (!*s || !strchr("diuxXoceEfgGaAsq", *s)) {
             return tarn_lua_error(L, "string.format: invalid conversion '%.16s'", p);
         }
         if (++o.arg > top) {
             return luaL_argerror(L, o.arg, "no value");
         }
+        check_modifiers(L, spec, *s);
         if (*s == 's') {
             add_text(L, &o, spec);
         } else if (*s == 'q') {

@@ -2,6 +2,7 @@
 // Library functions that a script can make long, written so that a stop reaches them: the standard
 // ones run whole in C, where no hook fires. Each loop polls; the length of a result is checked
 // before it is built. They do what the manual says, with metamethods; only their bounds differ.
+#include <ctype.h>
 #include <limits.h>
 #include <string.h>
 
@@ -85,8 +86,47 @@ static int l_pack(lua_State *L) {
     return 1;
 }
 
+// A string as long as the first argument, made piece by piece.
+static int remake(lua_State *L, void (*fill)(char *to, const char *s, size_t at, size_t n, size_t len)) {
+    size_t len;
+    luaL_Buffer b;
+    const char *s = luaL_checklstring(L, 1, &len);
+    char *p = luaL_buffinitsize(L, &b, len);
+    for (size_t at = 0; at < len; at += PIECE) {
+        tarn_poll(L);
+        fill(p + at, s, at, len - at < PIECE ? len - at : PIECE, len);
+    }
+    luaL_pushresultsize(&b, len);
+    return 1;
+}
+
+static void fill_lower(char *to, const char *s, size_t at, size_t n, size_t len) {
+    (void)len;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (char)tolower((unsigned char)s[at + i]);
+    }
+}
+
+static void fill_upper(char *to, const char *s, size_t at, size_t n, size_t len) {
+    (void)len;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (char)toupper((unsigned char)s[at + i]);
+    }
+}
+
+static void fill_reverse(char *to, const char *s, size_t at, size_t n, size_t len) {
+    for (size_t i = 0; i < n; i++) {
+        to[i] = s[len - 1 - at - i];
+    }
+}
+
+static int l_lower(lua_State *L) { return remake(L, fill_lower); }
+static int l_upper(lua_State *L) { return remake(L, fill_upper); }
+static int l_reverse(lua_State *L) { return remake(L, fill_reverse); }
+
 const luaL_Reg tarn_string_functions[] = {
-    {"rep", l_rep}, {"pack", l_pack}, {"format", tarn_format}, {NULL, NULL}};
+    {"rep", l_rep},     {"pack", l_pack},   {"format", tarn_format}, {"lower", l_lower},
+    {"upper", l_upper}, {"reverse", l_reverse}, {NULL, NULL}};
 
 // ---- tables ----
 
@@ -212,15 +252,17 @@ static int less(lua_State *L) {
     return 1;
 }
 
-// Plain numbers compare fast: a short array of them is sorted by the standard function alone.
+// Numbers and short strings compare fast: an array of them that is not long is sorted by the
+// standard function alone.
 static bool quick_to_sort(lua_State *L, lua_Integer n) {
     if (n > 100000 || lua_getmetatable(L, 1)) {
         return false;
     }
     for (lua_Integer i = 1; i <= n; i++) {
         int type = lua_rawgeti(L, 1, i);
+        bool quick = type == LUA_TNUMBER || (type == LUA_TSTRING && lua_rawlen(L, -1) < 100);
         lua_pop(L, 1);
-        if (type != LUA_TNUMBER) {
+        if (!quick) {
             return false;
         }
     }

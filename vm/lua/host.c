@@ -20,14 +20,21 @@ tarn_host *tarn_host_of(lua_State *L) { return *(tarn_host **)lua_getextraspace(
 lua_State *tarn_host_state(tarn_host *h) { return h->L; }
 tarn_context *tarn_host_context(lua_State *L) { return tarn_host_of(L)->cx; }
 
-// A shrink never fails: the old block serves when the machine cannot give a smaller one.
+// A shrink never fails: the old block serves when the machine cannot give a smaller one. A large
+// growth fails while a stop is wanted: a C function that gathers without end (reading all of an
+// endless file) runs no hook, but it asks for memory.
 static void *allocate(void *ud, void *p, size_t old, size_t want) {
+    enum { LARGE = 1 << 18 };
     tarn_host *h = ud;
     tarn_budget *b = &h->cx->budget;
     size_t had = p ? old : 0;
     if (want == 0) {
         free(p);
         tarn_budget_give(b, had);
+        return NULL;
+    }
+    if (want > had && want >= LARGE && !h->fatal &&
+        tarn_cancel_reason(&h->cx->cancel) != TARN_STOP_NONE) {
         return NULL;
     }
     if (want > had && !tarn_budget_take(b, want - had)) {
@@ -83,8 +90,9 @@ void tarn_lua_account(lua_State *L, size_t bytes) {
     tighten(h, L, used);
 }
 
-// Pieces of one warning are gathered; control messages ("@on") are not for scripts.
+// Pieces of one warning are gathered; control messages ("@on") are not for scripts. A flood ends.
 static void warned(void *ud, const char *msg, int more) {
+    enum { WARNINGS = 1000 };
     tarn_host *h = ud;
     size_t n = strlen(msg);
     size_t room = sizeof h->warning - 1 - h->warning_len;
@@ -93,8 +101,10 @@ static void warned(void *ud, const char *msg, int more) {
     h->warning_len += n;
     h->warning[h->warning_len] = '\0';
     if (!more) {
-        if (h->warning[0] != '@') {
-            tarn_warn(h->cx, "%s", h->warning);
+        if (h->warning[0] != '@' && h->warnings < WARNINGS) {
+            bool last = ++h->warnings == WARNINGS;
+            tarn_warn(h->cx, "%s", last ? "further warnings of this script are not shown"
+                                        : h->warning);
         }
         h->warning_len = 0;
     }
@@ -113,6 +123,20 @@ static tarn_status open_folder(tarn_host *h, const char *folder, tarn_error *err
     h->folder_room = n;
     h->folder = open(*folder ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return TARN_OK;  // a folder that cannot be opened is told when `require` wants it
+}
+
+// Where half of this thread's stack is used up; 0 when that is not known.
+static uintptr_t stack_middle(void) {
+    pthread_attr_t a;
+    void *low = NULL;
+    size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &a) == 0) {
+        if (pthread_attr_getstack(&a, &low, &size) != 0) {
+            low = NULL;
+        }
+        pthread_attr_destroy(&a);
+    }
+    return low ? (uintptr_t)low + size / 2 : 0;
 }
 
 static tarn_status setup(tarn_host *h, const tarn_host_options *o, tarn_error *err) {
@@ -146,6 +170,7 @@ tarn_status tarn_host_open(tarn_context *cx, const tarn_host_options *o, tarn_ho
     h->cx = cx;
     h->trust = o->trust;
     h->thread = pthread_self();
+    h->stack_floor = stack_middle();
     h->folder = -1;
     tarn_arena_init(&h->arena, &cx->budget);
     tarn_text_init(&h->traceback, &cx->budget);

@@ -46,7 +46,7 @@ tarn_status tarn_read_text(lua_State *L, int fd, const char *shown, tarn_error *
     if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
         TARN_RAISE(err, "NotAFile", "%s is a folder, not a script", shown);
     }
-    int top = lua_gettop(L);
+    int why = 0;
     luaL_buffinit(L, &b);
     for (;;) {
         size_t room = 1 << 16;
@@ -56,24 +56,26 @@ tarn_status tarn_read_text(lua_State *L, int fd, const char *shown, tarn_error *
             continue;
         }
         if (n <= 0) {
-            int why = n < 0 ? errno : 0;
-            if (why != 0) {
-                lua_settop(L, top);
-                TARN_RAISE(err, "CannotRead", "cannot read %s: %s", shown, strerror(why));
-            }
+            why = n < 0 ? errno : 0;
             break;
         }
         luaL_addsize(&b, (size_t)n);
         total += (size_t)n;
         if (total > SOURCE_MAX) {
-            lua_settop(L, top);
-            TARN_RAISE(err, "SourceTooLarge", "%s is larger than %d MiB: not a script", shown,
-                       SOURCE_MAX >> 20);
+            break;
         }
         tarn_poll(L);
     }
-    luaL_pushresult(&b);
-    return TARN_OK;
+    luaL_pushresult(&b);  // lua_settop may not close a buffer: a fault of this Lua release
+    if (why == 0 && total <= SOURCE_MAX) {
+        return TARN_OK;
+    }
+    lua_pop(L, 1);
+    if (why != 0) {
+        TARN_RAISE(err, "CannotRead", "cannot read %s: %s", shown, strerror(why));
+    }
+    TARN_RAISE(err, "SourceTooLarge", "%s is larger than %d MiB: not a script", shown,
+               SOURCE_MAX >> 20);
 }
 
 tarn_status tarn_read_file(lua_State *L, const char *path, tarn_error *err) {

@@ -9,10 +9,15 @@
 // Registry keys: name -> table of fields; metatable of a module -> its name.
 static const char fields_key, names_key;
 
+// A script can make the table of globals as large as it likes: the search ends after a while.
 static const char *next_key(void *arg, size_t i) {
+    enum { MOST = 10000 };
     lua_State *L = arg;  // table, key
     if (i == 0) {
         lua_pushnil(L);
+    }
+    if (i >= MOST) {
+        return NULL;
     }
     while (lua_next(L, -2)) {
         lua_pop(L, 1);

@@ -41,6 +41,7 @@ struct tarn_host {
     bool exiting;                   // os.exit was called
     int exit_code;
     int close_depth;                // nested coroutine.close
+    uintptr_t stack_floor;          // address: half of the thread's C stack lies below it
 
     int folder;                     // directory handle for `require`; -1: none
     char *folder_name;              // for messages; NULL: none
@@ -58,6 +59,7 @@ struct tarn_host {
 
     tarn_text traceback;
     uint64_t printed;               // bytes written by print
+    int warnings;                   // made by scripts so far
     char warning[1024];             // pieces of a warning so far
     size_t warning_len;
 };
@@ -78,7 +80,7 @@ extern const luaL_Reg tarn_protect_functions[];    // pcall xpcall
 extern const luaL_Reg tarn_coroutine_functions[];  // create resume wrap close
 
 // ---- guard.c, pattern.c ----
-extern const luaL_Reg tarn_string_functions[];   // rep format pack
+extern const luaL_Reg tarn_string_functions[];   // rep format pack lower upper reverse
 extern const luaL_Reg tarn_pattern_functions[];  // find match gmatch gsub
 extern const luaL_Reg tarn_table_functions[];    // concat insert remove move sort
 int tarn_too_long(lua_State *L, const char *function);  // raises
@@ -94,6 +96,9 @@ const char *tarn_tolstring(lua_State *L, int idx, size_t *len);
 void tarn_push_kind(lua_State *L, int idx);
 // The string key of the table at `idx` nearest to `word`, or NULL; valid while the table is.
 const char *tarn_nearest_key(lua_State *L, int idx, const char *word);
+
+// ---- order.c ----
+int tarn_pairs(lua_State *L);  // `pairs` in an order that is the same in every run
 
 // ---- module.c ----
 bool tarn_is_module(lua_State *L, int idx);  // a frozen module table
@@ -125,6 +130,6 @@ tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err);
 void tarn_error_class(lua_State *L);
 const tarn_error *tarn_error_of(lua_State *L, int idx);  // the record of an error object, or NULL
 const char *tarn_error_where(lua_State *L, int idx);     // its place in the script, or ""
-void tarn_where(lua_State *L);  // pushes "script.lua:3: " of the nearest script line, or ""
+void tarn_lua_where(lua_State *L);  // pushes "script.lua:3: " of the nearest script line, or ""
 
 #endif

@@ -29,7 +29,6 @@ static void count_hook(lua_State *L, lua_Debug *ar) {
     if (h->fatal) {
         // Already unwinding: code in Lua (a __close that loops) ends at its next instruction; a C
         // function that releases something may run.
-        lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
         if (ar->event == LUA_HOOKCOUNT) {
             tarn_fatal(L, &h->fatal_error);
         }
@@ -154,6 +153,7 @@ _Noreturn void tarn_fatal(lua_State *L, const tarn_error *why) {
         h->fatal_error = *why;
         h->fatal = true;
     }
+    tarn_stop_arm(h, L);  // what runs while this coroutine unwinds
     lua_rawgetp(L, LUA_REGISTRYINDEX, &unwinding);
     lua_error(L);
     for (;;) {

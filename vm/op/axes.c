@@ -39,25 +39,53 @@ tarn_group tarn_axes_group(const tarn_axes *t, int class_id) {
     return (tarn_group)t->limit[class_id];
 }
 
-// Links every input axis with the output axis it is broadcast to.
-static void elementwise(tarn_axes *t, const tarn_node *y, tarn_group g) {
-    for (int i = 0; i < y->nin; i++) {
-        const tarn_node *x = y->in[i];
-        for (int d = 0; d < x->desc.rank; d++) {
-            int e = y->desc.rank - x->desc.rank + d;
-            if (x->desc.shape[d] == y->desc.shape[e]) {
-                tarn_axes_link(t, x, d, y, e, g);
+// True if operand x has the whole of axis e of y, false if it is stretched along it.
+static bool has_axis(const tarn_node *x, const tarn_node *y, int e) {
+    int d = e - (y->desc.rank - x->desc.rank);
+    return d >= 0 && x->desc.shape[d] == y->desc.shape[e];
+}
+
+// Links every operand's axis with the axis of y that it becomes: by `all` where every operand has it,
+// by `some` where one is stretched along it.
+static void elementwise(tarn_axes *t, const tarn_node *y, tarn_group all, tarn_group some) {
+    for (int e = 0; e < y->desc.rank; e++) {
+        tarn_group g = all;
+        for (int i = 0; i < y->nin; i++) {
+            g = has_axis(y->in[i], y, e) ? g : some;
+        }
+        for (int i = 0; i < y->nin; i++) {
+            const tarn_node *x = y->in[i];
+            if (has_axis(x, y, e)) {
+                tarn_axes_link(t, x, e - (y->desc.rank - x->desc.rank), y, e, g);
             }
         }
     }
 }
 
-void tarn_axes_scaled(tarn_axes *t, const tarn_node *y) { elementwise(t, y, TARN_GROUP_SCALED); }
-void tarn_axes_signed(tarn_axes *t, const tarn_node *y) { elementwise(t, y, TARN_GROUP_SIGNED); }
-void tarn_axes_permuted(tarn_axes *t, const tarn_node *y) {
-    elementwise(t, y, TARN_GROUP_PERMUTATION);
+void tarn_axes_scaled(tarn_axes *t, const tarn_node *y) {
+    elementwise(t, y, TARN_GROUP_SCALED, TARN_GROUP_PERMUTATION);
 }
-void tarn_axes_linear(tarn_axes *t, const tarn_node *y) { elementwise(t, y, TARN_GROUP_LINEAR); }
+void tarn_axes_signed(tarn_axes *t, const tarn_node *y) {
+    elementwise(t, y, TARN_GROUP_SIGNED, TARN_GROUP_PERMUTATION);
+}
+void tarn_axes_permuted(tarn_axes *t, const tarn_node *y) {
+    elementwise(t, y, TARN_GROUP_PERMUTATION, TARN_GROUP_PERMUTATION);
+}
+void tarn_axes_linear(tarn_axes *t, const tarn_node *y) {
+    elementwise(t, y, TARN_GROUP_LINEAR, TARN_GROUP_PERMUTATION);
+}
+// With a factor that does not vary along the axis, y is x times a number there.
+void tarn_axes_product(tarn_axes *t, const tarn_node *y) {
+    elementwise(t, y, TARN_GROUP_PERMUTATION, TARN_GROUP_LINEAR);
+}
+void tarn_axes_quotient(tarn_axes *t, const tarn_node *y) {
+    tarn_axes_product(t, y);
+    for (int e = 0; e < y->desc.rank; e++) {
+        if (has_axis(y->in[1], y, e)) {
+            tarn_axes_limit(t, y, e, TARN_GROUP_PERMUTATION);
+        }
+    }
+}
 void tarn_axes_none(tarn_axes *t, const tarn_node *y) {
     (void)t;
     (void)y;
@@ -66,7 +94,6 @@ void tarn_axes_none(tarn_axes *t, const tarn_node *y) {
 tarn_status tarn_axes_trace(tarn_graph *g, int nroots, const tarn_node *const *roots, int npinned,
                             const tarn_node *const *pinned, tarn_axes *out, tarn_error *err) {
     memset(out, 0, sizeof *out);
-    out->graph = g;
     tarn_arena_init(&out->arena, &g->cx->budget);
     size_t slots = (size_t)g->count * TARN_MAX_RANK;
     out->parent = tarn_arena_take(&out->arena, slots * sizeof *out->parent);

@@ -16,12 +16,9 @@ typedef enum {
 } tarn_group;
 
 struct tarn_axes {
-    const tarn_graph *graph;
     tarn_arena arena;
     int *parent;             // union-find over (node, axis): slot node * TARN_MAX_RANK + axis
     unsigned char *limit;    // tarn_group of each root
-    bool failed;             // a row without an axis rule was met
-    const tarn_node *where;  // that node
 };
 
 // Axis d of a and axis e of b move together, by at most `g`.
@@ -38,10 +35,14 @@ void tarn_axes_free(tarn_axes *t);
 const char *tarn_group_name(tarn_group g);
 
 // Rules that rows share.
-void tarn_axes_scaled(tarn_axes *t, const tarn_node *y);       // relu, abs, max: positive scales
-void tarn_axes_signed(tarn_axes *t, const tarn_node *y);       // odd functions
-void tarn_axes_permuted(tarn_axes *t, const tarn_node *y);     // any element-wise function
-void tarn_axes_linear(tarn_axes *t, const tarn_node *y);       // sums and differences
+// For element-wise rows of several operands: where one of them is stretched along an axis (a number,
+// say), only permutations are left, but for products and quotients with it.
+void tarn_axes_scaled(tarn_axes *t, const tarn_node *y);    // relu, abs, min, max: positive scales
+void tarn_axes_signed(tarn_axes *t, const tarn_node *y);    // odd functions
+void tarn_axes_permuted(tarn_axes *t, const tarn_node *y);  // any element-wise function
+void tarn_axes_linear(tarn_axes *t, const tarn_node *y);    // sums and differences
+void tarn_axes_product(tarn_axes *t, const tarn_node *y);   // x * y
+void tarn_axes_quotient(tarn_axes *t, const tarn_node *y);  // x / y
 void tarn_axes_none(tarn_axes *t, const tarn_node *y);         // leaves: nothing to link
 
 #endif

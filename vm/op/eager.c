@@ -6,6 +6,7 @@
 
 #include "vm/op/infer.h"
 #include "vm/op/kernel/kernel.h"
+#include "vm/op/rules.h"
 #include "vm/op/tile.h"
 
 // ---- element-wise ----
@@ -94,6 +95,15 @@ tarn_status tarn_tensor_cast(tarn_context *cx, const tarn_tensor *t, tarn_dtype 
     int64_t to = dtype;
     tarn_attr a = {.ni = 1, .i = &to};
     return tarn_op_apply(cx, &tarn_op_cast, 1, t, &a, out, err);
+}
+
+tarn_status tarn_tensor_plain(tarn_context *cx, const tarn_tensor *in, tarn_dtype t,
+                              tarn_tensor *out, tarn_error *err) {
+    if (in->dtype == t && tarn_tensor_contiguous(in)) {
+        tarn_tensor_share(in, out);
+        return TARN_OK;
+    }
+    return tarn_tensor_cast(cx, in, t, out, err);
 }
 
 // ---- reductions over some dimensions ----
@@ -188,6 +198,10 @@ static tarn_status reduce_rows(tarn_context *cx, const tarn_op *op, const tarn_t
 static tarn_status apply_reduce(tarn_context *cx, const tarn_op *op, int nin, const tarn_tensor *in,
                                 const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,
                                 tarn_error *err) {
+    if (a->i[1]) {
+        TARN_RAISE(err, "Argument", "%s over a whole model is computed by a run over all its tensors",
+                   op->name);
+    }
     bool all = op->reducer->outputs > 0 || a->ni == 2;
     if (!all) {
         return reduce_rows(cx, op, in, a, d, out, err);
@@ -222,6 +236,7 @@ tarn_status tarn_op_apply(tarn_context *cx, const tarn_op *op, int nin, const ta
     enum { FEW = 16 };
     tarn_desc few[FEW];
     tarn_desc *din = nin <= FEW ? few : malloc((size_t)nin * sizeof *din);
+    memset(few, 0, sizeof few[0]);
     if (!din) {
         return tarn_raise_nomem(err, op->name, (size_t)nin * sizeof *din);
     }
@@ -280,8 +295,15 @@ tarn_status tarn_leaf_value(tarn_context *cx, const tarn_node *n, tarn_tensor *o
 
 static tarn_status eval_leaf(tarn_graph *g, const tarn_node *n, const tarn_tensor *const *feeds,
                              tarn_tensor *out, tarn_error *err) {
-    if (feeds && feeds[n->id]) {
-        tarn_tensor_share(feeds[n->id], out);
+    const tarn_tensor *t = feeds ? feeds[n->id] : NULL;
+    if (t) {
+        // What was recorded holds for the recorded shapes only.
+        if (!tarn_shape_equal(t->rank, t->shape, n->desc.rank, n->desc.shape)) {
+            TARN_RAISE(err, "ShapeMismatch",
+                       "input %d of a recorded function has another shape than it was recorded with",
+                       n->id);
+        }
+        tarn_tensor_share(t, out);
         return TARN_OK;
     }
     return tarn_leaf_value(g->cx, n, out, err);

@@ -60,18 +60,20 @@ static uint64_t hash_node(const tarn_op *op, int nin, const tarn_node *const *in
     for (int i = 0; i < nin; i++) {
         h = tarn_hash64(h, &in[i]->id, sizeof in[i]->id);
     }
-    if (a) {
-        h = tarn_hash64(h, a->i, (size_t)a->ni * sizeof *a->i);
-        h = tarn_hash64(h, a->f, (size_t)a->nf * sizeof *a->f);
-        h = tarn_hash64(h, &a->p, sizeof a->p);
-    }
-    return h;
+    h = tarn_hash64(h, a->i, (size_t)a->ni * sizeof *a->i);
+    h = tarn_hash64(h, a->f, (size_t)a->nf * sizeof *a->f);
+    return tarn_hash64(h, &a->p, sizeof a->p);
 }
 
+static bool same_bytes(const void *x, const void *y, size_t n) {
+    return n == 0 || (x && y && memcmp(x, y, n) == 0);
+}
+
+// Numbers by their bits: 0 and -0 are two nodes.
 static bool same_attr(const tarn_attr *x, const tarn_attr *y) {
     return x->ni == y->ni && x->nf == y->nf && x->p == y->p &&
-           (x->ni == 0 || memcmp(x->i, y->i, (size_t)x->ni * sizeof *x->i) == 0) &&
-           (x->nf == 0 || memcmp(x->f, y->f, (size_t)x->nf * sizeof *x->f) == 0);
+           same_bytes(x->i, y->i, (size_t)x->ni * sizeof *x->i) &&
+           same_bytes(x->f, y->f, (size_t)x->nf * sizeof *x->f);
 }
 
 static bool same_node(const tarn_node *n, const tarn_op *op, int nin, const tarn_node *const *in,
@@ -429,4 +431,9 @@ const tarn_node *tarn_permute(tarn_graph *g, const tarn_node *a, const int64_t *
 const tarn_node *tarn_item(tarn_graph *g, const tarn_node *a, int64_t i) {
     tarn_attr attr = {.ni = 1, .i = &i};
     return tarn_node_make(g, &tarn_op_item, 1, &a, &attr);
+}
+
+const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x) {
+    const tarn_node *z = tarn_cast(g, tarn_num(g, 0), tarn_dtype_compute(x->desc.dtype));
+    return tarn_broadcast(g, z, x->desc.rank, x->desc.shape);
 }

@@ -9,10 +9,11 @@
 
 #include "vm/op/kernel/kernel.h"
 
-static void fail_shapes(tarn_error *err, const char *op, int nin, const tarn_desc *in) {
-    char text[512];
+static tarn_status fail_shapes(tarn_error *err, const char *before, const char *after, int nin,
+                               const tarn_desc *in) {
+    char text[1024];
     size_t at = 0;
-    for (int i = 0; i < nin && at < sizeof text - 96; i++) {
+    for (int i = 0; i < nin && at < sizeof text - 256; i++) {
         at += (size_t)snprintf(text + at, sizeof text - at, i ? " and [" : "[");
         for (int d = 0; d < in[i].rank; d++) {
             at += (size_t)snprintf(text + at, sizeof text - at, d ? ", %lld" : "%lld",
@@ -20,11 +21,10 @@ static void fail_shapes(tarn_error *err, const char *op, int nin, const tarn_des
         }
         at += (size_t)snprintf(text + at, sizeof text - at, "]");
     }
-    tarn_raise(err, "ShapeMismatch", "%s: shapes %s do not broadcast", op, text);
+    return tarn_raise(err, "ShapeMismatch", "%s%s%s", before, text, after);
 }
 
-tarn_status tarn_broadcast_shape(const char *op, int nin, const tarn_desc *in, tarn_desc *out,
-                                 tarn_error *err) {
+static tarn_status broadcast_shape(int nin, const tarn_desc *in, tarn_desc *out, tarn_error *err) {
     out->rank = 0;
     for (int i = 0; i < nin; i++) {
         out->rank = in[i].rank > out->rank ? in[i].rank : out->rank;
@@ -35,8 +35,7 @@ tarn_status tarn_broadcast_shape(const char *op, int nin, const tarn_desc *in, t
             int k = d - (out->rank - in[i].rank);
             int64_t s = k < 0 ? 1 : in[i].shape[k];
             if (s != 1 && size != 1 && s != size) {
-                fail_shapes(err, op, nin, in);
-                return TARN_ERROR;
+                return fail_shapes(err, "shapes ", " do not broadcast", nin, in);
             }
             size = s != 1 ? s : size;
         }
@@ -49,20 +48,14 @@ static int level(tarn_dtype t) {
     return t == TARN_F64 ? 3 : t == TARN_F32 ? 2 : t == TARN_I64 ? 1 : 0;
 }
 
-static tarn_status common(const char *op, int nin, const tarn_desc *in, const char *sig,
-                          tarn_dtype *work, tarn_error *err) {
+static tarn_dtype common(int nin, const tarn_desc *in, const char *sig) {
     static const tarn_dtype of_level[] = {TARN_BOOL, TARN_I64, TARN_F32, TARN_F64};
     int strong = -1, weak = -1;
     for (int i = 0; i < nin; i++) {
-        tarn_dtype t = tarn_dtype_compute(in[i].dtype);
-        if (!tarn_dtype_is_compute(t)) {
-            TARN_RAISE(err, "Dtype", "%s: %s can be stored and copied, not computed with", op,
-                       tarn_dtype_get(in[i].dtype)->name);
-        }
         if (sig[i] != 'T') {
             continue;
         }
-        int l = level(t);
+        int l = level(tarn_dtype_compute(in[i].dtype));
         if (in[i].weak) {
             weak = l > weak ? l : weak;
         } else {
@@ -75,37 +68,25 @@ static tarn_status common(const char *op, int nin, const tarn_desc *in, const ch
     } else if (strong == 0 && weak == 1) {
         l = 1;
     }
-    *work = of_level[l];
-    return TARN_OK;
+    return of_level[l];
 }
 
 // The first dtype from `t` upwards that has a kernel; false when there is none.
-static bool settle(const void *const *column, tarn_dtype *t) {
-    for (;;) {
-        if (column[tarn_work(*t)]) {
-            return true;
-        }
-        if (*t == TARN_BOOL) {
-            *t = TARN_I64;
-        } else if (*t == TARN_I64) {
-            *t = TARN_F32;
-        } else {
+static bool settle(const tarn_tile_fn *column, tarn_dtype *t) {
+    while (!column[tarn_work(*t)]) {
+        if (tarn_dtype_is_float(*t)) {
             return false;
         }
+        *t = *t == TARN_BOOL ? TARN_I64 : TARN_F32;
     }
+    return true;
 }
 
 tarn_status tarn_point_types(const tarn_op *op, int nin, const tarn_desc *in, tarn_dtype *want,
                              tarn_dtype *out, tarn_error *err) {
-    tarn_dtype work = TARN_F32;
-    TARN_TRY(common(op->name, nin, in, op->sig, &work, err));
-    const tarn_kernels *k = tarn_kernels_get(TARN_ISA_V1);
-    const void *column[TARN_W_COUNT];
-    for (int w = 0; w < TARN_W_COUNT; w++) {
-        column[w] = k->tile[op->kernel][w] ? op : NULL;
-    }
-    if (strchr(op->sig, 'T') && !settle(column, &work)) {
-        TARN_RAISE(err, "Dtype", "%s is not defined for %s", op->name, tarn_dtype_get(work)->name);
+    tarn_dtype work = common(nin, in, op->sig);
+    if (strchr(op->sig, 'T') && !settle(tarn_kernels_get(TARN_ISA_V1)->tile[op->kernel], &work)) {
+        TARN_RAISE(err, "Dtype", "not defined for %s", tarn_dtype_get(work)->name);
     }
     for (int i = 0; i < nin; i++) {
         char c = op->sig[i];
@@ -118,18 +99,14 @@ tarn_status tarn_point_types(const tarn_op *op, int nin, const tarn_desc *in, ta
     return TARN_OK;
 }
 
+// Integers fold in f64 where a row has no integer kernel: the accumulators are f64 anyway.
 tarn_status tarn_reduce_type(const tarn_op *op, tarn_dtype in, tarn_dtype *work, tarn_error *err) {
     *work = tarn_dtype_compute(in);
-    if (!tarn_dtype_is_compute(*work)) {
-        TARN_RAISE(err, "Dtype", "%s: %s can be stored and copied, not computed with", op->name,
-                   tarn_dtype_get(in)->name);
-    }
     const tarn_kernels *k = tarn_kernels_get(TARN_ISA_V1);
-    const void *column[TARN_W_COUNT];
-    for (int w = 0; w < TARN_W_COUNT; w++) {
-        column[w] = k->fold[op->kernel][w] ? op : NULL;
+    if (!k->fold[op->kernel][tarn_work(*work)] && !tarn_dtype_is_float(*work)) {
+        *work = TARN_F64;
     }
-    if (!settle(column, work)) {
+    if (!k->fold[op->kernel][tarn_work(*work)]) {
         TARN_RAISE(err, "Dtype", "%s is not defined for %s", op->name, tarn_dtype_get(in)->name);
     }
     return TARN_OK;
@@ -139,7 +116,7 @@ static tarn_status infer_point(const tarn_op *op, int nin, const tarn_desc *in, 
                                tarn_error *err) {
     tarn_dtype want[16];
     TARN_TRY(tarn_point_types(op, nin, in, want, &out->dtype, err));
-    TARN_TRY(tarn_broadcast_shape(op->name, nin, in, out, err));
+    TARN_TRY(broadcast_shape(nin, in, out, err));
     out->weak = true;
     for (int i = 0; i < nin; i++) {
         out->weak = out->weak && in[i].weak;
@@ -156,12 +133,15 @@ void tarn_reduce_axes(const tarn_attr *a, int rank, bool *reduced) {
     }
 }
 
-static tarn_status reduced_shape(const char *op, const tarn_desc *in, const tarn_attr *a,
-                                 tarn_desc *out, tarn_error *err) {
+static tarn_status reduced_shape(const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
+                                 tarn_error *err) {
+    if (a->ni < 2) {
+        TARN_RAISE(err, "Argument", "attributes are {keep, scope, dimensions …}");
+    }
     for (int k = 2; k < a->ni; k++) {
         if (a->i[k] < 0 || a->i[k] >= in->rank) {
-            TARN_RAISE(err, "Axis", "%s: dimension %lld of a tensor of rank %d", op,
-                       (long long)a->i[k] + 1, in->rank);
+            TARN_RAISE(err, "Axis", "dimension %lld of a tensor of rank %d", (long long)a->i[k] + 1,
+                       in->rank);
         }
     }
     bool reduced[TARN_MAX_RANK];
@@ -179,14 +159,16 @@ static tarn_status reduced_shape(const char *op, const tarn_desc *in, const tarn
 
 // Over all elements: a weak f64 number. Over some axes: f32 for f32, f64 for f64, i64 otherwise.
 TARN_INFER(reduce) {
+    TARN_TRY(reduced_shape(&in[0], a, out, err));
+    bool all = a->ni == 2 && !a->i[0];
     for (int i = 1; i < nin; i++) {
         if (!tarn_shape_equal(in[0].rank, in[0].shape, in[i].rank, in[i].shape)) {
-            fail_shapes(err, "dot", nin, in);
-            return TARN_ERROR;
+            return fail_shapes(err, "expected equal shapes, got ", "", nin, in);
+        }
+        if (a->ni != 2) {
+            TARN_RAISE(err, "Axis", "goes over all elements; over dimensions it is the sum of x * y");
         }
     }
-    TARN_TRY(reduced_shape("reduction", &in[0], a, out, err));
-    bool all = a->ni == 2 && !a->i[0];
     tarn_dtype t = tarn_dtype_compute(in[0].dtype);
     out->weak = all;
     out->dtype = all ? TARN_F64 : t == TARN_BOOL ? TARN_I64 : t;
@@ -195,9 +177,9 @@ TARN_INFER(reduce) {
 
 TARN_INFER(arg) {
     (void)nin;
-    TARN_TRY(reduced_shape("argmax/argmin", &in[0], a, out, err));
+    TARN_TRY(reduced_shape(&in[0], a, out, err));
     if (a->ni > 3) {
-        TARN_RAISE(err, "Axis", "argmax and argmin take one dimension, or none for all elements");
+        TARN_RAISE(err, "Axis", "takes one dimension, or none for all elements; got %d", a->ni - 2);
     }
     out->weak = false;
     out->dtype = TARN_I64;
@@ -207,31 +189,42 @@ TARN_INFER(arg) {
 // {threshold, index of the last kept among its equals}
 TARN_INFER(kth) {
     (void)nin;
-    if (a->ni != 4 || a->nf != (a->i[1] ? 2 : 1)) {
-        TARN_RAISE(err, "Argument", "kth: bad attributes");
-    }
     if (!tarn_dtype_is_float(in[0].dtype)) {
-        TARN_RAISE(err, "Dtype", "kth_largest is defined for floating dtypes, not %s",
+        TARN_RAISE(err, "Dtype", "expected a floating dtype, got %s",
                    tarn_dtype_get(in[0].dtype)->name);
+    }
+    int64_t bits = tarn_dtype_compute(in[0].dtype) == TARN_F64 ? 64 : 32;
+    if (a->ni != 4 || a->nf != (a->i[1] ? 2 : 1) || a->i[3] != bits) {
+        TARN_RAISE(err, "Argument", "attributes are {0, scope, k, %lld} and a density",
+                   (long long)bits);
     }
     *out = (tarn_desc){.dtype = TARN_F64, .rank = 1, .shape = {2}};
     return TARN_OK;
 }
 
-tarn_status tarn_op_infer(const tarn_op *op, int nin, const tarn_desc *in, const tarn_attr *a,
-                          tarn_desc *out, tarn_error *err) {
+static tarn_status infer_any(const tarn_op *op, int nin, const tarn_desc *in, const tarn_attr *a,
+                             tarn_desc *out, tarn_error *err) {
     if (nin < op->min_in || (op->max_in >= 0 && nin > op->max_in)) {
-        TARN_RAISE(err, "Argument", "%s takes %d operand%s, got %d", op->name, op->min_in,
+        TARN_RAISE(err, "Argument", "expected %d operand%s, got %d", op->min_in,
                    op->min_in == 1 ? "" : "s", nin);
     }
-    memset(out, 0, sizeof *out);
-    if (op->infer) {
-        TARN_TRY(op->infer(nin, in, a, out, err));
-    } else {
-        TARN_TRY(infer_point(op, nin, in, out, err));
+    for (int i = 0; i < nin; i++) {
+        if (!tarn_dtype_is_compute(tarn_dtype_compute(in[i].dtype))) {
+            TARN_RAISE(err, "Dtype", "%s can be stored and copied, not computed with",
+                       tarn_dtype_get(in[i].dtype)->name);
+        }
     }
+    memset(out, 0, sizeof *out);
+    TARN_TRY(op->infer ? op->infer(nin, in, a, out, err) : infer_point(op, nin, in, out, err));
     int64_t n;
     return tarn_shape_numel(out->rank, out->shape, &n, err);
+}
+
+// Rows say what was expected and what they got; their name is put before it here.
+tarn_status tarn_op_infer(const tarn_op *op, int nin, const tarn_desc *in, const tarn_attr *a,
+                          tarn_desc *out, tarn_error *err) {
+    tarn_status s = infer_any(op, nin, in, a, out, err);
+    return s == TARN_OK ? s : tarn_error_prefix(err, "%s", op->name);
 }
 
 void tarn_desc_of(const tarn_tensor *t, tarn_desc *d) {
@@ -243,10 +236,8 @@ void tarn_desc_of(const tarn_tensor *t, tarn_desc *d) {
 }
 
 int64_t tarn_desc_numel(const tarn_desc *d) {
-    int64_t n = 1;
-    for (int k = 0; k < d->rank; k++) {
-        n *= d->shape[k];
-    }
+    int64_t n = 0;
+    tarn_shape_numel(d->rank, d->shape, &n, NULL);  // checked by inference
     return n;
 }
 

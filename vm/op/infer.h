@@ -9,9 +9,6 @@
 // The dtype each input of a POINT row is read as, and the output's. want: [nin].
 tarn_status tarn_point_types(const tarn_op *op, int nin, const tarn_desc *in, tarn_dtype *want,
                              tarn_dtype *out, tarn_error *err);
-// NumPy's broadcasting of all inputs.
-tarn_status tarn_broadcast_shape(const char *op, int nin, const tarn_desc *in, tarn_desc *out,
-                                 tarn_error *err);
 // The dtype a reduction folds in.
 tarn_status tarn_reduce_type(const tarn_op *op, tarn_dtype in, tarn_dtype *work, tarn_error *err);
 // reduced[d] = 1 for every reduced axis of a reduction's attributes.

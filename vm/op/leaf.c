@@ -11,10 +11,14 @@ static tarn_status infer_never(int nin, const tarn_desc *in, const tarn_attr *a,
 }
 
 const tarn_op tarn_op_source = {.name = "source", .version = 1, .cls = TARN_CLASS_LEAF,
-                                .infer = infer_never, .axes = tarn_axes_none};
+                                .infer = infer_never, .axes = tarn_axes_none,
+                                .summary = "a tensor of a file"};
 const tarn_op tarn_op_tensor = {.name = "tensor", .version = 1, .cls = TARN_CLASS_LEAF,
-                                .infer = infer_never, .axes = tarn_axes_none};
+                                .infer = infer_never, .axes = tarn_axes_none,
+                                .summary = "a tensor in memory"};
 const tarn_op tarn_op_number = {.name = "number", .version = 1, .cls = TARN_CLASS_LEAF,
-                                .infer = infer_never, .axes = tarn_axes_none};
+                                .infer = infer_never, .axes = tarn_axes_none,
+                                .summary = "a bare number: its dtype gives way"};
 const tarn_op tarn_op_input = {.name = "input", .version = 1, .cls = TARN_CLASS_LEAF,
-                               .infer = infer_never, .axes = tarn_axes_none};
+                               .infer = infer_never, .axes = tarn_axes_none,
+                                .summary = "an operand of a recorded function"};

@@ -212,6 +212,7 @@ const tarn_node *tarn_reshape(tarn_graph *g, const tarn_node *a, int rank, const
 const tarn_node *tarn_broadcast(tarn_graph *g, const tarn_node *a, int rank, const int64_t *shape);
 const tarn_node *tarn_permute(tarn_graph *g, const tarn_node *a, const int64_t *order);
 const tarn_node *tarn_item(tarn_graph *g, const tarn_node *a, int64_t i);  // element of a vector
+const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x);  // in x's arithmetic dtype
 #define TARN_UNARY(name)                                                             \
     static inline const tarn_node *tarn_##name(tarn_graph *g, const tarn_node *a) {  \
         return tarn_unary(g, &tarn_op_##name, a);                                    \

@@ -62,12 +62,17 @@ TARN_JVP(jvp_div) {
     return tarn_add_opt(g, dx[0] ? tarn_div(g, dx[0], Y) : NULL,
                         dx[1] ? tarn_neg(g, tarn_div(g, tarn_mul(g, y, dx[1]), Y)) : NULL);
 }
-// d(x^p): p x^(p-1) dx + x^p log(x) dp
+// d(x^p): p x^(p-1) dx + x^p log(x) dp, and zero at p = 0 and at x = 0 where the factors are 0 and
+// infinite (PyTorch).
 static const tarn_node *pow_slope(tarn_graph *g, const tarn_node *y, int which) {
+    const tarn_node *zero = tarn_num(g, 0);
     if (which == 0) {
-        return tarn_mul(g, Y, tarn_binary(g, &tarn_op_pow, X, tarn_sub(g, Y, tarn_num(g, 1))));
+        const tarn_node *less = tarn_binary(g, &tarn_op_pow, X, tarn_sub(g, Y, tarn_num(g, 1)));
+        return tarn_where(g, tarn_eq(g, Y, zero), zero, tarn_mul(g, Y, less));
     }
-    return tarn_mul(g, y, tarn_log(g, X));
+    const tarn_node *flat =
+        tarn_binary(g, &tarn_op_logical_and, tarn_eq(g, X, zero), tarn_ge(g, Y, zero));
+    return tarn_where(g, flat, zero, tarn_mul(g, y, tarn_log(g, X)));
 }
 TARN_VJP(vjp_pow) { OUT(which, tarn_mul(g, gy, pow_slope(g, y, which))); }
 TARN_JVP(jvp_pow) {
@@ -75,12 +80,27 @@ TARN_JVP(jvp_pow) {
                         dx[1] ? tarn_mul(g, dx[1], pow_slope(g, y, 1)) : NULL);
 }
 
+// d atan2(y, x) = (x dy - y dx) / (x² + y²); the row's first operand is y.
+static const tarn_node *atan2_slope(tarn_graph *g, const tarn_node *y, int which) {
+    const tarn_node *square = tarn_add(g, tarn_mul(g, X, X), tarn_mul(g, Y, Y));
+    return tarn_div(g, which == 0 ? Y : tarn_neg(g, X), square);
+}
+TARN_VJP(vjp_atan2) { OUT(which, tarn_mul(g, gy, atan2_slope(g, y, which))); }
+TARN_JVP(jvp_atan2) {
+    return tarn_add_opt(g, dx[0] ? tarn_mul(g, dx[0], atan2_slope(g, y, 0)) : NULL,
+                        dx[1] ? tarn_mul(g, dx[1], atan2_slope(g, y, 1)) : NULL);
+}
+
+// 1 and 0 of a bool tensor, in the dtype of y.
+static const tarn_node *ones_where(tarn_graph *g, const tarn_node *y, const tarn_node *b) {
+    return tarn_cast(g, b, tarn_dtype_compute(y->desc.dtype));
+}
+
 // Derivatives of min and max go to the operand that was taken; at equality half to each (PyTorch).
 static const tarn_node *share(tarn_graph *g, const tarn_node *y, int which) {
-    const tarn_node *won = tarn_eq(g, y, y->in[which]);
-    const tarn_node *both = tarn_eq(g, X, Y);
-    return tarn_where(g, both, tarn_num(g, 0.5),
-                      tarn_where(g, won, tarn_num(g, 1), tarn_num(g, 0)));
+    const tarn_node *won = ones_where(g, y, tarn_eq(g, y, y->in[which]));
+    const tarn_node *both = ones_where(g, y, tarn_eq(g, X, Y));
+    return tarn_sub(g, won, tarn_mul(g, tarn_num(g, 0.5), both));
 }
 TARN_VJP(vjp_extreme) { OUT(which, tarn_mul(g, gy, share(g, y, which))); }
 TARN_JVP(jvp_extreme) {
@@ -122,9 +142,6 @@ static const tarn_node *slope_acos(tarn_graph *g, const tarn_node *y) {
     const tarn_node *s = tarn_sqrt(g, tarn_sub(g, tarn_num(g, 1), tarn_mul(g, X, X)));
     return tarn_div(g, tarn_num(g, -1), s);
 }
-static const tarn_node *slope_relu(tarn_graph *g, const tarn_node *y) {
-    return tarn_where(g, tarn_gt(g, X, tarn_num(g, 0)), tarn_num(g, 1), tarn_num(g, 0));
-}
 #define SLOPE(name)                                                               \
     TARN_VJP(vjp_##name) { OUT(which, tarn_mul(g, gy, slope_##name(g, y))); }     \
     TARN_JVP(jvp_##name) {                                                        \
@@ -144,7 +161,9 @@ SLOPE(acos)
 TARN_VJP(vjp_relu) {
     OUT(which, tarn_where(g, tarn_gt(g, X, tarn_num(g, 0)), gy, tarn_num(g, 0)));
 }
-TARN_JVP(jvp_relu) { return dx[0] ? tarn_mul(g, dx[0], slope_relu(g, y)) : NULL; }
+TARN_JVP(jvp_relu) {
+    return dx[0] ? tarn_where(g, tarn_gt(g, X, tarn_num(g, 0)), dx[0], tarn_num(g, 0)) : NULL;
+}
 TARN_VJP(vjp_neg) { OUT(which, tarn_neg(g, gy)); }
 TARN_JVP(jvp_neg) {
     (void)y;
@@ -179,12 +198,14 @@ TARN_JVP(jvp_where) {
 static tarn_status infer_cast(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
                               tarn_error *err) {
     (void)nin;
+    if (a->ni != 1 || a->i[0] < 0 || a->i[0] >= TARN_DTYPE_COUNT) {
+        TARN_RAISE(err, "Argument", "the attribute is the dtype");
+    }
     *out = in[0];
     out->dtype = (tarn_dtype)a->i[0];
     out->weak = false;
-    if (!tarn_dtype_is_compute(tarn_dtype_compute(in[0].dtype)) ||
-        !tarn_dtype_is_compute(tarn_dtype_compute(out->dtype))) {
-        TARN_RAISE(err, "Dtype", "%s cannot be cast to %s", tarn_dtype_get(in[0].dtype)->name,
+    if (!tarn_dtype_is_compute(tarn_dtype_compute(out->dtype))) {
+        TARN_RAISE(err, "Dtype", "%s cannot be turned into %s", tarn_dtype_get(in[0].dtype)->name,
                    tarn_dtype_get(out->dtype)->name);
     }
     return TARN_OK;
@@ -201,17 +222,28 @@ TARN_JVP(jvp_cast) {
                : NULL;
 }
 
-// Rows without inputs: attr.i = {dtype, shape …, key}.
-static tarn_status infer_made(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
+// Rows without inputs: attr.i = {dtype, shape …, key}; bernoulli also attr.f = {p}. `kinds` has a bit
+// for each dtype that the row makes.
+static tarn_status infer_made(const tarn_attr *a, unsigned long kinds, int nf, tarn_desc *out,
                               tarn_error *err) {
-    (void)nin, (void)in;
-    if (a->ni < 2 || a->ni - 2 > TARN_MAX_RANK) {
-        TARN_RAISE(err, "Argument", "bad attributes of a generated tensor");
+    if (a->ni < 2 || a->ni - 2 > TARN_MAX_RANK || a->nf != nf || a->i[0] < 0 ||
+        a->i[0] >= TARN_DTYPE_COUNT || !(kinds >> a->i[0] & 1)) {
+        TARN_RAISE(err, "Argument", "attributes are {dtype, shape …, key}, of a dtype that it makes");
     }
     *out = (tarn_desc){.dtype = (tarn_dtype)a->i[0], .rank = a->ni - 2};
     memcpy(out->shape, a->i + 1, (size_t)out->rank * sizeof *out->shape);
     return TARN_OK;
 }
+#define MADE(name, kinds, nf)                                                             \
+    static tarn_status infer_##name(int nin, const tarn_desc *in, const tarn_attr *a,     \
+                                    tarn_desc *out, tarn_error *err) {                    \
+        (void)nin, (void)in;                                                              \
+        return infer_made(a, kinds, nf, out, err);                                        \
+    }
+MADE(iota, 1UL << TARN_I64, 0)
+MADE(bernoulli, 1UL << TARN_BOOL, 1)
+MADE(uniform, 1UL << TARN_F32 | 1UL << TARN_F64, 0)
+MADE(normal, 1UL << TARN_F32 | 1UL << TARN_F64, 0)
 
 // clang-format off
 #define POINT(NAME, SIG, ARITY, ...)                                                     \
@@ -219,48 +251,124 @@ static tarn_status infer_made(int nin, const tarn_desc *in, const tarn_attr *a, 
                                     .min_in = ARITY, .max_in = ARITY, .sig = SIG,         \
                                     .kernel = TARN_K_##NAME, __VA_ARGS__};
 #define DIFF(NAME) .vjp = vjp_##NAME, .jvp = jvp_##NAME
-#define DOC(LUA, TEXT) .lua = LUA, .summary = TEXT
+#define DOC(LUA, TEXT, EXAMPLE) .lua = LUA, .summary = TEXT, .example = EXAMPLE
 
-POINT(add, "TT>T", 2, DIFF(add), .mass = {1, 1, 0}, .axes = tarn_axes_linear, DOC("xy", "x + y, element by element, with broadcasting"))
-POINT(sub, "TT>T", 2, DIFF(sub), .mass = {1, -1, 0}, .axes = tarn_axes_linear, DOC("xy", "x - y, element by element, with broadcasting"))
-POINT(mul, "TT>T", 2, DIFF(mul), .mass = {0, 0, 1}, .axes = tarn_axes_permuted, DOC("xy", "x * y, element by element, with broadcasting"))
-POINT(div, "TT>T", 2, DIFF(div), .mass = {0, 0, -1}, .axes = tarn_axes_permuted, DOC("xy", "x / y, element by element; integers become f32"))
-POINT(pow, "TT>T", 2, DIFF(pow), .axes = tarn_axes_permuted, DOC("xy", "x to the power y, element by element"))
-POINT(minimum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled, DOC("xy", "the smaller of x and y, element by element; NaN wins"))
-POINT(maximum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled, DOC("xy", "the larger of x and y, element by element; NaN wins"))
-POINT(atan2, "TT>T", 2, .axes = tarn_axes_permuted, DOC("xy", "angle of the point (y, x), in radians"))
-POINT(neg, "T>T", 1, DIFF(neg), .mass = {-1, 0, 0}, .axes = tarn_axes_linear, DOC("x", "-x"))
-POINT(abs, "T>T", 1, DIFF(abs), .axes = tarn_axes_scaled, DOC("x", "absolute value"))
-POINT(sign, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed, DOC("x", "-1, 0 or 1; NaN stays NaN"))
-POINT(sqrt, "T>T", 1, DIFF(sqrt), .axes = tarn_axes_permuted, DOC("x", "square root"))
-POINT(rsqrt, "T>T", 1, DIFF(rsqrt), .axes = tarn_axes_permuted, DOC("x", "1 / sqrt(x)"))
-POINT(exp, "T>T", 1, DIFF(exp), .axes = tarn_axes_permuted, DOC("x", "e to the power x"))
-POINT(log, "T>T", 1, DIFF(log), .axes = tarn_axes_permuted, DOC("x", "natural logarithm"))
-POINT(tanh, "T>T", 1, DIFF(tanh), .axes = tarn_axes_signed, DOC("x", "hyperbolic tangent"))
-POINT(sigmoid, "T>T", 1, DIFF(sigmoid), .axes = tarn_axes_permuted, DOC("x", "1 / (1 + exp(-x))"))
-POINT(erf, "T>T", 1, DIFF(erf), .axes = tarn_axes_signed, DOC("x", "error function"))
-POINT(sin, "T>T", 1, DIFF(sin), .axes = tarn_axes_signed, DOC("x", "sine of x radians"))
-POINT(cos, "T>T", 1, DIFF(cos), .axes = tarn_axes_permuted, DOC("x", "cosine of x radians"))
-POINT(acos, "T>T", 1, DIFF(acos), .axes = tarn_axes_permuted, DOC("x", "arc cosine, in radians"))
-POINT(relu, "T>T", 1, DIFF(relu), .axes = tarn_axes_scaled, DOC("x", "max(x, 0)"))
-POINT(floor, "T>T", 1, DIFF(zero), .axes = tarn_axes_permuted, DOC("x", "largest integer not above x"))
-POINT(round, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed, DOC("x", "nearest integer, halves to even"))
-POINT(eq, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x == y, element by element: a bool tensor"))
-POINT(ne, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x ~= y, element by element: a bool tensor"))
-POINT(lt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x < y, element by element: a bool tensor"))
-POINT(le, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x <= y, element by element: a bool tensor"))
-POINT(gt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x > y, element by element: a bool tensor"))
-POINT(ge, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x >= y, element by element: a bool tensor"))
-POINT(logical_and, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x and y; numbers count as true unless zero"))
-POINT(logical_or, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted, DOC("xy", "x or y; numbers count as true unless zero"))
-POINT(logical_not, "b>b", 1, DIFF(zero), .axes = tarn_axes_permuted, DOC("x", "not x; numbers count as true unless zero"))
-POINT(isfinite, "T>b", 1, DIFF(zero), .axes = tarn_axes_permuted, DOC("x", "true where x is neither NaN nor infinite"))
-POINT(where, "bTT>T", 3, DIFF(where), .axes = tarn_axes_permuted, DOC("xyz", "y where x is true, else z"))
-POINT(top, "TTd>b", 3, DIFF(zero), .axes = tarn_axes_permuted)
+POINT(add, "TT>T", 2, DIFF(add), .mass = {1, 1, 0}, .axes = tarn_axes_linear,
+      DOC("xy", "x + y, element by element, with broadcasting",
+          "print((tensor { 1, 2 } + tensor { 3, 4 }):sum())\n-- > 10.0"))
+POINT(sub, "TT>T", 2, DIFF(sub), .mass = {1, -1, 0}, .axes = tarn_axes_linear,
+      DOC("xy", "x - y, element by element, with broadcasting",
+          "print((tensor { 5, 7 } - tensor { 1, 2 }):sum())\n-- > 9.0"))
+POINT(mul, "TT>T", 2, DIFF(mul), .mass = {0, 0, 1}, .axes = tarn_axes_product,
+      DOC("xy", "x * y, element by element, with broadcasting",
+          "print((tensor { 2, 3 } * 10):sum())\n-- > 50.0"))
+POINT(div, "TT>T", 2, DIFF(div), .mass = {0, 0, -1}, .axes = tarn_axes_quotient,
+      DOC("xy", "x / y, element by element; integers become f32",
+          "print((tensor { 8, 2 } / 4):sum())\n-- > 2.5"))
+POINT(pow, "TT>T", 2, DIFF(pow), .axes = tarn_axes_permuted,
+      DOC("xy", "x to the power y, element by element",
+          "print((tensor { 2, 3 } ^ 2):sum())\n-- > 13.0"))
+POINT(minimum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled,
+      DOC("xy", "the smaller of x and y, element by element; NaN wins",
+          "print(tensor { 1, 5 }:minimum(3):sum())\n-- > 4.0"))
+POINT(maximum, "TT>T", 2, DIFF(extreme), .axes = tarn_axes_scaled,
+      DOC("xy", "the larger of x and y, element by element; NaN wins",
+          "print(tensor { 1, 5 }:maximum(3):sum())\n-- > 8.0"))
+POINT(atan2, "TT>T", 2, DIFF(atan2), .axes = tarn_axes_permuted,
+      DOC("xy", "angle of the point with ordinate x and abscissa y, in radians",
+          "print(tensor { 0 }:atan2(tensor { 1 }):sum())\n-- > 0.0"))
+POINT(neg, "T>T", 1, DIFF(neg), .mass = {-1, 0, 0}, .axes = tarn_axes_linear,
+      DOC("x", "-x",
+          "print((-tensor { 1, 2 }):sum())\n-- > -3.0"))
+POINT(abs, "T>T", 1, DIFF(abs), .axes = tarn_axes_scaled,
+      DOC("x", "absolute value",
+          "print(tensor { -1, 2 }:abs():sum())\n-- > 3.0"))
+POINT(sign, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed,
+      DOC("x", "-1, 0 or 1; NaN stays NaN",
+          "print(tensor { -4, -2, 9 }:sign():sum())\n-- > -1.0"))
+POINT(sqrt, "T>T", 1, DIFF(sqrt), .axes = tarn_axes_permuted,
+      DOC("x", "square root",
+          "print(tensor { 4, 9 }:sqrt():sum())\n-- > 5.0"))
+POINT(rsqrt, "T>T", 1, DIFF(rsqrt), .axes = tarn_axes_permuted,
+      DOC("x", "1 / sqrt(x)",
+          "print(tensor { 4, 16 }:rsqrt():sum())\n-- > 0.75"))
+POINT(exp, "T>T", 1, DIFF(exp), .axes = tarn_axes_permuted,
+      DOC("x", "e to the power x",
+          "print(tensor { 0, 0 }:exp():sum())\n-- > 2.0"))
+POINT(log, "T>T", 1, DIFF(log), .axes = tarn_axes_permuted,
+      DOC("x", "natural logarithm",
+          "print(tensor { 1, 1 }:log():sum())\n-- > 0.0"))
+POINT(tanh, "T>T", 1, DIFF(tanh), .axes = tarn_axes_signed,
+      DOC("x", "hyperbolic tangent",
+          "print(tensor { 0 }:tanh():sum())\n-- > 0.0"))
+POINT(sigmoid, "T>T", 1, DIFF(sigmoid), .axes = tarn_axes_permuted,
+      DOC("x", "1 / (1 + exp(-x))",
+          "print(tensor { 0, 0 }:sigmoid():sum())\n-- > 1.0"))
+POINT(erf, "T>T", 1, DIFF(erf), .axes = tarn_axes_signed,
+      DOC("x", "error function",
+          "print(tensor { 0 }:erf():sum())\n-- > 0.0"))
+POINT(sin, "T>T", 1, DIFF(sin), .axes = tarn_axes_signed,
+      DOC("x", "sine of x radians",
+          "print(tensor { 0 }:sin():sum())\n-- > 0.0"))
+POINT(cos, "T>T", 1, DIFF(cos), .axes = tarn_axes_permuted,
+      DOC("x", "cosine of x radians",
+          "print(tensor { 0, 0 }:cos():sum())\n-- > 2.0"))
+POINT(acos, "T>T", 1, DIFF(acos), .axes = tarn_axes_permuted,
+      DOC("x", "arc cosine, in radians",
+          "print(tensor { 1 }:acos():sum())\n-- > 0.0"))
+POINT(relu, "T>T", 1, DIFF(relu), .axes = tarn_axes_scaled,
+      DOC("x", "max(x, 0)",
+          "print(tensor { -2, 3 }:relu():sum())\n-- > 3.0"))
+POINT(floor, "T>T", 1, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("x", "largest integer not above x",
+          "print(tensor { 1.5, -1.5 }:floor():sum())\n-- > -1.0"))
+POINT(round, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed,
+      DOC("x", "nearest integer, halves to even",
+          "print(tensor { 0.5, 1.5, 2.5 }:round():sum())\n-- > 4.0"))
+POINT(eq, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x == y, element by element: a bool tensor",
+          "print(tensor { 1, 2 }:eq(tensor { 1, 3 }):sum())\n-- > 1.0"))
+POINT(ne, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x ~= y, element by element: a bool tensor",
+          "print(tensor { 1, 2 }:ne(tensor { 1, 3 }):sum())\n-- > 1.0"))
+POINT(lt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x < y, element by element: a bool tensor",
+          "print(tensor { 1, 2, 3 }:lt(2):sum())\n-- > 1.0"))
+POINT(le, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x <= y, element by element: a bool tensor",
+          "print(tensor { 1, 2, 3 }:le(2):sum())\n-- > 2.0"))
+POINT(gt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x > y, element by element: a bool tensor",
+          "print(tensor { 1, 2, 3 }:gt(2):sum())\n-- > 1.0"))
+POINT(ge, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x >= y, element by element: a bool tensor",
+          "print(tensor { 1, 2, 3 }:ge(2):sum())\n-- > 2.0"))
+POINT(logical_and, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x and y; numbers count as true unless zero",
+          "print(tensor { 1, 0 }:logical_and(tensor { 1, 1 }):sum())\n-- > 1.0"))
+POINT(logical_or, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("xy", "x or y; numbers count as true unless zero",
+          "print(tensor { 1, 0 }:logical_or(tensor { 1, 1 }):sum())\n-- > 2.0"))
+POINT(logical_not, "b>b", 1, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("x", "not x; numbers count as true unless zero",
+          "print(tensor { 1, 0 }:logical_not():sum())\n-- > 1.0"))
+POINT(isfinite, "T>b", 1, DIFF(zero), .axes = tarn_axes_permuted,
+      DOC("x", "true where x is neither NaN nor infinite",
+          "print(tensor { 1, 1 / 0 }:isfinite():sum())\n-- > 1.0"))
+POINT(where, "bTT>T", 3, DIFF(where), .axes = tarn_axes_permuted,
+      DOC("xyz", "y where x is true, else z",
+          "local t = tensor { 1, -2 }\nprint(t:gt(0):where(t, 0):sum())\n-- > 1.0"))
+POINT(top, "TTd>b", 3, DIFF(zero), .axes = tarn_axes_permuted,
+      .summary = "true above a threshold, and at equals of it up to an index: what kth_largest keeps")
 const tarn_op tarn_op_cast = {.name = "cast", .version = 1, .cls = TARN_CLASS_POINT, .min_in = 1, .max_in = 1,
-                              .kernel = -1, .infer = infer_cast, DIFF(cast), .axes = tarn_axes_linear};
-POINT(iota, ">i", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
-POINT(bernoulli, ">b", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
-POINT(uniform, ">T", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
-POINT(normal, ">T", 0, .infer = infer_made, DIFF(zero), .axes = tarn_axes_none)
+                              .kernel = -1, .infer = infer_cast, DIFF(cast), .axes = tarn_axes_linear,
+                              .summary = "the same numbers in another dtype, rounded once, to nearest even"};
+POINT(iota, ">i", 0, .infer = infer_iota, DIFF(zero), .axes = tarn_axes_none,
+      .summary = "0, 1, 2 … in row-major order")
+POINT(bernoulli, ">b", 0, .infer = infer_bernoulli, DIFF(zero), .axes = tarn_axes_none,
+      .summary = "true with probability p, by a counter-based generator")
+POINT(uniform, ">T", 0, .infer = infer_uniform, DIFF(zero), .axes = tarn_axes_none,
+      .summary = "uniform numbers in [0, 1), by a counter-based generator")
+POINT(normal, ">T", 0, .infer = infer_normal, DIFF(zero), .axes = tarn_axes_none,
+      .summary = "standard normal numbers, by a counter-based generator")
 // clang-format on

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reduction rows: reducers (leaf, join, finish), derivatives, axis rules. All accumulate in f64.
 // kth keeps the k largest values exactly, ties to the lowest index; its result is a threshold and
-// the index up to which equals are kept, which the row `top` turns into a mask.
+// the index up to which equals are kept, which the row `top` turns into a mask. Integers are folded
+// as f64: exact up to 2^53.
 #include <math.h>
 #include <string.h>
 
@@ -38,7 +39,8 @@ static const tarn_reducer lanes = {.acc = sizeof(tarn_acc_lanes), .part = sizeof
 
 // ---- max, min ----
 
-static void extreme_open(void *acc) { memset(acc, 0, sizeof(tarn_acc_extreme)); }
+static void max_open(void *acc) { *(tarn_acc_extreme *)acc = (tarn_acc_extreme){-INFINITY, 0}; }
+static void min_open(void *acc) { *(tarn_acc_extreme *)acc = (tarn_acc_extreme){INFINITY, 0}; }
 static void extreme_close(const void *acc, void *part) { memcpy(part, acc, sizeof(double)); }
 static void max_join(void *part, const void *next) {
     double a = *(double *)part, b = *(const double *)next;
@@ -49,11 +51,11 @@ static void min_join(void *part, const void *next) {
     *(double *)part = b < a || b != b ? b : a;
 }
 static const tarn_reducer greatest = {.acc = sizeof(tarn_acc_extreme), .part = sizeof(double),
-                                      .open = extreme_open, .close = extreme_close,
+                                      .open = max_open, .close = extreme_close,
                                       .join = max_join, .finish = number_finish,
                                       .start = -INFINITY};
 static const tarn_reducer least = {.acc = sizeof(tarn_acc_extreme), .part = sizeof(double),
-                                   .open = extreme_open, .close = extreme_close,
+                                   .open = min_open, .close = extreme_close,
                                    .join = min_join, .finish = number_finish, .start = INFINITY};
 
 // ---- argmax, argmin ----
@@ -221,8 +223,7 @@ TARN_JVP(jvp_dot) {
 // max and min: equal shares to all places where the extreme is taken (PyTorch's amax).
 static const tarn_node *extreme_share(tarn_graph *g, const tarn_node *y) {
     const tarn_node *at = tarn_eq(g, X, spread(g, y, y, X));
-    const tarn_node *one = tarn_where(g, at, tarn_num(g, 1), tarn_num(g, 0));
-    one = tarn_cast(g, one, tarn_dtype_compute(X->desc.dtype));
+    const tarn_node *one = tarn_cast(g, at, tarn_dtype_compute(X->desc.dtype));
     return tarn_div(g, one, spread(g, again(g, &tarn_op_sum, one, y), y, X));
 }
 TARN_VJP(vjp_extreme) {
@@ -231,6 +232,26 @@ TARN_VJP(vjp_extreme) {
 }
 TARN_JVP(jvp_extreme) {
     return dx[0] ? again(g, &tarn_op_sum, tarn_mul(g, dx[0], extreme_share(g, y)), y) : NULL;
+}
+// kth: the threshold moves with the elements that take it, in equal shares; the index does not.
+static const tarn_node *threshold_share(tarn_graph *g, const tarn_node *y) {
+    tarn_dtype t = tarn_dtype_compute(X->desc.dtype);
+    const tarn_node *at = tarn_cast(g, tarn_eq(g, X, tarn_item(g, y, 0)), t);
+    return tarn_div(g, at, tarn_total(g, &tarn_op_sum, at));
+}
+TARN_VJP(vjp_kth) {
+    (void)which;
+    return tarn_mul(g, threshold_share(g, y), tarn_item(g, gy, 0));
+}
+TARN_JVP(jvp_kth) {
+    const int64_t one = 1, at[4] = {0, 1, 1, 2};
+    if (!dx[0]) {
+        return NULL;
+    }
+    const tarn_node *moved = tarn_dot(g, dx[0], threshold_share(g, y));
+    tarn_attr a = {.ni = 4, .i = at};
+    moved = tarn_cast(g, tarn_reshape(g, moved, 1, &one), TARN_F64);
+    return tarn_node_make(g, &tarn_op_pad, 1, &moved, &a);
 }
 TARN_VJP(vjp_zero) {
     (void)g, (void)y, (void)gy, (void)which;
@@ -262,7 +283,7 @@ static void axes_extreme(tarn_axes *t, const tarn_node *y) {
     link_kept(t, y, TARN_GROUP_SCALED, TARN_GROUP_PERMUTATION);
 }
 static void axes_arg(tarn_axes *t, const tarn_node *y) {
-    link_kept(t, y, TARN_GROUP_SCALED, TARN_GROUP_NONE);
+    link_kept(t, y, TARN_GROUP_PERMUTATION, TARN_GROUP_NONE);
 }
 static void axes_dot(tarn_axes *t, const tarn_node *y) {
     for (int d = 0; d < X->desc.rank; d++) {
@@ -276,16 +297,24 @@ static void axes_dot(tarn_axes *t, const tarn_node *y) {
                                     .min_in = ARITY, .max_in = ARITY,                      \
                                     .kernel = TARN_KF_##NAME, __VA_ARGS__};
 REDUCE(sum, 1, .infer = tarn_infer_reduce, .reducer = &lanes, .vjp = vjp_sum, .jvp = jvp_sum, .axes = axes_sum,
-       .lua = "r", .summary = "sum over all elements, or over dimensions; accumulated in f64")
+       .lua = "r", .summary = "sum over all elements, or over dimensions; accumulated in f64",
+       .example = "print(tensor { 1, 2, 3 }:sum())\n-- > 6.0")
 REDUCE(dot, 2, .infer = tarn_infer_reduce, .reducer = &lanes, .vjp = vjp_dot, .jvp = jvp_dot, .axes = axes_dot,
-       .lua = "dd", .summary = "sum of x * y over all elements; products and sum in f64")
+       .lua = "dd", .summary = "sum of x * y over all elements; products and sum in f64",
+       .example = "print(tensor { 1, 2 }:dot(tensor { 3, 4 }))\n-- > 11.0")
 REDUCE(max, 1, .infer = tarn_infer_reduce, .reducer = &greatest, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
-       .lua = "r", .summary = "largest element, over all or over dimensions; NaN wins")
+       .lua = "r", .summary = "largest element, over all or over dimensions; NaN wins",
+       .example = "print(tensor { 1, 5, 2 }:max())\n-- > 5.0")
 REDUCE(min, 1, .infer = tarn_infer_reduce, .reducer = &least, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
-       .lua = "r", .summary = "smallest element, over all or over dimensions; NaN wins")
+       .lua = "r", .summary = "smallest element, over all or over dimensions; NaN wins",
+       .example = "print(tensor { 4, 1, 2 }:min())\n-- > 1.0")
 REDUCE(argmax, 1, .infer = tarn_infer_arg, .reducer = &arg_greatest, .vjp = vjp_zero, .jvp = jvp_zero, .axes = axes_arg,
-       .lua = "a", .summary = "index (from 1) of the first largest element, over all (row-major) or one dimension")
+       .lua = "a", .summary = "index (from 1) of the first largest element, over all (row-major) or one dimension",
+       .example = "print(tensor { 1, 5, 2 }:argmax())\n-- > 2")
 REDUCE(argmin, 1, .infer = tarn_infer_arg, .reducer = &arg_least, .vjp = vjp_zero, .jvp = jvp_zero, .axes = axes_arg,
-       .lua = "a", .summary = "index (from 1) of the first smallest element, over all (row-major) or one dimension")
-REDUCE(kth, 1, .infer = tarn_infer_kth, .reducer = &selection, .vjp = vjp_zero, .jvp = jvp_zero)
+       .lua = "a", .summary = "index (from 1) of the first smallest element, over all (row-major) or one dimension",
+       .example = "print(tensor { 4, 1, 2 }:argmin())\n-- > 2")
+REDUCE(kth, 1, .infer = tarn_infer_kth, .reducer = &selection, .vjp = vjp_kth, .jvp = jvp_kth,
+       .summary = "the k-th largest value and the index up to which its equals are kept: exact, in a "
+                  "few sweeps")
 // clang-format on

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Helpers that derivative rules share. Private to vm/op.
+// Helpers that rows share. Private to vm/op.
 #ifndef TARN_OP_RULES_H
 #define TARN_OP_RULES_H
 
 #include "vm/op/op.h"
+
+// A contiguous tensor of dtype t: a view of `in` where it is one already, else a copy.
+tarn_status tarn_tensor_plain(tarn_context *cx, const tarn_tensor *in, tarn_dtype t,
+                              tarn_tensor *out, tarn_error *err);
 
 #define TARN_VJP(name) \
     static const tarn_node *name(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which)

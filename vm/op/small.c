@@ -18,7 +18,7 @@ static tarn_status infer_karcher(int nin, const tarn_desc *in, const tarn_attr *
     (void)nin;
     int64_t k = in[1].rank == 1 ? in[1].shape[0] : -1;
     if (a->nf != 2 || in[0].rank != 2 || in[0].shape[0] != k || in[0].shape[1] != k || k > MOST) {
-        TARN_RAISE(err, "ShapeMismatch", "karcher_weights: a k by k Gram matrix and k weights, k <= %d",
+        TARN_RAISE(err, "ShapeMismatch", "expected a k by k Gram matrix and k weights, k <= %d",
                    MOST);
     }
     *out = (tarn_desc){.dtype = TARN_F64, .rank = 1, .shape = {k}};
@@ -133,4 +133,6 @@ static tarn_status apply_karcher(tarn_context *cx, int nin, const tarn_tensor *i
 
 const tarn_op tarn_op_karcher_weights = {.name = "karcher_weights", .version = 1,
                                          .cls = TARN_CLASS_WHOLE, .min_in = 2, .max_in = 2,
-                                         .infer = infer_karcher, .apply = apply_karcher};
+                                         .infer = infer_karcher, .apply = apply_karcher,
+                                         .summary = "coefficients of the Karcher mean of directions, "
+                                                    "from the Gram matrix and weights"};

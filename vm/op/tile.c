@@ -32,7 +32,7 @@ tarn_status tarn_fetch_init(tarn_fetch *f, tarn_isa isa, const tarn_tensor *t, i
     f->size_in = (size_t)tarn_dtype_get(t->dtype)->bits / 8;
     f->size_out = tarn_work_size(work);
     f->data = tarn_tensor_data(t);
-    if (t->dtype != work) {
+    if (t->dtype != work || work == TARN_BOOL) {  // a bool of a file may be any byte
         f->convert = tarn_convert(isa, t->dtype, work);
         if (!f->convert) {
             TARN_RAISE(err, "Dtype", "%s cannot be read as %s", tarn_dtype_get(t->dtype)->name,
@@ -176,7 +176,10 @@ const void *tarn_fetch_tile(const tarn_fetch *f, int64_t at, int64_t n, void *bu
 
 static size_t padded(size_t n) { return (n + 63) / 64 * 64; }
 
-size_t tarn_fold_scratch(const tarn_reducer *r) { return padded(r->acc) + 24 * padded(r->part); }
+// An exact reducer folds straight into its worker's part.
+size_t tarn_fold_scratch(const tarn_reducer *r) {
+    return r->exact ? 0 : padded(r->acc) + 24 * padded(r->part);
+}
 
 void tarn_fold_init(tarn_fold *f, const tarn_reducer *r, tarn_fold_fn fn, const tarn_attr *a,
                     const void *state, void *scratch) {
@@ -342,7 +345,9 @@ tarn_status tarn_reduce_tensors(tarn_context *cx, const tarn_op *op, int nin,
     reduce_run r = {.cx = cx, .reducer = red, .attr = a, .nin = nin};
     r.numel = tarn_tensor_numel(&in[0]);
     if (r.numel == 0) {
-        out[0] = red->start;
+        for (int i = 0; i < (red->outputs > 0 ? red->outputs : 1); i++) {
+            out[i] = red->start;
+        }
         return TARN_OK;
     }
     tarn_fetch fetch[2];

@@ -23,18 +23,18 @@ static void with_shape(const tarn_tensor *in, const tarn_desc *d, tarn_tensor *o
 
 INFER(infer_reshape) {
     (void)nin;
+    int64_t n, m;
+    if (a->ni > TARN_MAX_RANK) {
+        TARN_RAISE(err, "Rank", "expected at most %d dimensions, got %d", TARN_MAX_RANK, a->ni);
+    }
     *out = in[0];
     out->rank = a->ni;
     out->weak = in[0].weak && a->ni == 0;
-    int64_t n, m;
-    if (a->ni > TARN_MAX_RANK) {
-        TARN_RAISE(err, "Rank", "reshape: at most %d dimensions", TARN_MAX_RANK);
-    }
     memcpy(out->shape, a->i, (size_t)a->ni * sizeof *a->i);
     TARN_TRY(tarn_shape_numel(in[0].rank, in[0].shape, &n, err));
     TARN_TRY(tarn_shape_numel(out->rank, out->shape, &m, err));
     if (n != m) {
-        TARN_RAISE(err, "ShapeMismatch", "reshape: %lld elements cannot take a shape of %lld",
+        TARN_RAISE(err, "ShapeMismatch", "%lld elements cannot take a shape of %lld",
                    (long long)n, (long long)m);
     }
     return TARN_OK;
@@ -45,10 +45,10 @@ VIEW(view_reshape) {
         return false;
     }
     with_shape(in, d, out);
-    int64_t step = 1;
+    int64_t step = tarn_desc_numel(d) > 0 ? 1 : 0;
     for (int k = d->rank - 1; k >= 0; k--) {
         out->stride[k] = step;
-        step *= d->shape[k] > 0 ? d->shape[k] : 1;
+        step *= d->shape[k];
     }
     return true;
 }
@@ -96,12 +96,12 @@ INFER(infer_permute) {
     *out = in[0];
     bool seen[TARN_MAX_RANK] = {false};
     if (a->ni != in[0].rank) {
-        TARN_RAISE(err, "Axis", "permute: %d dimensions named for a tensor of rank %d", a->ni,
+        TARN_RAISE(err, "Axis", "%d dimensions named for a tensor of rank %d", a->ni,
                    in[0].rank);
     }
     for (int k = 0; k < a->ni; k++) {
         if (a->i[k] < 0 || a->i[k] >= in[0].rank || seen[a->i[k]]) {
-            TARN_RAISE(err, "Axis", "permute: every dimension 1 to %d once", in[0].rank);
+            TARN_RAISE(err, "Axis", "every dimension 1 to %d once", in[0].rank);
         }
         seen[a->i[k]] = true;
         out->shape[k] = in[0].shape[a->i[k]];
@@ -137,13 +137,17 @@ INFER(infer_broadcast) {
     *out = in[0];
     out->weak = false;
     out->rank = a->ni;
-    bool fits = a->ni <= TARN_MAX_RANK && a->ni >= in[0].rank;
+    if (a->ni > TARN_MAX_RANK) {
+        TARN_RAISE(err, "Rank", "expected at most %d dimensions, got %d", TARN_MAX_RANK, a->ni);
+    }
+    bool fits = a->ni >= in[0].rank;
     for (int k = 0; fits && k < in[0].rank; k++) {
         int64_t s = in[0].shape[k];
         fits = s == 1 || s == a->i[k + a->ni - in[0].rank];
     }
     if (!fits) {
-        TARN_RAISE(err, "ShapeMismatch", "broadcast_to: the shape does not fit the target");
+        TARN_RAISE(err, "ShapeMismatch", "a shape of rank %d does not stretch to the one asked for, of rank %d",
+                   in[0].rank, a->ni);
     }
     memcpy(out->shape, a->i, (size_t)a->ni * sizeof *a->i);
     return TARN_OK;
@@ -166,6 +170,18 @@ TARN_JVP(jvp_broadcast) {
     return dx[0] ? tarn_broadcast(g, dx[0], y->desc.rank, y->desc.shape) : NULL;
 }
 
+// Along a new or stretched dimension every element is the same: only permutations keep that.
+static void axes_broadcast(tarn_axes *t, const tarn_node *y) {
+    int extra = y->desc.rank - X->desc.rank;
+    for (int k = 0; k < y->desc.rank; k++) {
+        if (k >= extra && X->desc.shape[k - extra] == y->desc.shape[k]) {
+            tarn_axes_link(t, X, k - extra, y, k, TARN_GROUP_LINEAR);
+        } else {
+            tarn_axes_limit(t, y, k, TARN_GROUP_PERMUTATION);
+        }
+    }
+}
+
 // ---- slice: attr.i = {start, count, step} for each dimension ----
 
 INFER(infer_slice) {
@@ -173,7 +189,7 @@ INFER(infer_slice) {
     *out = in[0];
     out->weak = false;
     if (a->ni != 3 * in[0].rank) {
-        TARN_RAISE(err, "Axis", "slice: one range for each of %d dimensions", in[0].rank);
+        TARN_RAISE(err, "Axis", "one range for each of %d dimensions", in[0].rank);
     }
     for (int k = 0; k < in[0].rank; k++) {
         int64_t start = a->i[3 * k], count = a->i[3 * k + 1], step = a->i[3 * k + 2];
@@ -184,7 +200,7 @@ INFER(infer_slice) {
                                 : start < in[0].shape[k] && span < in[0].shape[k] - start);
         if (!fits) {
             TARN_RAISE(err, "IndexRange",
-                       "slice: dimension %d has %lld elements; asked for %lld from %lld, step %lld",
+                       "dimension %d has %lld elements; asked for %lld from %lld, step %lld",
                        k + 1, (long long)in[0].shape[k], (long long)count, (long long)start + 1,
                        (long long)step);
         }
@@ -228,9 +244,9 @@ static void axes_slice(tarn_axes *t, const tarn_node *y) {
 
 INFER(infer_item) {
     (void)nin;
-    if (in[0].rank != 1 || a->i[0] < 0 || a->i[0] >= in[0].shape[0]) {
-        TARN_RAISE(err, "IndexRange", "item: element %lld of a tensor of rank %d",
-                   (long long)a->i[0] + 1, in[0].rank);
+    if (a->ni != 1 || in[0].rank != 1 || a->i[0] < 0 || a->i[0] >= in[0].shape[0]) {
+        TARN_RAISE(err, "IndexRange", "element %lld of a vector of %lld (rank %d)",
+                   a->ni == 1 ? (long long)a->i[0] + 1 : 0, (long long)in[0].shape[0], in[0].rank);
     }
     *out = (tarn_desc){.dtype = in[0].dtype, .weak = true};
     return TARN_OK;
@@ -259,9 +275,14 @@ static void axes_item(tarn_axes *t, const tarn_node *y) {
 #define ROW(NAME, ...)                                                                    \
     const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_VIEW,  \
                                     .min_in = 1, .max_in = 1, __VA_ARGS__};
-ROW(reshape, .infer = infer_reshape, .view = view_reshape, .same_order = true, .vjp = vjp_reshape, .jvp = jvp_reshape, .axes = axes_reshape)
-ROW(permute, .infer = infer_permute, .view = view_permute, .vjp = vjp_permute, .jvp = jvp_permute, .axes = axes_permute)
-ROW(broadcast_to, .infer = infer_broadcast, .view = view_broadcast, .vjp = vjp_broadcast, .jvp = jvp_broadcast, .axes = tarn_axes_linear)
-ROW(slice, .infer = infer_slice, .view = view_slice, .vjp = vjp_slice, .jvp = jvp_slice, .axes = axes_slice)
-ROW(item, .infer = infer_item, .view = view_item, .vjp = vjp_item, .jvp = jvp_item, .axes = axes_item)
+ROW(reshape, .infer = infer_reshape, .view = view_reshape, .same_order = true, .vjp = vjp_reshape, .jvp = jvp_reshape, .axes = axes_reshape,
+    .summary = "the same elements in row-major order, in another shape")
+ROW(permute, .infer = infer_permute, .view = view_permute, .vjp = vjp_permute, .jvp = jvp_permute, .axes = axes_permute,
+    .summary = "the same tensor with its dimensions in another order")
+ROW(broadcast_to, .infer = infer_broadcast, .view = view_broadcast, .vjp = vjp_broadcast, .jvp = jvp_broadcast, .axes = axes_broadcast,
+    .summary = "the same tensor repeated along dimensions of size 1 and new leading ones")
+ROW(slice, .infer = infer_slice, .view = view_slice, .vjp = vjp_slice, .jvp = jvp_slice, .axes = axes_slice,
+    .summary = "a range of every dimension: start, count, step")
+ROW(item, .infer = infer_item, .view = view_item, .vjp = vjp_item, .jvp = jvp_item, .axes = axes_item,
+    .summary = "one element of a vector as a bare number")
 // clang-format on

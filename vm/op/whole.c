@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that need whole tensors in memory: matrix products, gathers, concatenation, sorting, padding.
+// Rows that need whole tensors in memory: matrix products, gathers, concatenation, padding. Sorting
+// is in sort.c.
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/base/size.h"
 #include "vm/op/axes.h"
 #include "vm/op/blas.h"
 #include "vm/op/rules.h"
@@ -16,29 +18,18 @@
                             const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,        \
                             tarn_error *err)
 
-// A contiguous tensor of dtype t: a view of `in` where it is one already, else a copy.
-static tarn_status plain(tarn_context *cx, const tarn_tensor *in, tarn_dtype t, tarn_tensor *out,
-                         tarn_error *err) {
-    if (in->dtype == t && tarn_tensor_contiguous(in)) {
-        tarn_tensor_share(in, out);
-        return TARN_OK;
-    }
-    return tarn_tensor_cast(cx, in, t, out, err);
-}
-
 // ---- matmul ----
 
 INFER(infer_matmul) {
     (void)nin, (void)a;
     const tarn_desc *p = &in[0], *q = &in[1];
     if (p->rank < 2 || q->rank < 2) {
-        TARN_RAISE(err, "Rank", "matmul: operands of rank %d and %d; both need at least 2", p->rank,
-                   q->rank);
+        TARN_RAISE(err, "Rank", "expected operands of rank 2 or more, got %d and %d", p->rank, q->rank);
     }
     int64_t k = p->shape[p->rank - 1], k2 = q->shape[q->rank - 2];
     if (k != k2) {
         TARN_RAISE(err, "ShapeMismatch",
-                   "matmul: %lld columns on the left meet %lld rows on the right", (long long)k,
+                   "%lld columns on the left meet %lld rows on the right", (long long)k,
                    (long long)k2);
     }
     out->rank = p->rank > q->rank ? p->rank : q->rank;
@@ -46,7 +37,7 @@ INFER(infer_matmul) {
         int i = d - (out->rank - p->rank), j = d - (out->rank - q->rank);
         int64_t s = i < 0 ? 1 : p->shape[i], t = j < 0 ? 1 : q->shape[j];
         if (s != t && s != 1 && t != 1) {
-            TARN_RAISE(err, "ShapeMismatch", "matmul: batch dimensions %lld and %lld do not match",
+            TARN_RAISE(err, "ShapeMismatch", "batch dimensions %lld and %lld do not match",
                        (long long)s, (long long)t);
         }
         out->shape[d] = s != 1 ? s : t;
@@ -170,27 +161,30 @@ static void axes_matmul(tarn_axes *t, const tarn_node *y) {
 
 // ---- gather(x, index), attr.i = {axis}: out[i, j] = x[index[i, j], j] for axis 0 ----
 
-static tarn_status same_but(const char *op, const tarn_desc *x, const tarn_desc *index, int64_t axis,
+static tarn_status same_but(const tarn_desc *x, const tarn_desc *index, int64_t axis,
                             tarn_error *err) {
-    if (x->rank != index->rank || x->rank == 0 || axis < 0 || axis >= x->rank) {
-        TARN_RAISE(err, "Rank", "%s: index of rank %d for a tensor of rank %d", op, index->rank,
-                   x->rank);
+    if (x->rank != index->rank || x->rank == 0) {
+        TARN_RAISE(err, "Rank", "index of rank %d for a tensor of rank %d; expected the same, from 1",
+                   index->rank, x->rank);
+    }
+    if (axis < 0 || axis >= x->rank) {
+        TARN_RAISE(err, "Axis", "dimension %lld of a tensor of rank %d", (long long)axis + 1, x->rank);
     }
     for (int d = 0; d < x->rank; d++) {
         if (d != axis && index->shape[d] > x->shape[d]) {
-            TARN_RAISE(err, "ShapeMismatch", "%s: dimension %d: index has %lld, tensor %lld", op,
-                       d + 1, (long long)index->shape[d], (long long)x->shape[d]);
+            TARN_RAISE(err, "ShapeMismatch", "dimension %d: index has %lld, tensor %lld", d + 1,
+                       (long long)index->shape[d], (long long)x->shape[d]);
         }
     }
     if (tarn_dtype_get(index->dtype)->kind != TARN_KIND_INT) {
-        TARN_RAISE(err, "Dtype", "%s: the index is %s; expected an integer dtype", op,
+        TARN_RAISE(err, "Dtype", "the index is %s; expected an integer dtype",
                    tarn_dtype_get(index->dtype)->name);
     }
     return TARN_OK;
 }
 INFER(infer_gather) {
     (void)nin;
-    TARN_TRY(same_but("gather", &in[0], &in[1], a->i[0], err));
+    TARN_TRY(same_but(&in[0], &in[1], a->ni == 1 ? a->i[0] : -1, err));
     *out = in[1];
     out->dtype = in[0].dtype;
     out->weak = false;
@@ -308,11 +302,15 @@ static void axes_gather(tarn_axes *t, const tarn_node *y) {
 
 INFER(infer_scatter) {
     (void)nin;
-    *out = (tarn_desc){.dtype = tarn_dtype_compute(in[1].dtype), .rank = a->ni - 1};
+    if (a->ni < 1 || a->ni > TARN_MAX_RANK + 1) {
+        TARN_RAISE(err, "Argument", "attributes are {dimension, shape …}");
+    }
+    tarn_dtype t = tarn_dtype_compute(in[1].dtype);
+    *out = (tarn_desc){.dtype = t == TARN_BOOL ? TARN_I64 : t, .rank = a->ni - 1};
     memcpy(out->shape, a->i + 1, (size_t)out->rank * sizeof *a->i);
-    TARN_TRY(same_but("scatter_add", out, &in[0], a->i[0], err));
+    TARN_TRY(same_but(out, &in[0], a->i[0], err));
     if (!tarn_shape_equal(in[0].rank, in[0].shape, in[1].rank, in[1].shape)) {
-        TARN_RAISE(err, "ShapeMismatch", "scatter_add: index and source differ in shape");
+        TARN_RAISE(err, "ShapeMismatch", "index and source differ in shape");
     }
     return TARN_OK;
 }
@@ -322,8 +320,8 @@ APPLY(apply_scatter) {
     int axis = (int)a->i[0];
     tarn_tensor index = {0}, src = {0};
     tarn_status s = tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err);
-    s = s == TARN_OK ? plain(cx, &in[0], TARN_I64, &index, err) : s;
-    s = s == TARN_OK ? plain(cx, &in[1], d->dtype, &src, err) : s;
+    s = s == TARN_OK ? tarn_tensor_plain(cx, &in[0], TARN_I64, &index, err) : s;
+    s = s == TARN_OK ? tarn_tensor_plain(cx, &in[1], d->dtype, &src, err) : s;
     if (s == TARN_OK) {
         tarn_desc shape;
         tarn_desc_of(&src, &shape);
@@ -341,7 +339,8 @@ APPLY(apply_scatter) {
             } else if (d->dtype == TARN_F64) {
                 ((double *)out->storage->data)[o] += ((const double *)tarn_tensor_data(&src))[i];
             } else {
-                ((int64_t *)out->storage->data)[o] += ((const int64_t *)tarn_tensor_data(&src))[i];
+                uint64_t *sum = (uint64_t *)out->storage->data + o;  // wraps, like add
+                *sum += ((const uint64_t *)tarn_tensor_data(&src))[i];
             }
         }
     }
@@ -377,11 +376,11 @@ static void axes_scatter(tarn_axes *t, const tarn_node *y) {
 // ---- concat, attr.i = {axis} ----
 
 INFER(infer_concat) {
-    int64_t axis = a->i[0];
+    int64_t axis = a->ni == 1 ? a->i[0] : -1;
     *out = in[0];
     out->weak = false;
     if (axis < 0 || axis >= in[0].rank) {
-        TARN_RAISE(err, "Axis", "concat: dimension %lld of tensors of rank %d", (long long)axis + 1,
+        TARN_RAISE(err, "Axis", "dimension %lld of tensors of rank %d", (long long)axis + 1,
                    in[0].rank);
     }
     int64_t total = 0;
@@ -392,18 +391,16 @@ INFER(infer_concat) {
         }
         if (!fits) {
             TARN_RAISE(err, "ShapeMismatch",
-                       "concat: operand %d differs from the first outside dimension %lld", i + 1,
+                       "operand %d differs from the first outside dimension %lld", i + 1,
                        (long long)axis + 1);
         }
         if (in[i].dtype != in[0].dtype) {
-            TARN_RAISE(err, "Dtype", "concat: operand %d is %s, the first %s", i + 1,
+            TARN_RAISE(err, "Dtype", "operand %d is %s, the first %s", i + 1,
                        tarn_dtype_get(in[i].dtype)->name, tarn_dtype_get(in[0].dtype)->name);
         }
-        if (!tarn_dtype_is_compute(tarn_dtype_compute(in[i].dtype))) {
-            TARN_RAISE(err, "Dtype", "concat: %s can be stored and copied, not computed with",
-                       tarn_dtype_get(in[i].dtype)->name);
+        if (!tarn_add_i64(total, in[i].shape[axis], &total)) {
+            TARN_RAISE(err, "Overflow", "the result has more than 2^63 rows");
         }
-        total += in[i].shape[axis];
     }
     out->shape[axis] = total;
     return TARN_OK;
@@ -421,7 +418,7 @@ APPLY(apply_concat) {
     int64_t at = 0;
     for (int i = 0; i < nin; i++) {
         tarn_tensor t;
-        tarn_status s = plain(cx, &in[i], d->dtype, &t, err);
+        tarn_status s = tarn_tensor_plain(cx, &in[i], d->dtype, &t, err);
         if (s != TARN_OK) {
             tarn_tensor_release(out);
             return s;
@@ -451,21 +448,16 @@ TARN_VJP(vjp_concat) {
     return tarn_node_make(g, &tarn_op_slice, 1, &gy, &a);
 }
 TARN_JVP(jvp_concat) {
-    const tarn_node *part[64];
+    const tarn_node **part = tarn_arena_take(&g->arena, (size_t)y->nin * sizeof *part);
     bool any = false;
-    for (int k = 0; k < y->nin; k++) {
+    for (int k = 0; part && k < y->nin; k++) {
         any = any || dx[k];
+        part[k] = dx[k] ? dx[k] : tarn_zeros_like(g, y->in[k]);
     }
-    if (!any || y->nin > 64) {
-        return NULL;
+    if (!part) {
+        tarn_raise_nomem(&g->err, "a derivative", (size_t)y->nin * sizeof *part);
     }
-    for (int k = 0; k < y->nin; k++) {
-        part[k] = dx[k] ? dx[k]
-                        : tarn_broadcast(g, tarn_cast(g, tarn_num(g, 0),
-                                                      tarn_dtype_compute(y->in[k]->desc.dtype)),
-                                         y->in[k]->desc.rank, y->in[k]->desc.shape);
-    }
-    return tarn_node_make(g, &tarn_op_concat, y->nin, part, &y->attr);
+    return any ? tarn_node_make(g, &tarn_op_concat, y->nin, part, &y->attr) : NULL;
 }
 static void axes_concat(tarn_axes *t, const tarn_node *y) {
     int axis = (int)y->attr.i[0];
@@ -481,81 +473,13 @@ static void axes_concat(tarn_axes *t, const tarn_node *y) {
     tarn_axes_limit(t, y, axis, TARN_GROUP_NONE);
 }
 
-// ---- sort, argsort along the last dimension; attr.i = {descending} ----
-
-typedef struct {
-    double v;
-    int64_t i;
-} keyed;
-static int order(const keyed *a, const keyed *b, bool down) {
-    bool na = a->v != a->v, nb = b->v != b->v;
-    if (na || nb) {
-        return na == nb ? (a->i > b->i) - (a->i < b->i) : (na ? 1 : -1) * (down ? -1 : 1);
-    }
-    int c = (a->v > b->v) - (a->v < b->v);
-    c = down ? -c : c;
-    return c ? c : (a->i > b->i) - (a->i < b->i);
-}
-static int ascending(const void *a, const void *b) { return order(a, b, false); }
-static int descending(const void *a, const void *b) { return order(a, b, true); }
-
-INFER(infer_sort) {
-    (void)nin, (void)a;
-    *out = in[0];
-    out->weak = false;
-    if (in[0].rank == 0 || !tarn_dtype_is_compute(tarn_dtype_compute(in[0].dtype))) {
-        TARN_RAISE(err, "Rank", "sort: a tensor of rank at least 1 and a numeric dtype");
-    }
-    return TARN_OK;
-}
-INFER(infer_argsort) {
-    TARN_TRY(infer_sort(nin, in, a, out, err));
-    out->dtype = TARN_I64;
-    return TARN_OK;
-}
-// Stable; NaN sorts as larger than everything.
-static tarn_status sort_rows(tarn_context *cx, const tarn_tensor *in, const tarn_attr *a,
-                             const tarn_desc *d, bool indices, tarn_tensor *out, tarn_error *err) {
-    int64_t n = d->shape[d->rank - 1], total = tarn_desc_numel(d);
-    keyed *row = tarn_alloc(&cx->budget, (size_t)n * sizeof *row);
-    tarn_status s = row ? tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err)
-                        : tarn_raise_nomem(err, "sort", (size_t)n * sizeof *row);
-    for (int64_t at = 0; s == TARN_OK && at < total; at += n) {
-        s = tarn_cancel_check(&cx->cancel, err);
-        for (int64_t i = 0; i < n; i++) {
-            row[i] = (keyed){tarn_tensor_get(in, at + i), i};
-        }
-        qsort(row, (size_t)n, sizeof *row, a->i[0] ? descending : ascending);
-        for (int64_t i = 0; i < n; i++) {
-            tarn_tensor_set(out, at + i, indices ? (double)row[i].i : row[i].v);
-        }
-    }
-    tarn_free(&cx->budget, row, (size_t)n * sizeof *row);
-    if (s != TARN_OK) {
-        tarn_tensor_release(out);
-    }
-    return s;
-}
-APPLY(apply_sort) {
-    (void)nin;
-    return sort_rows(cx, in, a, d, false, out, err);
-}
-APPLY(apply_argsort) {
-    (void)nin;
-    return sort_rows(cx, in, a, d, true, out, err);
-}
-static size_t sort_workspace(int nin, const tarn_desc *in, const tarn_desc *out) {
-    (void)nin, (void)in;
-    return (size_t)out->shape[out->rank - 1] * sizeof(keyed);
-}
-
 // ---- pad: zeros of shape attr.i[3 rank …] with x at {start, count, step}: the adjoint of slice ----
 
 INFER(infer_pad) {
     (void)nin;
     int r = in[0].rank;
     if (a->ni != 4 * r) {
-        TARN_RAISE(err, "Axis", "pad: one range and one size for each of %d dimensions", r);
+        TARN_RAISE(err, "Axis", "one range and one size for each of %d dimensions", r);
     }
     *out = in[0];
     out->dtype = tarn_dtype_compute(in[0].dtype);
@@ -565,7 +489,7 @@ INFER(infer_pad) {
         int64_t size = a->i[3 * r + k];
         if (count != in[0].shape[k] || start < 0 || stride < 1 ||
             (count > 0 && (start >= size || (count - 1) > (size - 1 - start) / stride))) {
-            TARN_RAISE(err, "IndexRange", "pad: dimension %d does not fit", k + 1);
+            TARN_RAISE(err, "IndexRange", "dimension %d does not fit", k + 1);
         }
         out->shape[k] = size;
     }
@@ -575,7 +499,7 @@ APPLY(apply_pad) {
     (void)nin;
     TARN_TRY(tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err));
     tarn_tensor x;
-    tarn_status s = plain(cx, &in[0], d->dtype, &x, err);
+    tarn_status s = tarn_tensor_plain(cx, &in[0], d->dtype, &x, err);
     if (s != TARN_OK) {
         tarn_tensor_release(out);
         return s;
@@ -612,15 +536,44 @@ static void axes_pad(tarn_axes *t, const tarn_node *y) {
     }
 }
 
+// ---- memory beside the result, at most: operands that have to be converted or made contiguous ----
+
+static size_t copies(int n, const tarn_desc *in, tarn_dtype t) {
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        bytes += tarn_dtype_bytes(t, tarn_desc_numel(&in[i]));
+    }
+    return bytes;
+}
+static size_t workspace_matmul(int nin, const tarn_desc *in, const tarn_desc *out) {
+    return copies(nin, in, out->dtype);
+}
+static size_t workspace_gather(int nin, const tarn_desc *in, const tarn_desc *out) {
+    (void)nin, (void)out;
+    return copies(1, &in[1], TARN_I64);
+}
+static size_t workspace_copies(int nin, const tarn_desc *in, const tarn_desc *out) {
+    (void)out;
+    return copies(nin, in, TARN_F64);
+}
+// Operands one at a time: the largest; together they are the result.
+static size_t workspace_concat(int nin, const tarn_desc *in, const tarn_desc *out) {
+    (void)nin, (void)in;
+    return copies(1, out, out->dtype);
+}
+
 // clang-format off
 #define WHOLE(NAME, LEAST, MOST, ...)                                                     \
     const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_WHOLE, \
                                     .min_in = LEAST, .max_in = MOST, __VA_ARGS__};
-WHOLE(matmul, 2, 2, .infer = infer_matmul, .apply = apply_matmul, .vjp = vjp_matmul, .jvp = jvp_matmul, .axes = axes_matmul)
-WHOLE(gather, 2, 2, .infer = infer_gather, .apply = apply_gather, .vjp = vjp_gather, .jvp = jvp_gather, .axes = axes_gather)
-WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .vjp = vjp_scatter, .jvp = jvp_scatter, .axes = axes_scatter)
-WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat)
-WHOLE(sort, 1, 1, .infer = infer_sort, .apply = apply_sort, .workspace = sort_workspace)
-WHOLE(argsort, 1, 1, .infer = infer_argsort, .apply = apply_argsort, .workspace = sort_workspace)
-WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .vjp = vjp_pad, .jvp = jvp_pad, .axes = axes_pad)
+WHOLE(matmul, 2, 2, .infer = infer_matmul, .apply = apply_matmul, .vjp = vjp_matmul, .jvp = jvp_matmul, .axes = axes_matmul, .workspace = workspace_matmul,
+      .summary = "matrix product over the last two dimensions, batched over the others; integers become f32")
+WHOLE(gather, 2, 2, .infer = infer_gather, .apply = apply_gather, .vjp = vjp_gather, .jvp = jvp_gather, .axes = axes_gather, .workspace = workspace_gather,
+      .summary = "elements picked along one dimension by an index tensor of the result's shape")
+WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .vjp = vjp_scatter, .jvp = jvp_scatter, .axes = axes_scatter, .workspace = workspace_copies,
+      .summary = "zeros of a shape, with each element of a source added where an index says")
+WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat, .workspace = workspace_concat,
+      .summary = "tensors one after another along a dimension")
+WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .vjp = vjp_pad, .jvp = jvp_pad, .axes = axes_pad, .workspace = workspace_copies,
+      .summary = "zeros of a shape, with the tensor at a strided range: the adjoint of slice")
 // clang-format on

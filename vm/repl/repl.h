@@ -9,7 +9,8 @@
 
 // Runs until end of input. Returns the process's exit code.
 int tarn_repl_run(tarn_host *h, const char *banner);
-// Prints the `n` values on top of the stack as the prompt does (also for -e of an expression).
-void tarn_repl_print(tarn_host *h, int n);
+// Prints the `n` values on top of the stack, one per line, as the prompt does, and pops them (also
+// for -e of an expression).
+tarn_status tarn_repl_print(tarn_host *h, int n, tarn_error *err);
 
 #endif

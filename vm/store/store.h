@@ -82,7 +82,9 @@ typedef struct tarn_writer_tensor {
 } tarn_writer_tensor;
 
 typedef struct tarn_writer_options {
-    bool overwrite;           // replace an existing model (by directory exchange or rename)
+    bool overwrite;           // replace an existing model (by directory exchange or rename); files
+                              // in the folder that are no weights stay unless the new model has
+                              // one of that name
     uint64_t max_shard_size;  // bytes; 0: 5 GB (5e9)
     int reserve;              // bytes of header kept free for metadata set at commit
 } tarn_writer_options;
@@ -93,15 +95,17 @@ typedef struct tarn_writer_options {
 tarn_status tarn_writer_open(tarn_context *cx, const char *path, int64_t n,
                              const tarn_writer_tensor *tensors, const tarn_writer_options *o,
                              tarn_writer **out, tarn_error *err);
-// Metadata of every file (key "format" = "pt" is always there). Before commit, any time.
+// Metadata of every file (key "format" = "pt" is always there; a key set again is replaced). Before
+// commit, any time: what is set after the first put has to fit into `reserve` (else HeaderRoom).
 tarn_status tarn_writer_meta(tarn_writer *w, const char *key, const char *value, tarn_error *err);
 // Writes bytes of tensor i (index into `tensors` as given) at byte offset `at`. Thread-safe.
 tarn_status tarn_writer_put(tarn_writer *w, int64_t i, uint64_t at, const void *p, uint64_t n,
                             tarn_error *err);
-// Position of tensor i: (file, absolute offset); the executor visits tensors in this order.
+// Position of tensor i: (file, absolute offset; final once a byte was put); the executor visits
+// tensors in this order.
 void tarn_writer_place(const tarn_writer *w, int64_t i, int *file, uint64_t *offset);
 // A further file of the output folder (config.json, README.md …), written at once into the
-// temporary folder; ignored for single-file output unless `beside` (then a file next to it).
+// temporary folder; ignored for single-file output. `name` is a plain name.
 tarn_status tarn_writer_side(tarn_writer *w, const char *name, const void *p, size_t n,
                              tarn_error *err);
 // Copies a file into the output folder under `name`.

@@ -127,7 +127,7 @@ static void measure(tarn_graph *g, tarn_layout *l) {
     }
 }
 
-tarn_status tarn_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
+tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
                              const bool *known, tarn_layout *l, tarn_error *err) {
     memset(l, 0, sizeof *l);
     for (int r = 0; r < nroots; r++) {
@@ -137,7 +137,7 @@ tarn_status tarn_layout_make(tarn_graph *g, int nroots, const tarn_node *const *
     unsigned char *use = calloc((size_t)l->count + 1, 1);
     if (!l->spot || !use) {
         free(use);
-        tarn_layout_free(l);
+        tarn_stream_layout_free(l);
         return tarn_raise_nomem(err, "a plan", (size_t)l->count * sizeof *l->spot);
     }
     for (int r = 0; r < nroots; r++) {
@@ -160,7 +160,7 @@ tarn_status tarn_layout_make(tarn_graph *g, int nroots, const tarn_node *const *
     return TARN_OK;
 }
 
-void tarn_layout_free(tarn_layout *l) {
+void tarn_stream_layout_free(tarn_layout *l) {
     free(l->spot);
     l->spot = NULL;
 }

@@ -41,8 +41,8 @@ static inline bool tarn_is_total(const tarn_node *n) {  // a reduction over all 
 }
 
 // known[gid]: that whole-model reduction has a value already (may be NULL).
-tarn_status tarn_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
+tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
                              const bool *known, tarn_layout *l, tarn_error *err);
-void tarn_layout_free(tarn_layout *l);
+void tarn_stream_layout_free(tarn_layout *l);
 
 #endif

@@ -16,6 +16,7 @@ typedef struct {
     tarn_program *p;
     int *slot;       // [count] slot of each node in this program, -1
     int *last;       // [count] index of the last step that reads the node
+    const tarn_node **seen;  // [count] the reader whose shape a value in memory was broadcast to
     unsigned char *use;
     unsigned char *free_slot;  // [count + few]
     int room;
@@ -69,6 +70,7 @@ static tarn_status emit_memory(builder *b, const tarn_node *n, const tarn_node *
     tarn_fetch *f = &b->p->fetch[b->p->nfetch];
     tarn_dtype work = tarn_dtype_compute(n->desc.dtype);
     TARN_TRY(tarn_fetch_init(f, b->cx->isa, t, reader->desc.rank, reader->desc.shape, work, b->err));
+    b->seen[n->id] = reader;
     tarn_instr *i = emit(b, f->mode == TARN_FETCH_SPLAT ? TARN_DO_SPLAT : TARN_DO_FETCH);
     i->index = b->p->nfetch++;
     i->out = f->mode == TARN_FETCH_SPLAT ? b->p->nslots++ : take_slot(b);
@@ -79,12 +81,33 @@ static tarn_status emit_memory(builder *b, const tarn_node *n, const tarn_node *
     return TARN_OK;
 }
 
+// The slot of operand x of `reader`. A value in memory that another reader of as many elements, but
+// of another shape, has been given already is fetched once more, into a slot of its own.
+static tarn_status operand_slot(builder *b, const tarn_node *x, const tarn_node *reader, int *slot) {
+    const tarn_node *seen = b->seen[x->id];
+    *slot = b->slot[x->id];
+    if (!seen || tarn_desc_numel(&x->desc) == 1 ||
+        tarn_shape_equal(seen->desc.rank, seen->desc.shape, reader->desc.rank, reader->desc.shape)) {
+        return TARN_OK;
+    }
+    tarn_fetch *f = &b->p->fetch[b->p->nfetch];
+    TARN_TRY(tarn_fetch_init(f, b->cx->isa, &b->values[x->id], reader->desc.rank,
+                             reader->desc.shape, tarn_dtype_compute(x->desc.dtype), b->err));
+    tarn_instr *i = emit(b, TARN_DO_FETCH);
+    i->index = b->p->nfetch++;
+    i->out = b->p->nslots++;
+    *slot = i->out;
+    return TARN_OK;
+}
+
 static tarn_status emit_load(builder *b, const tarn_node *n) {
     const tarn_source *s = n->attr.p;
     tarn_load *load = &b->p->load[b->p->nload];
     tarn_dtype work = tarn_dtype_compute(s->dtype);
     *load = (tarn_load){.source = s,
-                        .convert = s->dtype == work ? NULL : tarn_convert(b->cx->isa, s->dtype, work),
+                        .convert = s->dtype == work && work != TARN_BOOL
+                                       ? NULL
+                                       : tarn_convert(b->cx->isa, s->dtype, work),
                         .size_in = (size_t)tarn_dtype_get(s->dtype)->bits / 8,
                         .size_out = tarn_work_size(work)};
     if (s->dtype != work && !load->convert) {
@@ -100,9 +123,11 @@ static tarn_status emit_load(builder *b, const tarn_node *n) {
 
 static tarn_status emit_point(builder *b, const tarn_node *n, int step) {
     tarn_desc in[16];
+    int slot[16];
     tarn_tile_plan plan;
     for (int k = 0; k < n->nin; k++) {
         in[k] = n->in[k]->desc;
+        TARN_TRY(operand_slot(b, n->in[k], n, &slot[k]));
     }
     TARN_TRY(tarn_tile_plan_of(b->cx->isa, n->op, n->nin, in, &n->attr, &n->desc, &plan, b->err));
     tarn_dtype out = tarn_dtype_compute(n->desc.dtype);
@@ -117,7 +142,7 @@ static tarn_status emit_point(builder *b, const tarn_node *n, int step) {
         i->second = out == n->desc.dtype ? NULL : tarn_convert(b->cx->isa, n->desc.dtype, out);
     }
     for (int k = 0; k < n->nin; k++) {
-        i->in[k] = b->slot[n->in[k]->id];
+        i->in[k] = slot[k];
     }
     i->out = take_slot(b);
     b->slot[n->id] = i->out;
@@ -231,23 +256,29 @@ tarn_status tarn_program_make(tarn_context *cx, tarn_arena *a, const tarn_graph 
     memset(p, 0, sizeof *p);
     p->numel = numel;
     size_t count = (size_t)l->count;
-    size_t most = 4 * count + 8 * (size_t)ngoals + 8;
+    size_t edges = 0;
+    for (size_t i = 0; i < count; i++) {
+        edges += (size_t)g->nodes[i]->nin;
+    }
+    size_t most = 4 * count + edges + 8 * (size_t)ngoals + 8;
     builder b = {.cx = cx, .arena = a, .g = g, .l = l, .values = values, .p = p, .err = err};
     b.slot = tarn_arena_take(a, (count + 1) * sizeof *b.slot);
     b.last = tarn_arena_take(a, (count + 1) * sizeof *b.last);
+    b.seen = tarn_arena_take(a, (count + 1) * sizeof *b.seen);
     b.use = tarn_arena_take(a, count + 1);
     b.free_slot = tarn_arena_take(a, most);
     p->instr = tarn_arena_take(a, most * sizeof *p->instr);
-    p->fetch = tarn_arena_take(a, (count + 1) * sizeof *p->fetch);
+    p->fetch = tarn_arena_take(a, (count + edges + 1) * sizeof *p->fetch);
     p->load = tarn_arena_take(a, (count + 1) * sizeof *p->load);
     p->fold = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->fold);
     p->keep = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->keep);
-    if (!b.slot || !b.last || !b.use || !b.free_slot || !p->instr || !p->fetch || !p->load ||
+    if (!b.slot || !b.last || !b.seen || !b.use || !b.free_slot || !p->instr || !p->fetch || !p->load ||
         !p->fold || !p->keep) {
         return tarn_raise_nomem(err, "a program", most * sizeof *p->instr);
     }
     memset(b.slot, -1, (count + 1) * sizeof *b.slot);
     memset(b.last, 0, (count + 1) * sizeof *b.last);
+    memset((void *)b.seen, 0, (count + 1) * sizeof *b.seen);
     memset(b.use, 0, count + 1);
     memset(b.free_slot, 0, most);
     for (int i = 0; i < ngoals; i++) {

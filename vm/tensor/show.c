@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Printing tensors as PyTorch does: one format for all numbers of a tensor, 4 digits, summary of the
 // edges beyond 1000 elements.
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,11 +18,15 @@ typedef struct {
     double least, most;  // of the non-zero magnitudes
 } format;
 
-static void number(const tarn_tensor *t, double v, const format *f, char *buf, size_t n) {
+// Element `at` of the tensor (row-major).
+static void number(const tarn_tensor *t, int64_t at, const format *f, char *buf, size_t n) {
+    double v = tarn_tensor_get(t, at);
     if (t->dtype == TARN_BOOL) {
         snprintf(buf, n, "%s", v != 0 ? "true" : "false");
+    } else if (t->dtype == TARN_U64) {
+        snprintf(buf, n, "%" PRIu64, (uint64_t)tarn_tensor_get_int(t, at));
     } else if (tarn_dtype_get(t->dtype)->kind == TARN_KIND_INT) {
-        snprintf(buf, n, "%.0f", v);
+        snprintf(buf, n, "%" PRId64, tarn_tensor_get_int(t, at));
     } else if (isnan(v)) {
         snprintf(buf, n, "nan");
     } else if (isinf(v)) {
@@ -33,7 +38,7 @@ static void number(const tarn_tensor *t, double v, const format *f, char *buf, s
     }
 }
 
-// Calls visit for every index that is printed along dimension d.
+// True for an index along dimension d that the summary leaves out.
 static bool skipped(const tarn_tensor *t, bool summary, int d, int64_t i) {
     return summary && t->shape[d] > 2 * EDGE && i >= EDGE && i < t->shape[d] - EDGE;
 }
@@ -63,7 +68,7 @@ static void survey(const tarn_tensor *t, bool summary, int d, int64_t at, format
 static void widest(const tarn_tensor *t, bool summary, int d, int64_t at, format *f) {
     if (d == t->rank) {
         char buf[64];
-        number(t, tarn_tensor_get(t, at), f, buf, sizeof buf);
+        number(t, at, f, buf, sizeof buf);
         int w = (int)strlen(buf);
         f->width = w > f->width ? w : f->width;
         return;
@@ -80,7 +85,7 @@ static void body(const tarn_tensor *t, bool summary, int d, int64_t at, const fo
                  tarn_text *out) {
     if (d == t->rank) {
         char buf[64];
-        number(t, tarn_tensor_get(t, at), f, buf, sizeof buf);
+        number(t, at, f, buf, sizeof buf);
         tarn_text_printf(out, "%*s", f->width, buf);
         return;
     }

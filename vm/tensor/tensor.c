@@ -9,16 +9,19 @@
 
 tarn_status tarn_shape_numel(int rank, const int64_t *shape, int64_t *numel, tarn_error *err) {
     int64_t n = 1;
+    bool empty = false, fits = true;
     for (int d = 0; d < rank; d++) {
         if (shape[d] < 0) {
             TARN_RAISE(err, "Shape", "dimension %d of a shape is negative (%lld)", d + 1,
                        (long long)shape[d]);
         }
-        if (!tarn_mul_i64(n, shape[d], &n)) {
-            TARN_RAISE(err, "Overflow", "a shape has more than 2^63 elements");
-        }
+        empty = empty || shape[d] == 0;
+        fits = fits && tarn_mul_i64(n, shape[d], &n);
     }
-    *numel = n;
+    if (!fits && !empty) {
+        TARN_RAISE(err, "Overflow", "a shape has more than 2^63 elements");
+    }
+    *numel = empty ? 0 : n;
     return TARN_OK;
 }
 
@@ -34,11 +37,12 @@ void tarn_shape_show(tarn_text *t, int rank, const int64_t *shape) {
     tarn_text_puts(t, "]");
 }
 
-static void row_major(tarn_tensor *t) {
-    int64_t step = 1;
+// A tensor without elements has zero strides: the product of its other dimensions may leave int64.
+static void row_major(tarn_tensor *t, int64_t numel) {
+    int64_t step = numel > 0 ? 1 : 0;
     for (int d = t->rank - 1; d >= 0; d--) {
         t->stride[d] = step;
-        step *= t->shape[d] > 0 ? t->shape[d] : 1;
+        step *= t->shape[d];
     }
 }
 
@@ -72,7 +76,7 @@ tarn_status tarn_tensor_new(tarn_context *cx, tarn_dtype dtype, int rank, const 
     if (rank > 0) {
         memcpy(t->shape, shape, (size_t)rank * sizeof *shape);
     }
-    row_major(t);
+    row_major(t, n);
     return TARN_OK;
 }
 
@@ -108,15 +112,16 @@ void tarn_tensor_release(tarn_tensor *t) {
 }
 
 int64_t tarn_tensor_numel(const tarn_tensor *t) {
-    int64_t n = 1;
-    for (int d = 0; d < t->rank; d++) {
-        n *= t->shape[d];
-    }
+    int64_t n = 0;
+    tarn_shape_numel(t->rank, t->shape, &n, NULL);  // checked when the tensor was made
     return n;
 }
 
 bool tarn_tensor_contiguous(const tarn_tensor *t) {
     int64_t step = 1;
+    if (tarn_tensor_numel(t) == 0) {
+        return true;
+    }
     for (int d = t->rank - 1; d >= 0; d--) {
         if (t->shape[d] != 1 && t->stride[d] != step) {
             return false;

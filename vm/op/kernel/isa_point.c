@@ -71,7 +71,9 @@ UNARY_FLOAT(neg, -x, -x)
 UNARY(neg, i64, int64_t, int64_t, (int64_t)(0 - (uint64_t)x))
 UNARY_FLOAT(abs, __builtin_fabsf(x), __builtin_fabs(x))
 UNARY(abs, i64, int64_t, int64_t, x < 0 ? (int64_t)(0 - (uint64_t)x) : x)
-UNARY_NUM(sign, x != x ? x : (x > 0) - (x < 0))
+UNARY(sign, f32, float, float, x != x ? x : (float)((x > 0) - (x < 0)))
+UNARY(sign, f64, double, double, x != x ? x : (double)((x > 0) - (x < 0)))
+UNARY(sign, i64, int64_t, int64_t, (x > 0) - (x < 0))
 UNARY_FLOAT(sqrt, __builtin_sqrtf(x), __builtin_sqrt(x))
 UNARY_FLOAT(rsqrt, 1.0f / __builtin_sqrtf(x), 1.0 / __builtin_sqrt(x))
 UNARY_FLOAT(exp, tk_expf(x), tk_exp(x))
@@ -176,7 +178,7 @@ static void iota_i64(int64_t n, const void *const *in, void *out, const tarn_til
     }
 }
 
-// Random tiles: attr.i = {rank, shape …, key}; the key is a 64-bit hash of seed, name, model, use.
+// Random tiles: attr.i = {dtype, shape …, key}; the key is a 64-bit hash of seed, name, model, use.
 static uint64_t key_of(const tarn_attr *a) { return (uint64_t)a->i[a->ni - 1]; }
 
 static void bernoulli_bool(int64_t n, const void *const *in, void *out, const tarn_tile_args *a) {
@@ -216,41 +218,52 @@ typedef float v8f __attribute__((vector_size(32)));
     memcpy(l->lane, &s0, 64);      \
     memcpy(l->lane + 8, &s1, 64)
 
-static inline v8 wide(const float *p) {
+// Eight elements as doubles. Through pointers: a vector in a return value has no common ABI.
+static inline void wide(const float *p, v8 *out) {
     v8f x;
     memcpy(&x, p, 32);
-    return __builtin_convertvector(x, v8);
+    *out = __builtin_convertvector(x, v8);
 }
-static inline v8 load8(const double *p) {
-    v8 x;
-    memcpy(&x, p, 64);
-    return x;
-}
+static inline void load8(const double *p, v8 *out) { memcpy(out, p, 64); }
 
-static void sum_f32(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
-    const float *x = in[0];
-    LANES_HEAD;
-    for (; i + 16 <= n; i += 16) {
-        s0 += wide(x + i);
-        s1 += wide(x + i + 8);
+#define SUM(tag, T, LOAD)                                                                       \
+    static void sum_##tag(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) { \
+        const T *x = in[0];                                                                     \
+        LANES_HEAD;                                                                             \
+        for (; i + 16 <= n; i += 16) {                                                          \
+            v8 x0, x1;                                                                          \
+            LOAD(x + i, &x0);                                                                   \
+            LOAD(x + i + 8, &x1);                                                               \
+            s0 += x0;                                                                           \
+            s1 += x1;                                                                           \
+        }                                                                                       \
+        LANES_TAIL;                                                                             \
+        for (; i < n; i++) {                                                                    \
+            l->lane[i % 16] += (double)x[i];                                                    \
+        }                                                                                       \
     }
-    LANES_TAIL;
-    for (; i < n; i++) {
-        l->lane[i % 16] += (double)x[i];
+#define DOT(tag, T, LOAD)                                                                       \
+    static void dot_##tag(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) { \
+        const T *x = in[0], *y = in[1];                                                         \
+        LANES_HEAD;                                                                             \
+        for (; i + 16 <= n; i += 16) {                                                          \
+            v8 x0, x1, y0, y1;                                                                  \
+            LOAD(x + i, &x0);                                                                   \
+            LOAD(x + i + 8, &x1);                                                               \
+            LOAD(y + i, &y0);                                                                   \
+            LOAD(y + i + 8, &y1);                                                               \
+            s0 += x0 * y0;                                                                      \
+            s1 += x1 * y1;                                                                      \
+        }                                                                                       \
+        LANES_TAIL;                                                                             \
+        for (; i < n; i++) {                                                                    \
+            l->lane[i % 16] += (double)x[i] * (double)y[i];                                     \
+        }                                                                                       \
     }
-}
-static void sum_f64(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
-    const double *x = in[0];
-    LANES_HEAD;
-    for (; i + 16 <= n; i += 16) {
-        s0 += load8(x + i);
-        s1 += load8(x + i + 8);
-    }
-    LANES_TAIL;
-    for (; i < n; i++) {
-        l->lane[i % 16] += x[i];
-    }
-}
+SUM(f32, float, wide)
+SUM(f64, double, load8)
+DOT(f32, float, wide)
+DOT(f64, double, load8)
 static void sum_i64(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
     (void)a;
     const int64_t *x = in[0];
@@ -269,31 +282,6 @@ static void sum_bool(int64_t n, const void *const *in, void *acc, const tarn_til
     }
     l->lane[0] += (double)count;
 }
-static void dot_f32(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
-    const float *x = in[0], *y = in[1];
-    LANES_HEAD;
-    for (; i + 16 <= n; i += 16) {
-        s0 += wide(x + i) * wide(y + i);
-        s1 += wide(x + i + 8) * wide(y + i + 8);
-    }
-    LANES_TAIL;
-    for (; i < n; i++) {
-        l->lane[i % 16] += (double)x[i] * (double)y[i];
-    }
-}
-static void dot_f64(int64_t n, const void *const *in, void *acc, const tarn_tile_args *a) {
-    const double *x = in[0], *y = in[1];
-    LANES_HEAD;
-    for (; i + 16 <= n; i += 16) {
-        s0 += load8(x + i) * load8(y + i);
-        s1 += load8(x + i + 8) * load8(y + i + 8);
-    }
-    LANES_TAIL;
-    for (; i < n; i++) {
-        l->lane[i % 16] += x[i] * y[i];
-    }
-}
-
 #define EXTREME(name, tag, T, op)                                                               \
     static void name##_##tag(int64_t n, const void *const *in, void *acc,                       \
                              const tarn_tile_args *a) {                                         \

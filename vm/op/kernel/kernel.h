@@ -75,8 +75,15 @@ typedef struct tarn_kth_state {
     int bits;  // 32 or 64: width of the keys; set by the first fold
 } tarn_kth_state;
 
-// Order-preserving keys of floats: a < b as floats iff key(a) < key(b); NaN sorts above infinity.
-static inline uint32_t tarn_key32(uint32_t u) { return u >> 31 ? ~u : u | 0x80000000U; }
-static inline uint64_t tarn_key64(uint64_t u) { return u >> 63 ? ~u : u | (1ULL << 63); }
+// Order-preserving keys of floats: a < b as floats iff key(a) < key(b). Both zeros have one key, as
+// they are equal. A positive NaN sorts above infinity, a negative one below everything.
+static inline uint32_t tarn_key32(uint32_t u) {
+    u = u == 0x80000000U ? 0 : u;
+    return u >> 31 ? ~u : u | 0x80000000U;
+}
+static inline uint64_t tarn_key64(uint64_t u) {
+    u = u == 1ULL << 63 ? 0 : u;
+    return u >> 63 ? ~u : u | (1ULL << 63);
+}
 
 #endif

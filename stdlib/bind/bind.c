@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the bindings share: tables of methods by type, registration of rows, and the door through
+// which parts of the library written in Lua enter with their documentation.
+#include "stdlib/bind/bind.h"
+
+#include <string.h>
+
+void tarn_bind_methods(lua_State *L, const char *type) {
+    lua_pushfstring(L, "methods of %s", type);
+    if (lua_rawget(L, LUA_REGISTRYINDEX) == LUA_TTABLE) {
+        return;
+    }
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushfstring(L, "methods of %s", type);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, int n) {
+    lua_State *L = tarn_host_state(h);
+    size_t len = strlen(module);
+    luaL_checkstack(L, 8, module);
+    tarn_bind_methods(L, module);
+    for (int i = 0; i < n; i++) {
+        const char *name = rows[i].doc.name;
+        if (rows[i].call && strncmp(name, module, len) == 0 && name[len] == ':') {
+            lua_pushcfunction(L, rows[i].call);
+            lua_setfield(L, -2, name + len + 1);
+        }
+    }
+    lua_pop(L, 1);
+    tarn_host_module(h, module, rows, n);
+}
+
+static const char *next_method(void *arg, size_t i) {
+    lua_State *L = arg;  // methods, key
+    if (i == 0) {
+        lua_pushnil(L);
+    }
+    if (!lua_next(L, -2)) {
+        return NULL;
+    }
+    lua_pop(L, 1);
+    return lua_tostring(L, -1);
+}
+
+int tarn_bind_method(lua_State *L, const char *type, int key) {
+    key = lua_absindex(L, key);
+    tarn_bind_methods(L, type);
+    lua_pushvalue(L, key);
+    if (lua_rawget(L, -2) != LUA_TNIL) {
+        return 1;
+    }
+    lua_pop(L, 1);
+    if (lua_type(L, key) != LUA_TSTRING) {
+        return tarn_lua_error(L, "a %s has no field of type %s", type, luaL_typename(L, key));
+    }
+    const char *word = lua_tostring(L, key);
+    const char *near = tarn_nearest(word, next_method, L);
+    if (near) {
+        return tarn_lua_error(L, "%s:%.60s: no such method; did you mean %s:%s?", type, word, type,
+                              near);
+    }
+    return tarn_lua_error(L, "%s:%.60s: no such method (help \"%s\" lists what there is)", type, word,
+                          type);
+}
+
+// ---- parts of the library written in Lua ----
+
+// define(name, signature, text, example, function)
+static int l_define(lua_State *L) {
+    tarn_host *h = tarn_host_of(L);
+    const char *name = luaL_checkstring(L, 1);
+    const char *part = strpbrk(name, ".:");
+    tarn_doc doc = {name, luaL_checkstring(L, 2), luaL_checkstring(L, 3), luaL_optstring(L, 4, NULL)};
+    tarn_error err;
+    lua_settop(L, 5);
+    if (!part) {
+        lua_pushvalue(L, 5);
+        lua_setglobal(L, name);
+    } else {
+        lua_pushlstring(L, name, (size_t)(part - name));
+        if (*part == ':') {
+            tarn_bind_methods(L, lua_tostring(L, -1));
+        } else {
+            tarn_host_push_module(h, lua_tostring(L, -1));
+        }
+        lua_pushvalue(L, 5);
+        lua_setfield(L, -2, part + 1);
+    }
+    TARN_LUA_TRY(L, tarn_host_doc_copy(h, &doc, &err), &err);
+    return 0;
+}
+
+// check(function, options, {name, …}, positional): tarn_lua_check_options
+static int l_check(lua_State *L) {
+    enum { MOST = 32 };
+    const char *names[MOST + 1] = {NULL};
+    lua_settop(L, 4);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    luaL_checkstack(L, MOST + 8, "options");
+    for (int k = 0; k < MOST && lua_rawgeti(L, 3, k + 1) == LUA_TSTRING; k++) {
+        names[k] = lua_tostring(L, -1);
+    }
+    tarn_lua_check_options(L, 2, luaL_checkstring(L, 1), names, lua_toboolean(L, 4));
+    return 0;
+}
+
+tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
+    TARN_TRY(tarn_host_load_embedded(h, path, err));
+    lua_pushcfunction(tarn_host_state(h), l_define);
+    lua_pushcfunction(tarn_host_state(h), l_check);
+    return tarn_host_call(h, 2, 0, err);
+}
+
+tarn_status tarn_bind_open(tarn_host *h, tarn_error *err) {
+    static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
+        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
+    };
+    for (size_t i = 0; i < sizeof open / sizeof *open; i++) {
+        TARN_TRY(open[i](h, err));
+    }
+    return TARN_OK;
+}

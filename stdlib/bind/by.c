@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Schedules (by.depth, by.name, …) meet models here. What they mean is in stdlib/by.lua.
+#include <string.h>
+
+#include "stdlib/bind/model.h"
+
+static const char library[] = "tarn.by";  // the registry's table of stdlib/by.lua
+
+static bool is_schedule(lua_State *L, int idx) {
+    if (lua_type(L, idx) != LUA_TTABLE) {
+        return false;
+    }
+    lua_getfield(L, LUA_REGISTRYINDEX, library);
+    lua_getfield(L, -1, "is_schedule");
+    lua_pushvalue(L, idx);
+    lua_call(L, 1, 1);
+    bool is = lua_toboolean(L, -1);
+    lua_pop(L, 2);
+    return is;
+}
+
+bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, double *number,
+                       const double **each, const char **origin) {
+    idx = lua_absindex(L, idx);
+    *each = NULL;
+    if (lua_type(L, idx) == LUA_TNUMBER) {
+        *number = lua_tonumber(L, idx);
+        *origin = "given";
+        lua_pushnil(L);
+        return true;
+    }
+    luaL_checkstack(L, 8, what);
+    if (!is_schedule(L, idx)) {
+        return false;
+    }
+    double *list = lua_newuserdatauv(L, ((size_t)m->n + 1) * sizeof *list, 1);
+    lua_getfield(L, idx, "origin");
+    *origin = lua_tostring(L, -1);
+    lua_setiuservalue(L, -2, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, library);
+    lua_getfield(L, -1, "resolve");
+    lua_pushvalue(L, idx);
+    *tarn_bind_new_model(L) = tarn_model_retain(m);
+    lua_call(L, 2, 1);
+    for (int64_t i = 0; i < m->n; i++) {
+        lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        list[i] = lua_tonumber(L, -1);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 2);
+    *each = list;
+    *number = m->n > 0 ? list[0] : 0;
+    return true;
+}
+
+#define BASE "local m = model.open \"examples/data/base.safetensors\"\n"
+
+static const tarn_doc docs[] = {
+    {"by.depth", "by.depth({v1, v2, …, embed = v1, head = vn, final = head, other =}) -> schedule",
+     "A ramp over depth: the values are knots spread evenly from the first layer to the last, linear between "
+     "them. The embedding takes the first knot, the final norm and the head the last, unless embed, final or head "
+     "say otherwise; other is for tensors outside the layers that are neither. by.depth(tensor) takes one value "
+     "a layer.", BASE "print((by.depth { 1, 0 } * m)[\"fc3.bias\"]:load()[1])\n-- > 0.0"},
+    {"by.name", "by.name { {pattern, value}, … } -> schedule",
+     "Values by name: the first rule whose regular expression (PCRE2) is found in the name. A value is a number "
+     "or another by.…; a tensor that no rule matches is an error.",
+     BASE "print((by.name { {\"bias\", 0}, {\".\", 1} } * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
+    {"by.layer", "by.layer { {first, last, value}, …, embed =, final =, head =, other = } -> schedule",
+     "Values by the layer number in the name, ranges inclusive; the first that holds counts.",
+     BASE "print((by.layer { {1, 2, 0}, other = 1 } * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
+    {"by.tensor", "by.tensor(function(name, info) -> number) -> schedule",
+     "A value for each tensor from a function; info as in m:info(name).",
+     BASE "print((by.tensor(function(n, i) return #i.shape - 1 end) * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
+};
+
+tarn_status tarn_bind_by(tarn_host *h, tarn_error *err) {
+    lua_State *L = tarn_host_state(h);
+    TARN_TRY(tarn_host_load_embedded(h, "stdlib/by.lua", err));
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, library);
+    lua_getfield(L, -1, "functions");
+    tarn_host_push_module(h, "by");
+    lua_pushnil(L);
+    while (lua_next(L, -3)) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_settable(L, -4);
+    }
+    lua_pop(L, 3);
+    for (size_t i = 0; i < sizeof docs / sizeof *docs; i++) {
+        TARN_TRY(tarn_host_doc_copy(h, &docs[i], err));
+    }
+    return TARN_OK;
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files that bind models share. Private to stdlib/bind.
+#ifndef TARN_BIND_MODEL_H
+#define TARN_BIND_MODEL_H
+
+#include "merge/model/select.h"
+#include "stdlib/bind/bind.h"
+
+tarn_model *tarn_bind_check_model(lua_State *L, int idx);  // raises; also when it is closed
+// Pushes a closed model; the caller fills it.
+tarn_model **tarn_bind_new_model(lua_State *L);
+// The model on top is ready: computed now if all its inputs are in memory. Returns 1.
+int tarn_bind_finish_model(lua_State *L);
+// Slot of the tensor named at idx; raises with the nearest name.
+int64_t tarn_bind_slot(lua_State *L, int idx, const tarn_model *m, const char *function);
+// Options missing and on_integer of the table at idx; false when neither is given.
+bool tarn_bind_policy(lua_State *L, int idx, const char *function, tarn_policy *policy);
+// Pushes what is known of slot i: {name, dtype, shape, numel, place, layer, depth, role, …}.
+void tarn_bind_push_info(lua_State *L, const tarn_model *m, int64_t i);
+
+// model_plan.c: pushes the plan of m as a table (see stdlib/plan.lua).
+void tarn_bind_push_plan(lua_State *L, tarn_model *m, const tarn_plan_options *o);
+void tarn_bind_model_plan_type(lua_State *L);
+
+// map.c: merge.map and model:map.
+void tarn_bind_map(tarn_host *h);
+
+// model_values.c: what a model says of itself, numbers of it, saving.
+void tarn_bind_model_values(tarn_host *h);
+void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out);
+int tarn_bind_model_tostring(lua_State *L);
+
+#endif

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// A plan as a Lua table: what saving a model would do, from headers alone. stdlib/plan.lua gives it
+// its face.
+#include <string.h>
+
+#include "stdlib/bind/model.h"
+
+static void set_integer(lua_State *L, const char *field, uint64_t v) {
+    lua_pushinteger(L, (lua_Integer)v);
+    lua_setfield(L, -2, field);
+}
+static void set_text(lua_State *L, const char *field, const char *text) {
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, field);
+}
+
+// What is freed whatever happens on the way.
+typedef struct {
+    tarn_plan *plan;
+    tarn_text json;
+    tarn_arena arena;
+} holder;
+
+static void release(void *self) {
+    holder *h = self;
+    tarn_plan_free(h->plan);
+    h->plan = NULL;
+    tarn_text_free(&h->json);
+    tarn_arena_free(&h->arena);
+}
+
+void tarn_bind_model_plan_type(lua_State *L) {
+    static const tarn_lua_class class = {"plan holder", release, NULL};
+    tarn_lua_type(L, &class);
+}
+
+static const char *operand_label(const tarn_model *m, int model) {
+    int base = tarn_method_base(m);
+    return tarn_model_label(m->in[base >= 0 && model >= base ? model + 1 : model]);
+}
+
+static void push_values(lua_State *L, const tarn_model *m) {
+    lua_newtable(L);
+    for (int k = 0; k < m->nvalues; k++) {
+        const tarn_value *v = &m->values[k];
+        lua_newtable(L);
+        set_text(L, "name", v->name);
+        if (v->origin) {
+            set_text(L, "origin", v->origin);
+        }
+        if (v->model >= 0 && tarn_method_of(m)) {
+            set_text(L, "model", operand_label(m, v->model));
+        }
+        if (v->text) {
+            set_text(L, "text", v->text);
+        } else if (!v->each) {
+            lua_pushnumber(L, v->number);
+            lua_setfield(L, -2, "number");
+        } else {
+            lua_createtable(L, (int)m->n, 0);
+            for (int64_t i = 0; i < m->n; i++) {
+                lua_pushnumber(L, v->each[i]);
+                lua_rawseti(L, -2, i + 1);
+            }
+            lua_setfield(L, -2, "each");
+        }
+        lua_rawseti(L, -2, k + 1);
+    }
+}
+
+static int index_of(tarn_model *const *list, int n, const tarn_model *m) {
+    for (int k = 0; k < n; k++) {
+        if (list[k] == m) {
+            return k;
+        }
+    }
+    return -1;
+}
+
+static void push_nodes(lua_State *L, tarn_model *const *list, int n) {
+    lua_newtable(L);
+    for (int k = 0; k < n; k++) {
+        const tarn_model *m = list[k];
+        const tarn_method *method = tarn_method_of(m);
+        lua_newtable(L);
+        set_text(L, "node", m->op->name);
+        set_text(L, "title", tarn_model_title(m));
+        if (m->nin == 0) {
+            set_text(L, "label", tarn_model_label(m));
+        }
+        if (method) {
+            char tier[2] = {method->tier, '\0'};
+            set_text(L, "tier", tier);
+            set_integer(L, "version", (uint64_t)method->version);
+        }
+        set_integer(L, "dropped", (uint64_t)m->ndropped);
+        lua_newtable(L);
+        for (int i = 0; i < m->nin; i++) {
+            lua_pushinteger(L, index_of(list, n, m->in[i]) + 1);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_setfield(L, -2, "operands");
+        push_values(L, m);
+        lua_setfield(L, -2, "values");
+        bool each = false;
+        for (int i = 0; i < m->nvalues; i++) {
+            each = each || m->values[i].each;
+        }
+        if (each) {
+            lua_createtable(L, (int)m->n, 0);
+            for (int64_t i = 0; i < m->n; i++) {
+                lua_pushlstring(L, m->slots[i].name, m->slots[i].len);
+                lua_rawseti(L, -2, i + 1);
+            }
+            lua_setfield(L, -2, "names");
+        }
+        lua_rawseti(L, -2, k + 1);
+    }
+}
+
+// Where tensor k comes from, in the order of the inputs.
+static void push_from(lua_State *L, const tarn_parts *parts, tarn_model *const *list, int n) {
+    lua_Integer at = 0;
+    lua_createtable(L, parts->n, 0);
+    for (int q = 0; q < n; q++) {
+        for (int i = 0; list[q]->nin == 0 && i < parts->n; i++) {
+            const tarn_part *part = &parts->list[i];
+            if (part->input == list[q]) {
+                const tarn_slot *from = &part->input->slots[part->slot];
+                lua_pushfstring(L, "%s: ", tarn_model_label(part->input));
+                lua_pushlstring(L, from->name, from->len);
+                lua_concat(L, 2);
+                lua_rawseti(L, -2, ++at);
+            }
+        }
+    }
+}
+
+static void push_tensor(lua_State *L, const tarn_plan *p, int64_t k, const tarn_job_plan *jp,
+                        tarn_model *const *list, int n) {
+    const tarn_slot *s = &p->model->slots[p->slot[k]];
+    lua_createtable(L, 0, 10);
+    lua_pushlstring(L, s->name, s->len);
+    lua_setfield(L, -2, "name");
+    set_text(L, "dtype", tarn_dtype_get(p->jobs[k].store)->name);
+    lua_createtable(L, s->rank, 0);
+    for (int d = 0; d < s->rank; d++) {
+        lua_pushinteger(L, s->shape[d]);
+        lua_rawseti(L, -2, d + 1);
+    }
+    lua_setfield(L, -2, "shape");
+    set_integer(L, "passes", (uint64_t)jp->passes);
+    set_integer(L, "reads", jp->reads);
+    set_integer(L, "writes", jp->writes);
+    set_integer(L, "workspace", jp->workspace);
+    lua_pushboolean(L, jp->held);
+    lua_setfield(L, -2, "held");
+    if (p->copied[k]) {
+        set_text(L, "copied", "integers and bools are not averaged");
+    } else if (p->jobs[k].root->nin == 0) {
+        set_text(L, "copied", "no other input has it, or the plan leaves it as it is");
+    }
+    push_from(L, &p->parts[k], list, n);
+    lua_setfield(L, -2, "from");
+}
+
+// Inputs, with the tensors of each that no output is made of.
+static void push_inputs(lua_State *L, const tarn_plan *p, tarn_model *const *list, int n) {
+    int out = 0;
+    lua_newtable(L);
+    for (int k = 0; k < n; k++) {
+        const tarn_model *m = list[k];
+        if (m->nin > 0) {
+            continue;
+        }
+        unsigned char *used = lua_newuserdatauv(L, (size_t)m->n + 1, 0);
+        memset(used, 0, (size_t)m->n + 1);
+        for (int64_t j = 0; j < p->n; j++) {
+            for (int i = 0; i < p->parts[j].n; i++) {
+                if (p->parts[j].list[i].input == m) {
+                    used[p->parts[j].list[i].slot] = 1;
+                }
+            }
+        }
+        lua_newtable(L);
+        set_text(L, "label", tarn_model_label(m));
+        if (m->path) {
+            set_text(L, "path", m->path);
+        }
+        set_integer(L, "tensors", (uint64_t)m->n);
+        lua_newtable(L);
+        lua_Integer unused = 0;
+        for (int64_t i = 0; i < m->n; i++) {
+            if (!used[i]) {
+                lua_pushlstring(L, m->slots[i].name, m->slots[i].len);
+                lua_rawseti(L, -2, ++unused);
+            }
+        }
+        lua_setfield(L, -2, "unused");
+        lua_remove(L, -2);  // used
+        lua_rawseti(L, -2, ++out);
+    }
+}
+
+static int push_raw(lua_State *L, holder *h, tarn_model *m, const tarn_plan_options *o) {
+    tarn_context *cx = tarn_host_context(L);
+    tarn_error err;
+    tarn_error_clear(&err);
+    tarn_stream_plan total;
+    bool replayable = true;
+    int n;
+    tarn_model **list;
+    TARN_LUA_TRY(L, tarn_plan_make(cx, m, NULL, o, &h->plan, &err), &err);
+    const tarn_plan *p = h->plan;
+    tarn_job_plan *jobs = lua_newuserdatauv(L, ((size_t)p->count + 1) * sizeof *jobs, 0);
+    TARN_LUA_TRY(L, tarn_stream_plan_of(cx, p->count, p->jobs, &total, jobs, &err), &err);
+    TARN_LUA_TRY(L, tarn_plan_json(m, o, &h->json, &replayable, &err), &err);
+    TARN_LUA_TRY(L, tarn_plan_nodes(m, &h->arena, &n, &list, &err), &err);
+    lua_newtable(L);
+    set_integer(L, "passes", (uint64_t)total.passes);
+    set_integer(L, "barriers", (uint64_t)total.barriers);
+    set_integer(L, "reads", total.reads);
+    set_integer(L, "writes", total.writes);
+    set_integer(L, "peak", total.peak);
+    lua_pushnumber(L, m->mass);
+    lua_setfield(L, -2, "mass");
+    lua_pushboolean(L, replayable);
+    lua_setfield(L, -2, "replayable");
+    lua_pushlstring(L, h->json.data, h->json.len);
+    lua_setfield(L, -2, "json");
+    push_nodes(L, list, n);
+    lua_setfield(L, -2, "nodes");
+    push_inputs(L, p, list, n);
+    lua_setfield(L, -2, "inputs");
+    lua_createtable(L, (int)p->n, 0);
+    for (int64_t k = 0; k < p->n; k++) {
+        push_tensor(L, p, k, &jobs[k], list, n);
+        lua_rawseti(L, -2, k + 1);
+    }
+    lua_setfield(L, -2, "tensors");
+    return 1;
+}
+
+void tarn_bind_push_plan(lua_State *L, tarn_model *m, const tarn_plan_options *o) {
+    int top = lua_gettop(L);
+    tarn_context *cx = tarn_host_context(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "tarn.plan");
+    holder *h = tarn_lua_new(L, "plan holder", sizeof *h);
+    tarn_text_init(&h->json, &cx->budget);
+    tarn_arena_init(&h->arena, &cx->budget);
+    push_raw(L, h, m, o);
+    release(h);
+    lua_replace(L, top + 2);
+    lua_settop(L, top + 2);
+    lua_call(L, 1, 1);
+}

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model says of itself, numbers of whole models, plans, saving and replaying.
+#include <math.h>
+#include <string.h>
+
+#include "stdlib/bind/model.h"
+
+static int64_t numel_of(const tarn_slot *s) {
+    int64_t n;
+    return tarn_shape_numel(s->rank, s->shape, &n, NULL) == TARN_OK ? n : 0;
+}
+
+// ---- what is known from headers ----
+
+static void set_text(lua_State *L, const char *field, const char *text) {
+    if (text && *text) {
+        lua_pushstring(L, text);
+        lua_setfield(L, -2, field);
+    }
+}
+static void set_integer(lua_State *L, const char *field, int64_t v) {
+    lua_pushinteger(L, v);
+    lua_setfield(L, -2, field);
+}
+
+static void push_shape(lua_State *L, const tarn_slot *s) {
+    lua_createtable(L, s->rank, 0);
+    for (int d = 0; d < s->rank; d++) {
+        lua_pushinteger(L, s->shape[d]);
+        lua_rawseti(L, -2, d + 1);
+    }
+}
+
+void tarn_bind_push_info(lua_State *L, const tarn_model *m, int64_t i) {
+    const tarn_slot *s = &m->slots[i];
+    const tarn_name_info *known = tarn_model_info(m, i);
+    lua_createtable(L, 0, 12);
+    lua_pushlstring(L, s->name, s->len);
+    lua_setfield(L, -2, "name");
+    set_text(L, "dtype", tarn_dtype_get(s->dtype)->name);
+    push_shape(L, s);
+    lua_setfield(L, -2, "shape");
+    set_integer(L, "numel", numel_of(s));
+    set_integer(L, "bytes", (int64_t)tarn_dtype_bytes(s->dtype, numel_of(s)));
+    set_text(L, "place", tarn_place_name(known ? known->place : TARN_PLACE_OTHER));
+    if (!known) {
+        return;
+    }
+    set_text(L, "role", known->role);
+    lua_pushboolean(L, known->buffer);
+    lua_setfield(L, -2, "buffer");
+    if (known->place == TARN_PLACE_LAYER) {
+        set_integer(L, "layer", known->layer);
+        set_integer(L, "depth", known->depth);
+        set_text(L, "stack", known->stack >= 0 ? tarn_model_names(m)->stacks[known->stack].name : "");
+    }
+    if (known->expert >= 0) {
+        set_integer(L, "expert", known->expert);
+    }
+}
+
+static int l_info(lua_State *L) {
+    tarn_model *m = tarn_bind_check_model(L, 1);
+    tarn_bind_push_info(L, m, tarn_bind_slot(L, 2, m, "model:info"));
+    return 1;
+}
+
+static int l_numel(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        n += numel_of(&m->slots[i]);
+    }
+    lua_pushinteger(L, n);
+    return 1;
+}
+
+static int l_bytes(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    uint64_t n = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        n += tarn_dtype_bytes(m->slots[i].dtype, numel_of(&m->slots[i]));
+    }
+    lua_pushinteger(L, (lua_Integer)n);
+    return 1;
+}
+
+// The one dtype of the floating tensors, or NULL when there are several or none.
+static const char *dtype_of(const tarn_model *m) {
+    const char *one = NULL;
+    for (int64_t i = 0; i < m->n; i++) {
+        const char *name = tarn_dtype_get(m->slots[i].dtype)->name;
+        if (tarn_dtype_is_float(m->slots[i].dtype)) {
+            if (one && strcmp(one, name) != 0) {
+                return NULL;
+            }
+            one = name;
+        }
+    }
+    return one;
+}
+
+static int l_dtype(lua_State *L) {
+    const char *name = dtype_of(tarn_bind_check_model(L, 1));
+    lua_pushstring(L, name ? name : "mixed");
+    return 1;
+}
+
+static int l_mass(lua_State *L) {
+    lua_pushnumber(L, tarn_bind_check_model(L, 1)->mass);
+    return 1;
+}
+
+static int l_label(lua_State *L) {
+    lua_pushstring(L, tarn_model_label(tarn_bind_check_model(L, 1)));
+    return 1;
+}
+
+static int l_config(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    if (!m->side || !m->side->config) {
+        return 0;
+    }
+    lua_pushlstring(L, m->side->config, m->side->config_len);
+    return 1;
+}
+
+static int l_metadata(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    lua_newtable(L);
+    for (int i = 0; m->store && i < tarn_store_meta_count(m->store); i++) {
+        const char *key, *value;
+        tarn_store_meta(m->store, i, &key, &value);
+        set_text(L, key, value);
+    }
+    return 1;
+}
+
+static int l_files(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    lua_newtable(L);
+    for (int i = 0; m->store && i < tarn_store_files(m->store); i++) {
+        lua_pushstring(L, tarn_store_file(m->store, i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+// {depths, stacks = {{name, count, depth = {first, last}}}, tied = {{kept, other, stored}}, type}
+static int l_structure(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    const tarn_names *names = tarn_model_names(m);
+    lua_newtable(L);
+    set_integer(L, "depths", names ? names->ndepth : 0);
+    set_text(L, "type", names ? names->model_type : "");
+    lua_newtable(L);
+    for (int k = 0; names && k < names->nstacks; k++) {
+        const tarn_name_stack *s = &names->stacks[k];
+        lua_newtable(L);
+        set_text(L, "name", s->name);
+        set_integer(L, "count", s->count);
+        set_integer(L, "first", s->depth_first);
+        set_integer(L, "last", s->depth_last);
+        lua_rawseti(L, -2, k + 1);
+    }
+    lua_setfield(L, -2, "stacks");
+    lua_newtable(L);
+    for (int k = 0; names && k < names->nties; k++) {
+        const tarn_tie *t = &names->ties[k];
+        lua_newtable(L);
+        set_text(L, "kept", t->kept);
+        set_text(L, "other", t->other);
+        lua_pushboolean(L, t->stored);
+        lua_setfield(L, -2, "stored");
+        lua_rawseti(L, -2, k + 1);
+    }
+    lua_setfield(L, -2, "tied");
+    return 1;
+}
+
+// "add(base, mul(…))": labels of inputs, operations by name, three levels deep.
+static void show_expression(const tarn_model *m, int level, tarn_text *out) {
+    if (m->nin == 0) {
+        const char *label = tarn_model_label(m);
+        tarn_text_show(out, label, strlen(label), 60);
+        return;
+    }
+    tarn_text_printf(out, "%s(", tarn_model_title(m));
+    for (int k = 0; k < m->nin && level > 0 && k < 6; k++) {
+        tarn_text_puts(out, k ? ", " : "");
+        show_expression(m->in[k], level - 1, out);
+    }
+    tarn_text_puts(out, level == 0 || m->nin > 6 ? "…)" : ")");
+}
+
+void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out) {
+    const tarn_model *m = tarn_bind_to_model(L, idx);
+    if (!m) {
+        tarn_text_puts(out, "closed model");
+        return;
+    }
+    int64_t n = 0;
+    uint64_t bytes = 0;
+    char size[32];
+    for (int64_t i = 0; i < m->n; i++) {
+        n += numel_of(&m->slots[i]);
+        bytes += tarn_dtype_bytes(m->slots[i].dtype, numel_of(&m->slots[i]));
+    }
+    const char *dtype = dtype_of(m);
+    tarn_text_puts(out, m->mass == 0 ? "vector " : "model ");
+    show_expression(m, 2, out);
+    tarn_text_printf(out, ": %lld tensors, %lld parameters, %s, %s, %s", (long long)m->n, (long long)n,
+                     dtype ? dtype : "mixed dtypes", tarn_show_bytes(bytes, size),
+                     tarn_model_in_memory(m) ? "in memory" : m->nin == 0 ? "in files" : "planned");
+    if (m->mass != 0 && m->mass != 1) {
+        tarn_text_printf(out, ", mass %g", m->mass);
+    }
+}
+
+int tarn_bind_model_tostring(lua_State *L) {
+    tarn_text t;
+    tarn_text_init(&t, &tarn_host_context(L)->budget);
+    tarn_lua_check(L, 1, "model");
+    tarn_bind_model_show(L, 1, &t);
+    lua_pushlstring(L, t.data ? t.data : "", t.len);
+    tarn_text_free(&t);
+    return 1;
+}
+
+// ---- numbers: one pass over the files ----
+
+static int l_norm(lua_State *L) {
+    tarn_model *m = tarn_bind_check_model(L, 1);
+    double p = luaL_optnumber(L, 2, 2), l1 = 0, linf = 0, l2 = 0;
+    tarn_context *cx = tarn_host_context(L);
+    tarn_error err;
+    tarn_error_clear(&err);
+    if (p != 1 && p != 2 && p != (double)INFINITY) {
+        return tarn_lua_error(L, "model:norm: p is 1, 2 or math.huge, got %f", p);
+    }
+    tarn_bind_force(L, "model:norm()");
+    if (p == 2) {
+        TARN_LUA_TRY(L, tarn_model_dots(cx, 1, &m, &m, &l2, &err), &err);
+        lua_pushnumber(L, sqrt(l2));
+        return 1;
+    }
+    TARN_LUA_TRY(L, tarn_model_sizes(cx, m, &l1, &linf, &err), &err);
+    lua_pushnumber(L, p == 1 ? l1 : linf);
+    return 1;
+}
+
+static int l_dot(lua_State *L) {
+    tarn_model *a = tarn_bind_check_model(L, 1), *b = tarn_bind_check_model(L, 2);
+    double r;
+    tarn_error err;
+    tarn_error_clear(&err);
+    tarn_bind_force(L, "model:dot()");
+    TARN_LUA_TRY(L, tarn_model_dots(tarn_host_context(L), 1, &a, &b, &r, &err), &err);
+    lua_pushnumber(L, r);
+    return 1;
+}
+
+static int l_cosine(lua_State *L) {
+    tarn_model *a = tarn_bind_check_model(L, 1), *b = tarn_bind_check_model(L, 2);
+    tarn_model *x[3] = {a, a, b}, *y[3] = {b, a, b};
+    double r[3];
+    tarn_error err;
+    tarn_error_clear(&err);
+    tarn_bind_force(L, "model:cosine()");
+    TARN_LUA_TRY(L, tarn_model_dots(tarn_host_context(L), 3, x, y, r, &err), &err);
+    lua_pushnumber(L, r[0] / (sqrt(r[1]) * sqrt(r[2])));
+    return 1;
+}
+
+// ---- plans and saving ----
+
+static void read_options(lua_State *L, int idx, const char *function, tarn_save_options *o) {
+    static const char *const names[] = {"dtype", "max_shard_size", "overwrite", "allow_nonfinite", NULL};
+    tarn_lua_check_options(L, idx, function, names, false);
+    *o = (tarn_save_options){0};
+    const char *dtype = tarn_lua_opt_string(L, idx, function, "dtype", NULL);
+    if (dtype) {
+        if (!tarn_dtype_find(dtype, &o->plan.dtype) || !tarn_dtype_is_float(o->plan.dtype)) {
+            tarn_lua_error(L, "%s: dtype = \"%.40s\" is no floating dtype (f64 f32 f16 bf16 …)", function,
+                           dtype);
+        }
+        o->plan.has_dtype = true;
+    }
+    o->plan.allow_nonfinite = tarn_lua_opt_boolean(L, idx, function, "allow_nonfinite", false);
+    o->overwrite = tarn_lua_opt_boolean(L, idx, function, "overwrite", false);
+    lua_Integer shard = tarn_lua_opt_integer(L, idx, function, "max_shard_size", 0);
+    if (shard < 0) {
+        tarn_lua_error(L, "%s: max_shard_size is a number of bytes", function);
+    }
+    o->max_shard_size = (uint64_t)shard;
+}
+
+static const char plans_key = 0;
+
+// model.plans: every plan that :save makes while only planning is kept in a list.
+static void keep_plan(lua_State *L) {  // pops the plan
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &plans_key);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    lua_pop(L, 1);
+}
+
+static int l_save(lua_State *L) {
+    tarn_model *m = tarn_bind_check_model(L, 1);
+    const char *path = luaL_checkstring(L, 2);
+    tarn_save_options o;
+    tarn_error err;
+    tarn_error_clear(&err);
+    lua_settop(L, 3);
+    read_options(L, 3, "model:save", &o);
+    if (tarn_bind_planning(L)) {
+        tarn_bind_push_plan(L, m, &o.plan);
+        set_text(L, "path", path);
+        keep_plan(L);
+        return 0;
+    }
+    if (lua_getfield(L, LUA_REGISTRYINDEX, "tarn.script") == LUA_TSTRING) {
+        o.script = lua_tolstring(L, -1, &o.script_len);
+    }
+    TARN_LUA_TRY(L, tarn_model_save(tarn_host_context(L), m, path, &o, &err), &err);
+    return 0;
+}
+
+static int l_plan(lua_State *L) {
+    tarn_model *m = tarn_bind_check_model(L, 1);
+    tarn_save_options o;
+    lua_settop(L, 2);
+    read_options(L, 2, "model:plan", &o);
+    tarn_bind_push_plan(L, m, &o.plan);
+    return 1;
+}
+
+// model.plans(f, …): runs f with saving replaced by planning.
+static int l_plans(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    if (tarn_bind_planning(L)) {
+        return tarn_lua_error(L, "model.plans: this run only plans already");
+    }
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &plans_key);
+    lua_insert(L, 1);
+    tarn_bind_plan_only(L, true);
+    int status = lua_pcall(L, lua_gettop(L) - 2, 0, 0);
+    tarn_bind_plan_only(L, false);
+    if (status != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int l_replay(lua_State *L) {
+    static const char *const names[] = {"input", NULL};
+    const char *path = luaL_checkstring(L, 1);
+    lua_settop(L, 2);
+    tarn_lua_check_options(L, 2, "model.replay", names, false);
+    const char *given[64];
+    int n = 0;
+    lua_newtable(L);  // 3: keeps the texts
+    if (!lua_isnil(L, 2) && lua_getfield(L, 2, "input") == LUA_TTABLE) {
+        lua_pushnil(L);
+        while (lua_next(L, 4)) {
+            if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING || n == 64) {
+                return tarn_lua_error(L, "model.replay: input = { NAME = PATH, … }");
+            }
+            lua_pushfstring(L, "%s=%s", lua_tostring(L, -2), lua_tostring(L, -1));
+            given[n++] = lua_tostring(L, -1);
+            lua_rawseti(L, 3, n);
+            lua_pop(L, 1);
+        }
+    }
+    bool same = false;
+    tarn_error err;
+    tarn_error_clear(&err);
+    tarn_text report;
+    tarn_context *cx = tarn_host_context(L);
+    tarn_text_init(&report, &cx->budget);
+    tarn_status s = tarn_replay(cx, path, n, given, &same, &report, &err);
+    lua_pushboolean(L, same);
+    lua_pushlstring(L, report.data ? report.data : "", report.len);
+    tarn_text_free(&report);
+    TARN_LUA_TRY(L, s, &err);
+    return 2;
+}
+
+static int l_stage(lua_State *L) {
+    tarn_model *m = tarn_bind_check_model(L, 1);
+    const char *folder = luaL_optstring(L, 2, NULL);
+    tarn_bind_force(L, "model:stage()");
+    tarn_model **r = tarn_bind_new_model(L);
+    tarn_error err;
+    tarn_error_clear(&err);
+    TARN_LUA_TRY(L, tarn_model_stage(tarn_host_context(L), m, folder, r, &err), &err);
+    return 1;
+}
+
+#define BASE "local m = model.open \"examples/data/base.safetensors\"\n"
+
+static const tarn_binding rows[] = {
+    {{"model:info", "m:info(name) -> {name, dtype, shape, numel, bytes, place, layer, depth, role, …}",
+      "What headers and names say of one tensor. place is layer, embed, final, head, transition or other; "
+      "layer is the number in the name, depth counts layers over all stacks from 0; buffer marks what is no "
+      "parameter.", BASE "local i = m:info \"fc2.weight\"\nprint(i.dtype, i.shape[1], i.shape[2], i.depth)\n-- > f32\t64\t128\t1"}, l_info},
+    {{"model:numel", "m:numel() -> integer", "Elements of all tensors.", BASE "print(m:numel())\n-- > 17226"}, l_numel},
+    {{"model:bytes", "m:bytes() -> integer", "Bytes of all tensors as they would be stored.", BASE "print(m:bytes())\n-- > 68904"}, l_bytes},
+    {{"model:dtype", "m:dtype() -> string", "The dtype of the floating tensors, \"mixed\" when there are several.",
+      BASE "print(m:dtype())\n-- > f32"}, l_dtype},
+    {{"model:mass", "m:mass() -> number", "The sum of the coefficients over points: 1 for a model, 0 for a task vector.",
+      BASE "print((m - m):mass(), (0.5 * m + 0.5 * m):mass())\n-- > 0.0\t1.0"}, l_mass},
+    {{"model:label", "m:label() -> string", "The name that plans and messages use.", BASE "print(m:label())\n-- > base"}, l_label},
+    {{"model:config", "m:config() -> string or nil", "The text of config.json of the model whose side files go with this one.",
+      BASE "print(m:config())\n-- > nil"}, l_config},
+    {{"model:metadata", "m:metadata() -> {key = value}", "The metadata of the file (of the first of several); empty for what is not a file.",
+      BASE "print(next(m:metadata()))\n-- > nil"}, l_metadata},
+    {{"model:files", "m:files() -> {path, …}", "The files that hold the tensors; empty for what is not in files.",
+      BASE "print(#m:files())\n-- > 1"}, l_files},
+    {{"model:structure", "m:structure() -> {depths, stacks, tied, type}",
+      "Layers as found from names and config.json: the number of depths, the stacks {name, count, first, last}, "
+      "tied names {kept, other, stored}, the model type.", BASE "print(m:structure().depths)\n-- > 3"}, l_structure},
+    {{"model:norm", "m:norm(p = 2) -> number", "The p-norm (1, 2, math.huge) over all floating tensors, in f64. Reads the files once.",
+      BASE "print((m - m):norm())\n-- > 0.0"}, l_norm},
+    {{"model:dot", "a:dot(b) -> number", "The inner product over the floating tensors, in f64.",
+      BASE "print(m:dot(m) == m:norm()^2)\n-- > true"}, l_dot},
+    {{"model:cosine", "a:cosine(b) -> number", "The cosine of the angle between two models or task vectors; one pass.",
+      BASE "print(m:cosine(-m))\n-- > -1.0"}, l_cosine},
+    {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false})",
+      "Runs the plan and writes the result: one file if the path ends in .safetensors, else a folder with "
+      "config, tokenizer and provenance. Nothing appears under the final name before all of it is on the disk. "
+      "A path that exists is refused unless overwrite. NaN or infinity in the output is an error that names the "
+      "tensor unless allow_nonfinite.", NULL}, l_save},
+    {{"model:plan", "m:plan({dtype =}) -> plan", "What saving would do, from headers alone: passes, bytes read and written, peak "
+      "memory, parameters, and for each tensor what it is made of. Prints itself.",
+      BASE "print(m:plan().reads)\n-- > 68904"}, l_plan},
+    {{"model.plans", "model.plans(f, …) -> {plan, …}", "Calls f with saving replaced by planning: nothing is read or written, and asking "
+      "for values is an error. Each plan has the path it would be saved to.",
+      BASE "print(#model.plans(function() m:save \"out\" end))\n-- > 1"}, l_plans},
+    {{"model.replay", "model.replay(path, {input = {NAME = PATH}}) -> same, report",
+      "Executes the plan that a saved model embeds again and compares every byte; report names the tensors that differ.", NULL}, l_replay},
+    {{"model:stage", "m:stage(folder) -> model", "The result of the plan in a temporary file that goes away with the model: for something "
+      "expensive that is used many times. folder: where (default: TMPDIR).", BASE "print((m + m):stage():numel())\n-- > 17226"}, l_stage},
+};
+
+void tarn_bind_model_values(tarn_host *h) {
+    tarn_bind_rows(h, "model", rows, (int)(sizeof rows / sizeof *rows));
+}

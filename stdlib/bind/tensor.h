@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files that bind tensors share. Private to stdlib/bind.
+#ifndef TARN_BIND_TENSOR_H
+#define TARN_BIND_TENSOR_H
+
+#include "stdlib/bind/bind.h"
+
+// ---- make, run, convert: the userdata is there before the tensor is ----
+
+// Pushes a closed tensor; the caller fills it.
+tarn_lua_tensor *tarn_bind_new_tensor(lua_State *L);
+// The tensor on top: of rank 0 and in memory it becomes a Lua number, integer or boolean. Returns 1.
+int tarn_bind_settle(lua_State *L);
+// Pushes n closed tensors in one userdata that releases them.
+tarn_tensor *tarn_bind_hold(lua_State *L, int n);
+
+// ---- arguments ----
+
+// Shape and dtype of a tensor or number; raises for anything else and for closed tensors.
+void tarn_bind_desc(lua_State *L, int idx, const char *function, tarn_desc *d);
+// A tensor in memory that may be written to; raises for planned and recorded ones.
+tarn_lua_tensor *tarn_bind_writable(lua_State *L, int idx, const char *function);
+// A whole number at idx; raises.
+int64_t tarn_bind_integer(lua_State *L, int idx, const char *function, const char *what);
+// A dtype by name at idx; raises with the nearest name.
+tarn_dtype tarn_bind_dtype_at(lua_State *L, int idx, const char *function);
+// Dimensions at idx (an integer or a list) as 0-based axes, ascending; returns how many.
+int tarn_bind_axes(lua_State *L, int idx, int rank, const char *function, int64_t *axes);
+
+// ---- rows applied to the stack; each pushes its result ----
+
+int tarn_bind_unary(lua_State *L, const tarn_op *op, int idx, const tarn_attr *a);
+int tarn_bind_reshape(lua_State *L, int idx, int rank, const int64_t *shape);
+int tarn_bind_broadcast(lua_State *L, int idx, int rank, const int64_t *shape);
+int tarn_bind_permute(lua_State *L, int idx, const int64_t *order);
+int tarn_bind_cast(lua_State *L, int idx, tarn_dtype dtype);
+// The value at idx plus a whole number, which stays whole.
+int tarn_bind_shift(lua_State *L, int idx, int by);
+// Slices of `axis` chosen by an integer tensor (1-based); the index's shape takes the axis's place.
+int tarn_bind_take(lua_State *L, int idx, int axis, int index, const char *function);
+// The view of a tensor in memory, or the expression, that the key at `key` names.
+int tarn_bind_select(lua_State *L, int idx, int key);
+
+// ---- registration ----
+
+void tarn_bind_tensor_make(tarn_host *h);
+tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
+void tarn_bind_tensor_view(tarn_host *h);
+void tarn_bind_tensor_inplace(tarn_host *h);
+
+// ---- recording ----
+
+// The graph that a function is being recorded in; NULL: none.
+tarn_graph *tarn_bind_recording(lua_State *L);
+
+#endif

@@ -1,0 +1,183 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Schedules: values that depend on which tensor they meet. A schedule can stand wherever a method
+-- takes a number per tensor, and can multiply a model. It is resolved when it meets a model, from
+-- names alone, so a plan holds the numbers themselves.
+
+local Schedule = {}
+Schedule.__index = Schedule
+Schedule.__name = "schedule"
+Schedule.__metatable = false
+
+local function make(origin, value_of)
+  return setmetatable({ origin = origin, value_of = value_of }, Schedule)
+end
+
+local function is_schedule(x)
+  return type(x) == "table" and rawget(x, "value_of") ~= nil and rawget(x, "origin") ~= nil
+end
+
+local function check_value(x, what)
+  if type(x) ~= "number" and not is_schedule(x) then
+    error(string.format("%s: expected a number or another by.…, got %s", what, type(x)), 3)
+  end
+  return x
+end
+
+local function check_options(t, names, what)
+  for k in pairs(t) do
+    if type(k) == "string" and not names[k] then
+      local known = {}
+      for name in pairs(names) do
+        known[#known + 1] = name
+      end
+      table.sort(known)
+      error(string.format("%s: unknown option '%s' (options: %s)", what, k, table.concat(known, ", ")), 3)
+    end
+  end
+end
+
+-- by.depth
+
+local depth_options = { embed = true, head = true, final = true, other = true }
+
+-- The value at depth d of n layers: knots spread evenly from the first layer to the last.
+local function interpolate(knots, d, n)
+  if #knots == 1 or n == 1 then
+    return knots[1]
+  end
+  local x = d * (#knots - 1) / (n - 1)
+  local k = math.min(math.floor(x), #knots - 2)
+  local t = x - k
+  return (1 - t) * knots[k + 1] + t * knots[k + 2]
+end
+
+local function depth(t)
+  local layered = type(t) ~= "table" -- a tensor: one value a layer
+  local knots = layered and t:totable() or t
+  if not layered then
+    check_options(t, depth_options, "by.depth")
+  end
+  for k, v in ipairs(knots) do
+    if type(v) ~= "number" then
+      error(string.format("by.depth: knot %d is a %s, not a number", k, type(v)), 2)
+    end
+  end
+  if #knots == 0 then
+    error("by.depth: at least one knot is needed", 2)
+  end
+  local embed = not layered and t.embed or knots[1]
+  local head = not layered and t.head or knots[#knots]
+  local final = not layered and (t.final or t.head) or knots[#knots]
+  local other = not layered and t.other or nil
+  local ends = { embed = embed, head = head, final = final }
+  return make("by.depth", function(info, structure)
+    if info.depth then
+      if layered and #knots ~= structure.depths then
+        error(string.format("by.depth: %d values, but the model has %d layers", #knots, structure.depths), 0)
+      end
+      return interpolate(knots, info.depth, structure.depths)
+    end
+    return ends[info.place] or other
+      or error(string.format("by.depth: %s is in no layer (%s); give other = a value", info.name, info.place), 0)
+  end)
+end
+
+-- by.layer
+
+local layer_options = { embed = true, head = true, final = true, other = true }
+
+local function layer(rules)
+  check_options(rules, layer_options, "by.layer")
+  for k, rule in ipairs(rules) do
+    if type(rule) ~= "table" or math.type(rule[1]) ~= "integer" or math.type(rule[2]) ~= "integer"
+      or type(rule[3]) ~= "number" then
+      error(string.format("by.layer: rule %d is not {first, last, value}", k), 2)
+    end
+  end
+  return make("by.layer", function(info)
+    if info.layer then
+      for _, rule in ipairs(rules) do
+        if info.layer >= rule[1] and info.layer <= rule[2] then
+          return rule[3]
+        end
+      end
+    end
+    return rules[info.place] or rules.other
+      or error(string.format("by.layer: no rule holds for %s; give other = a value", info.name), 0)
+  end)
+end
+
+-- by.name
+
+local function name(rules)
+  if type(rules) ~= "table" or #rules == 0 then
+    error("by.name: expected { {pattern, value}, … }", 2)
+  end
+  for k, rule in ipairs(rules) do
+    if type(rule) ~= "table" or type(rule[1]) ~= "string" then
+      error(string.format("by.name: rule %d is not {pattern, value}", k), 2)
+    end
+    check_value(rule[2], string.format("by.name: rule %d", k))
+  end
+  local schedule = make("by.name", true)
+  schedule.prepare = function(m)
+    local found = {}
+    for _, rule in ipairs(rules) do
+      for _, hit in ipairs(m:names(rule[1])) do
+        if found[hit] == nil then
+          found[hit] = rule[2]
+        end
+      end
+    end
+    return function(info)
+      return found[info.name]
+        or error(string.format("by.name: no rule matches %s; end with a rule {\".\", value}", info.name), 0)
+    end
+  end
+  return schedule
+end
+
+-- by.tensor
+
+local function tensor_(f)
+  if type(f) ~= "function" then
+    error("by.tensor: expected a function(name, info)", 2)
+  end
+  return make("by.tensor", function(info)
+    return f(info.name, info)
+  end)
+end
+
+-- Resolving: the number for every tensor of m, in order.
+
+local function resolver(schedule, m, structure)
+  local value_of = schedule.prepare and schedule.prepare(m) or schedule.value_of
+  local inner = {}
+  return function(info)
+    local v = value_of(info, structure)
+    if is_schedule(v) then
+      inner[v] = inner[v] or resolver(v, m, structure)
+      return inner[v](info)
+    end
+    return v
+  end
+end
+
+local function resolve(schedule, m)
+  local value_of = resolver(schedule, m, m:structure())
+  local out = {}
+  for i, n in ipairs(m:names()) do
+    local v = value_of(m:info(n))
+    if type(v) ~= "number" then
+      error(string.format("%s: the value for %s is a %s, not a number", schedule.origin, n, type(v)), 0)
+    end
+    out[i] = v
+  end
+  return out
+end
+
+return {
+  is_schedule = is_schedule,
+  resolve = resolve,
+  functions = { depth = depth, layer = layer, name = name, tensor = tensor_ },
+}

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: debug is not available to scripts
+debug.getregistry()

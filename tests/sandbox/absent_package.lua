@@ -1,0 +1,3 @@
+-- ends: error
+-- says: package is not available to scripts
+package.loadlib('x', '*')

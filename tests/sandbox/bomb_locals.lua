@@ -1,0 +1,3 @@
+-- ends: error
+-- says: too many local variables
+assert(load(('local a;'):rep(300)))

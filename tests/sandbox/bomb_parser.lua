@@ -1,0 +1,3 @@
+-- ends: error
+-- says: C stack overflow
+assert(load('return ' .. ('('):rep(1e5) .. ('x'):rep(10)))

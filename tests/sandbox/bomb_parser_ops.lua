@@ -1,0 +1,3 @@
+-- ends: error
+-- says: overflow
+assert(load('return ' .. ('- '):rep(1e5) .. '1'))

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: bad argument #1 to 'rep'
+string.rep()

@@ -1,0 +1,4 @@
+-- memory: 600
+-- ends: error
+-- says: xxxxxxxx
+error(('x'):rep(20 << 20))

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: inside
+coroutine.wrap(function() error 'inside' end)()

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: table
+error(setmetatable({}, { __name = setmetatable({}, { __tostring = error }) }))

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: table
+error {}

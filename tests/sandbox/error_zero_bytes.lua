@@ -1,0 +1,2 @@
+-- ends: error
+error('a\0b')

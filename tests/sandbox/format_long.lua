@@ -1,0 +1,3 @@
+-- ends: error
+-- says: string.format: invalid conversion
+string.format('%999d', 1)

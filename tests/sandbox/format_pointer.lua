@@ -1,0 +1,3 @@
+-- ends: error
+-- says: invalid conversion '%p'
+string.format('%p', {})

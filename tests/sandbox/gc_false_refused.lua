@@ -1,0 +1,3 @@
+-- ends: error
+-- says: __gc
+setmetatable({}, { __gc = false })

@@ -1,0 +1,3 @@
+-- seconds: 0.05
+-- ends: limit
+while true do end

@@ -1,0 +1,3 @@
+-- stop: 0.1
+-- ends: interrupted
+while true do end

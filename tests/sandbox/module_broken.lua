@@ -1,0 +1,2 @@
+-- skip: a module
+error 'broken'

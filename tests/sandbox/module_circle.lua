@@ -1,0 +1,2 @@
+-- skip: a module
+return require 'module_circle_too'

@@ -1,0 +1,3 @@
+-- skip: a module
+print 'loaded once'
+return { answer = 42 }

@@ -1,0 +1,5 @@
+-- trust: recipe
+-- seconds: 0.05
+-- ends: limit
+local s, p = ('a'):rep(1e6), '%f[' .. ('b'):rep(1e6) .. ']'
+while true do pcall(string.find, s, p) end

@@ -1,0 +1,4 @@
+-- trust: script
+-- seconds: 0.05
+-- ends: limit
+while true do print 'x' end

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: module_broken.lua
+require 'module_broken'

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: is not a module's name
+require '..loop'

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: module
+require 'module\0/../../x'

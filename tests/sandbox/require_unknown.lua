@@ -1,0 +1,3 @@
+-- ends: error
+-- says: did you mean 'module_good'
+require 'module_god'

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: array too big
+table.sort(setmetatable({}, { __len = function() return 1 << 40 end }))

@@ -1,0 +1,3 @@
+-- ends: error
+-- says: undefined global 'zzzzzzzz'
+return zzzzzzzz

@@ -1,0 +1,912 @@
+// SPDX-License-Identifier: Apache-2.0
+// The writer: its bytes against those of the reference writers, what it refuses, what it leaves
+// behind when any one system call fails, and who wins when two write to one place.
+#include "tests/vm/store/folder.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+// ---- faults: the n-th call of a kind that may fail does ----
+
+static long fault_at;  // calls until the fault; 0: none
+static int fault_errno;
+static bool no_exchange, no_links;
+
+static bool fault(void) {
+    if (fault_at > 0 && --fault_at == 0) {
+        errno = fault_errno;
+        return true;
+    }
+    return false;
+}
+
+#define CALL(...) (fault() ? -1 : (int)syscall(__VA_ARGS__))
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at) {
+    return fault() ? -1 : syscall(SYS_pwrite64, fd, p, n, at);
+}
+ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags) {
+    return fault() ? -1 : syscall(SYS_pwritev2, fd, v, n, at, 0, flags);
+}
+int fsync(int fd) { return CALL(SYS_fsync, fd); }
+int ftruncate(int fd, off_t n) { return CALL(SYS_ftruncate, fd, n); }
+int fallocate(int fd, int mode, off_t at, off_t n) { return CALL(SYS_fallocate, fd, mode, at, n); }
+int mkdirat(int fd, const char *name, mode_t mode) { return CALL(SYS_mkdirat, fd, name, mode); }
+int fchmod(int fd, mode_t mode) { return CALL(SYS_fchmod, fd, mode); }
+int renameat(int a, const char *x, int b, const char *y) {
+    return CALL(SYS_renameat2, a, x, b, y, 0);
+}
+int renameat2(int a, const char *x, int b, const char *y, unsigned flags) {
+    if (no_exchange && flags != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return CALL(SYS_renameat2, a, x, b, y, flags);
+}
+int linkat(int a, const char *x, int b, const char *y, int flags) {
+    if (no_links) {
+        errno = EPERM;
+        return -1;
+    }
+    return CALL(SYS_linkat, a, x, b, y, flags);
+}
+
+// ---- saving ----
+
+typedef struct {
+    const char *name;
+    size_t name_len;
+    tarn_dtype dtype;
+    int rank;
+    int64_t shape[2];
+} made;
+
+#define NAMED(s) s, sizeof(s) - 1
+static const made reference[] = {
+    {NAMED("model.layers.0.mlp.weight"), TARN_F32, 2, {3, 4}},
+    {NAMED("model.layers.0.mlp.bias"), TARN_F32, 1, {3}},
+    {NAMED("model.embed"), TARN_BF16, 2, {5, 2}},
+    {NAMED("z"), TARN_F64, 1, {2}},
+    {NAMED("a"), TARN_F16, 2, {2, 2}},
+    {NAMED("idx"), TARN_I64, 1, {3}},
+    {NAMED("big"), TARN_U64, 1, {1}},
+    {NAMED("i"), TARN_I32, 1, {2}},
+    {NAMED("u"), TARN_U32, 1, {1}},
+    {NAMED("s"), TARN_I16, 1, {3}},
+    {NAMED("us"), TARN_U16, 1, {2}},
+    {NAMED("b8"), TARN_I8, 1, {5}},
+    {NAMED("q"), TARN_U8, 1, {7}},
+    {NAMED("m"), TARN_BOOL, 1, {3}},
+    {NAMED("e4"), TARN_F8_E4M3, 1, {4}},
+    {NAMED("e5"), TARN_F8_E5M2, 1, {3}},
+    {NAMED("e8"), TARN_F8_E8M0, 1, {2}},
+    {NAMED("scalar"), TARN_F32, 0, {0}},
+    {NAMED("none"), TARN_F32, 2, {0, 7}},
+    {NAMED(""), TARN_F32, 1, {1}},
+    {NAMED("quote\"back\\slash"), TARN_F32, 1, {1}},
+    {NAMED("ctl\x01\b\t\n\f\r\x1f\x7f"), TARN_F32, 1, {1}},
+    {NAMED("nul\0in"), TARN_F32, 1, {1}},
+    {NAMED("größe/模型/🙂"), TARN_F32, 1, {2}},
+    {NAMED("e4z"), TARN_F8_E4M3FNUZ, 1, {4}},
+    {NAMED("e5z"), TARN_F8_E5M2FNUZ, 1, {3}},
+    {NAMED("c"), TARN_C64, 1, {2}},
+    {NAMED("f4"), TARN_F4, 1, {6}},
+};
+static const made sharded[] = {
+    {NAMED("embed"), TARN_F32, 1, {100}},      {NAMED("größe"), TARN_F32, 1, {24}},
+    {NAMED("layers.0.a"), TARN_F32, 1, {25}},  {NAMED("layers.0.b"), TARN_F32, 1, {25}},
+    {NAMED("layers.1.a"), TARN_F32, 1, {15}},  {NAMED("layers.1.b"), TARN_F32, 1, {25}},
+    {NAMED("layers.10.a"), TARN_F32, 1, {10}}, {NAMED("quote\"\\\x01\x7f🙂"), TARN_F32, 1, {2}},
+    {NAMED("head"), TARN_F32, 1, {250}},
+};
+static const made small[] = {{NAMED("w"), TARN_F32, 2, {16, 16}}, {NAMED("b"), TARN_F32, 1, {16}}};
+#define COUNT(a) (int)(sizeof(a) / sizeof *(a))
+
+static tarn_writer_tensor as_given(const made *m) {
+    return (tarn_writer_tensor){m->name, m->name_len, m->dtype, m->rank, m->shape};
+}
+static size_t size_of(const made *m) {
+    int64_t n = 1;
+    for (int d = 0; d < m->rank; d++) {
+        n *= m->shape[d];
+    }
+    return tarn_dtype_bytes(m->dtype, n);
+}
+static unsigned char byte_of(int tensor, size_t k, int seed) {
+    return (unsigned char)(tensor * 37 + (int)k * 11 + seed);
+}
+
+static tarn_status open_writer(tarn_context *cx, const char *path, const made *m, int n,
+                               const tarn_writer_options *o, tarn_writer **w, tarn_error *err) {
+    tarn_writer_tensor t[32];
+    for (int i = 0; i < n; i++) {
+        t[i] = as_given(&m[i]);
+    }
+    return tarn_writer_open(cx, path, n, t, o, w, err);
+}
+
+// Last tensor first, in pieces of 7 bytes from the end: no order may matter.
+static tarn_status put_all(tarn_writer *w, const made *m, int n, int seed, tarn_error *err) {
+    for (int i = n - 1; i >= 0; i--) {
+        size_t size = size_of(&m[i]);
+        for (size_t at = size; at > 0;) {
+            size_t k = at < 7 ? at : 7;
+            unsigned char piece[7];
+            at -= k;
+            for (size_t q = 0; q < k; q++) {
+                piece[q] = byte_of(i, at + q, seed);
+            }
+            TARN_TRY(tarn_writer_put(w, i, at, piece, k, err));
+        }
+    }
+    return TARN_OK;
+}
+
+static tarn_status save(tarn_context *cx, const char *path, const made *m, int n,
+                        const tarn_writer_options *o, int seed, tarn_error *err) {
+    tarn_writer *w;
+    TARN_TRY(open_writer(cx, path, m, n, o, &w, err));
+    tarn_status s = put_all(w, m, n, seed, err);
+    s = s == TARN_OK ? tarn_writer_side(w, "config.json", seed ? "{1}" : "{0}", 3, err) : s;
+    if (s != TARN_OK) {
+        tarn_writer_abort(w);
+        return s;
+    }
+    return tarn_writer_commit(w, err);
+}
+
+// Every byte of `small` in one file is that of the seed; -1: not a whole model.
+static int seed_of(const char *path) {
+    size_t n = 0, bytes = 0;
+    char *file = slurp(path, &n);
+    int seed = -1;
+    if (file) {
+        const unsigned char *w = tensor_in(file, n, "w", &bytes);
+        seed = w && bytes == 1024 ? w[0] : -1;
+        for (size_t k = 0; seed >= 0 && k < bytes; k++) {
+            seed = w[k] == byte_of(0, k, seed) ? seed : -1;
+        }
+        const unsigned char *b = tensor_in(file, n, "b", &bytes);
+        for (size_t k = 0; seed >= 0 && k < 64; k++) {
+            seed = b && bytes == 64 && b[k] == byte_of(1, k, seed) ? seed : -1;
+        }
+        free(file);
+    }
+    return seed;
+}
+
+static void assert_same_file(const char *path, const char *golden) {
+    size_t n, m;
+    char *a = slurp(path, &n), *b = slurp(golden, &m);
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n);
+    free(a);
+    free(b);
+}
+
+// ---- the bytes ----
+
+static void test_reference_bytes(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    OK(save(&cx, at_path(dir, "m.safetensors"), reference, COUNT(reference), NULL, 0, &err));
+    assert_same_file(at_path(dir, "m.safetensors"), GOLDEN "writer/reference.safetensors");
+    assert_string_equal(names_in(dir), "m.safetensors ");  // no side file beside a single file
+    OK(save(&cx, at_path(dir, "m/"), reference, COUNT(reference), NULL, 0, &err));
+    assert_same_file(at_path(dir, "m/model.safetensors"), GOLDEN "writer/reference.safetensors");
+    assert_string_equal(names_in(at_path(dir, "m")), "config.json model.safetensors ");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_order_of_tensors(void **state) {  // as given does not matter
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    made turned[COUNT(small)] = {small[1], small[0]};
+    tarn_writer *w;
+    OK(save(&cx, at_path(dir, "a.safetensors"), small, 2, NULL, 0, &err));
+    OK(open_writer(&cx, at_path(dir, "b.safetensors"), turned, 2, NULL, &w, &err));
+    for (int i = 0; i < 2; i++) {
+        unsigned char data[1024];
+        for (size_t k = 0; k < size_of(&turned[i]); k++) {
+            data[k] = byte_of(1 - i, k, 0);
+        }
+        OK(tarn_writer_put(w, i, 0, data, size_of(&turned[i]), &err));
+    }
+    int file;
+    uint64_t w_at, b_at;
+    tarn_writer_place(w, 1, &file, &w_at);
+    tarn_writer_place(w, 0, &file, &b_at);
+    OK(tarn_writer_commit(w, &err));
+    assert_same_file(at_path(dir, "a.safetensors"), at_path(dir, "b.safetensors"));
+    size_t n = 0, bytes = 0;
+    char *text = slurp(at_path(dir, "b.safetensors"), &n);
+    assert_ptr_equal(text + w_at, tensor_in(text, n, "w", &bytes));
+    assert_ptr_equal(text + b_at, tensor_in(text, n, "b", &bytes));
+    free(text);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_shards(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer_options o = {.max_shard_size = 256};
+    OK(save(&cx, at_path(dir, "m"), sharded, COUNT(sharded), &o, 5, &err));
+    assert_same_file(at_path(dir, "m/model.safetensors.index.json"), GOLDEN "writer/index.json");
+    assert_string_equal(names_in(at_path(dir, "m")),
+                        "config.json model-00001-of-00005.safetensors model-00002-of-00005.safetensors "
+                        "model-00003-of-00005.safetensors model-00004-of-00005.safetensors "
+                        "model-00005-of-00005.safetensors model.safetensors.index.json ");
+    size_t n = 0, bytes = 0;
+    char *file = slurp(at_path(dir, "m/model-00004-of-00005.safetensors"), &n);
+    const unsigned char *t = tensor_in(file, n, "layers.1.a", &bytes);
+    assert_non_null(t);
+    assert_int_equal(bytes, 60);
+    for (size_t k = 0; k < bytes; k++) {
+        assert_int_equal(t[k], byte_of(4, k, 5));
+    }
+    assert_null(tensor_in(file, n, "layers.1.b", &bytes));
+    free(file);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_no_tensors(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer *w;
+    OK(tarn_writer_open(&cx, at_path(dir, "m.safetensors"), 0, NULL, NULL, &w, &err));
+    OK(tarn_writer_commit(w, &err));
+    size_t n;
+    char *file = slurp(at_path(dir, "m.safetensors"), &n);
+    assert_int_equal(n, 40);
+    assert_memory_equal(file, "\x20\0\0\0\0\0\0\0{\"__metadata__\":{\"format\":\"pt\"}}", 40);
+    free(file);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_metadata(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer *w;
+    tarn_writer_options o = {.reserve = 64};
+    OK(open_writer(&cx, at_path(dir, "m.safetensors"), small, 2, &o, &w, &err));
+    OK(tarn_writer_meta(w, "zebra", "1", &err));
+    OK(tarn_writer_meta(w, "before", "of any length: \"quoted\"", &err));
+    OK(put_all(w, small, 2, 3, &err));
+    int file;
+    uint64_t at, now;
+    tarn_writer_place(w, 0, &file, &at);
+    OK(tarn_writer_meta(w, "after", "fits into what was kept", &err));
+    OK(tarn_writer_meta(w, "zebra", "2", &err));
+    char *much = calloc(1, 101);
+    memset(much, 'x', 100);
+    assert_int_equal(tarn_writer_meta(w, "more", much, &err), TARN_ERROR);
+    assert_string_equal(err.code, "HeaderRoom");
+    assert_int_equal(tarn_writer_meta(w, "zebra", much, &err), TARN_ERROR);
+    tarn_writer_place(w, 0, &file, &now);
+    assert_int_equal(at, now);
+    OK(tarn_writer_commit(w, &err));
+    size_t n;
+    char *text = slurp(at_path(dir, "m.safetensors"), &n);
+    static const char head[] = "{\"__metadata__\":{\"after\":\"fits into what was kept\",\"before\":\"of any "
+                               "length: \\\"quoted\\\"\",\"format\":\"pt\",\"zebra\":\"2\"},\"b\":";
+    assert_memory_equal(text + 8, head, sizeof head - 1);
+    assert_int_equal(seed_of(at_path(dir, "m.safetensors")), 3);
+    assert_int_equal(at % 8, 0);
+    assert_int_equal(text[at - 65], ' ');  // b lies first
+    free(text);
+    free(much);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+// ---- refusals ----
+
+static void refused(tarn_context *cx, const made *m, int n, const char *code, const char *says) {
+    tarn_error err = {0};
+    tarn_writer *w;
+    char *dir = scratch();
+    assert_int_equal(open_writer(cx, at_path(dir, "m"), m, n, NULL, &w, &err), TARN_ERROR);
+    assert_string_equal(err.code, code);
+    if (!strstr(err.message, says)) {
+        fail_msg("%s", err.message);
+    }
+    assert_string_equal(names_in(dir), "");
+    remove_tree(dir);
+}
+
+static void test_bad_tensors(void **state) {
+    tarn_context cx;
+    open_context(&cx, 1, NULL);
+    refused(&cx, (made[]){{NAMED("__metadata__"), TARN_F32, 1, {1}}}, 1, "InvalidName", "__metadata__");
+    refused(&cx, (made[]){{NAMED("x\xff"), TARN_F32, 1, {1}}}, 1, "InvalidName", "x\\xff");
+    refused(&cx, (made[]){small[0], small[1], small[0]}, 3, "DuplicateKey", "two tensors are called w");
+    refused(&cx, (made[]){{NAMED("odd"), TARN_F4, 1, {3}}}, 1, "MisalignedSlice", "odd");
+    refused(&cx, (made[]){{NAMED("n"), TARN_F32, 1, {-1}}}, 1, "ValidationOverflow", "n");
+    refused(&cx, (made[]){{NAMED("n"), TARN_F32, 2, {INT64_MAX, 8}}}, 1, "ValidationOverflow", "n");
+    refused(&cx, (made[]){{NAMED("n"), TARN_U8, 1, {INT64_MAX / 2 + 1}}}, 1, "ValidationOverflow", "");
+    refused(&cx, (made[]){{NAMED("n"), TARN_U8, 1, {INT64_C(1) << 50}}}, 1, "NoSpace", "1.13 PB");
+    tarn_context_free(&cx);
+}
+
+static void test_header_too_large(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch(), *name = malloc(60000000);
+    memset(name, 'n', 60000000);
+    int64_t one = 1;
+    tarn_writer_tensor t[2] = {{name, 59999999, TARN_F32, 1, &one}, {name, 60000000, TARN_F32, 1, &one}};
+    tarn_writer *w;
+    assert_int_equal(tarn_writer_open(&cx, at_path(dir, "m"), 2, t, NULL, &w, &err), TARN_ERROR);
+    assert_string_equal(err.code, "HeaderTooLarge");
+    assert_string_equal(names_in(dir), "");
+    free(name);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_misuse(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer *w;
+    OK(open_writer(&cx, at_path(dir, "m"), small, 2, NULL, &w, &err));
+    assert_int_equal(tarn_writer_put(w, 1, 60, "12345", 5, &err), TARN_ERROR);
+    assert_string_equal(err.code, "OutOfRange");
+    static const char *const bad[] = {"", ".", "..", "a/b", "model.safetensors", "model.safetensors.index.json"};
+    for (int k = 0; k < COUNT(bad); k++) {
+        assert_int_equal(tarn_writer_side(w, bad[k], "x", 1, &err), TARN_ERROR);
+        assert_string_equal(err.code, "InvalidName");
+    }
+    assert_int_equal(tarn_writer_side_copy(w, "x", at_path(dir, "absent"), &err), TARN_ERROR);
+    assert_non_null(strstr(err.message, "absent: cannot read"));
+    assert_int_equal(tarn_writer_commit(w, &err), TARN_ERROR);  // data is missing
+    assert_string_equal(err.code, "Incomplete");
+    assert_string_equal(names_in(dir), "");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_existing(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer_options over = {.overwrite = true}, shards = {.overwrite = true, .max_shard_size = 512};
+    tarn_writer *w;
+    // one file
+    char *one = at_path(dir, "m.safetensors");
+    OK(save(&cx, one, small, 2, NULL, 1, &err));
+    chmod(one, 0640);
+    assert_int_equal(save(&cx, one, small, 2, NULL, 2, &err), TARN_ERROR);
+    assert_string_equal(err.code, "OutputExists");
+    assert_non_null(strstr(err.message, "m.safetensors"));
+    assert_non_null(strstr(err.message, "overwrite = true"));
+    assert_int_equal(seed_of(one), 1);
+    OK(save(&cx, one, small, 2, &over, 2, &err));
+    assert_int_equal(seed_of(one), 2);
+    struct stat st;
+    stat(one, &st);
+    assert_int_equal(st.st_mode & 0777, 0640);
+    // a folder
+    char *m = at_path(dir, "m");
+    OK(save(&cx, m, small, 2, NULL, 1, &err));
+    chmod(m, 0750);
+    assert_int_equal(save(&cx, m, small, 2, NULL, 2, &err), TARN_ERROR);
+    assert_string_equal(err.code, "OutputExists");
+    assert_int_equal(seed_of(at_path(m, "model.safetensors")), 1);
+    // notes of the user's stay, the weights go, side files of the new model win
+    write_bytes(at_path(m, "notes.md"), "mine", 4);
+    write_bytes(at_path(m, "model-00001-of-00009.safetensors"), "old", 3);
+    mkdir(at_path(m, "runs"), 0700);
+    mkdir(at_path(m, "runs/1"), 0755);
+    write_bytes(at_path(m, "runs/1/log"), "log", 3);
+    if (symlink("nowhere", at_path(m, "link")) != 0) {
+        fail();
+    }
+    OK(save(&cx, m, small, 2, &shards, 4, &err));
+    assert_string_equal(names_in(m), "config.json link model-00001-of-00002.safetensors "
+                        "model-00002-of-00002.safetensors model.safetensors.index.json notes.md runs ");
+    size_t n;
+    char *text = slurp(at_path(m, "runs/1/log"), &n);
+    assert_string_equal(text, "log");
+    free(text);
+    text = slurp(at_path(m, "config.json"), &n);
+    assert_string_equal(text, "{1}");
+    free(text);
+    stat(at_path(m, "runs"), &st);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    stat(m, &st);
+    assert_int_equal(st.st_mode & 0777, 0750);
+    stat(at_path(m, "notes.md"), &st);
+    assert_int_equal(st.st_nlink, 1);  // the old folder is gone
+    assert_string_equal(names_in(dir), "m m.safetensors ");
+    // wrong kinds
+    assert_int_equal(save(&cx, one, small, 2, NULL, 1, &err), TARN_ERROR);
+    mkdir(at_path(dir, "d.safetensors"), 0777);
+    assert_int_equal(save(&cx, at_path(dir, "d.safetensors"), small, 2, &over, 1, &err), TARN_ERROR);
+    assert_non_null(strstr(err.message, "a folder"));
+    write_bytes(at_path(dir, "plain"), "x", 1);
+    assert_int_equal(save(&cx, at_path(dir, "plain"), small, 2, &over, 1, &err), TARN_ERROR);
+    assert_non_null(strstr(err.message, "this is a file"));
+    assert_int_equal(open_writer(&cx, "", small, 2, NULL, &w, &err), TARN_ERROR);
+    assert_int_equal(open_writer(&cx, "/", small, 2, &over, &w, &err), TARN_ERROR);
+    assert_int_equal(open_writer(&cx, at_path(dir, "absent/.."), small, 2, &over, &w, &err), TARN_ERROR);
+    assert_string_equal(names_in(dir), "d.safetensors m m.safetensors plain ");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static char warned[1024];
+static void catch_warning(void *arg, const char *message) {
+    snprintf(warned, sizeof warned, "%s", message);
+}
+
+static void test_folder_without_model(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    cx.warn = catch_warning;
+    char *dir = scratch(), *m = at_path(dir, "m");
+    mkdir(m, 0777);
+    OK(save(&cx, m, small, 2, NULL, 1, &err));  // an empty folder is as good as none
+    assert_string_equal(names_in(m), "config.json model.safetensors ");
+    unlink(at_path(m, "config.json"));
+    unlink(at_path(m, "model.safetensors"));
+    write_bytes(at_path(m, "README.md"), "mine", 4);
+    write_bytes(at_path(m, ".gitattributes"), "x", 1);
+    tarn_writer *w;
+    OK(open_writer(&cx, m, small, 2, NULL, &w, &err));
+    OK(put_all(w, small, 2, 7, &err));
+    OK(tarn_writer_side(w, "README.md", "tarn's", 6, &err));
+    OK(tarn_writer_commit(w, &err));
+    assert_non_null(strstr(warned, "README.md"));
+    assert_string_equal(names_in(m), ".gitattributes README.md model.safetensors ");
+    size_t n;
+    char *text = slurp(at_path(m, "README.md"), &n);
+    assert_string_equal(text, "mine");
+    free(text);
+    assert_int_equal(seed_of(at_path(m, "model.safetensors")), 7);
+    assert_string_equal(names_in(dir), "m ");
+    // through a link; and a link that leads nowhere
+    if (symlink("m", at_path(dir, "latest")) != 0 || symlink("gone", at_path(dir, "dead")) != 0) {
+        fail();
+    }
+    tarn_writer_options over = {.overwrite = true};
+    OK(save(&cx, at_path(dir, "latest/"), small, 2, &over, 9, &err));
+    assert_int_equal(seed_of(at_path(m, "model.safetensors")), 9);
+    assert_string_equal(names_in(dir), "dead latest m ");
+    assert_int_equal(save(&cx, at_path(dir, "dead"), small, 2, &over, 9, &err), TARN_ERROR);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_parents(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer *w;
+    OK(save(&cx, at_path(dir, "a/b//c"), small, 2, NULL, 1, &err));
+    assert_int_equal(seed_of(at_path(dir, "a/b/c/model.safetensors")), 1);
+    OK(open_writer(&cx, at_path(dir, "a/x/y/z"), small, 2, NULL, &w, &err));
+    tarn_writer_abort(w);
+    assert_string_equal(names_in(at_path(dir, "a")), "b ");
+    write_bytes(at_path(dir, "file"), "x", 1);
+    assert_int_equal(save(&cx, at_path(dir, "file/m"), small, 2, NULL, 1, &err), TARN_ERROR);
+    assert_string_equal(names_in(dir), "a file ");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+// The working directory and mount points stay what they are: files are moved in.
+static void test_working_directory(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    cx.warn = catch_warning;
+    char *dir = scratch();
+    int was = open(".", O_RDONLY | O_DIRECTORY);
+    if (chdir(dir) != 0) {
+        fail();
+    }
+    tarn_writer_options shards = {.max_shard_size = 512};
+    write_bytes("notes.md", "mine", 4);
+    OK(save(&cx, ".", small, 2, &shards, 1, &err));
+    assert_string_equal(names_in("."), "config.json model-00001-of-00002.safetensors "
+                        "model-00002-of-00002.safetensors model.safetensors.index.json notes.md ");
+    shards.overwrite = true;
+    assert_int_equal(save(&cx, ".", small, 2, &shards, 1, &err), TARN_ERROR);
+    assert_non_null(strstr(err.message, "the working directory"));
+    if (fchdir(was) != 0) {
+        fail();
+    }
+    close(was);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+// ---- leftovers ----
+
+static void test_stale(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    cx.warn = catch_warning;
+    char *dir = scratch();
+    mkdir(at_path(dir, ".m.tarn-abcdef.part"), 0777);  // a dead run's
+    write_bytes(at_path(dir, ".m.tarn-abcdef.part/model.safetensors"), "x", 1);
+    write_bytes(at_path(dir, ".m.safetensors.tarn-abcdef.part"), "x", 1);  // of another target
+    write_bytes(at_path(dir, ".m.tarn-abcdefg.part"), "x", 1);             // not one of ours
+    mkdir(at_path(dir, ".m.tarn-ghijkl.part"), 0777);                // a living run's
+    int fd = open(at_path(dir, ".m.tarn-ghijkl.part"), O_RDONLY);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    OK(save(&cx, at_path(dir, "m"), small, 2, NULL, 1, &err));
+    assert_string_equal(names_in(dir), ".m.safetensors.tarn-abcdef.part .m.tarn-abcdefg.part "
+                        ".m.tarn-ghijkl.part m ");
+    OK(save(&cx, at_path(dir, "m.safetensors"), small, 2, NULL, 1, &err));
+    assert_string_equal(names_in(dir), ".m.tarn-abcdefg.part .m.tarn-ghijkl.part m m.safetensors ");
+    close(fd);
+    // killed between the two steps that replace a folder where the file system cannot exchange
+    rename(at_path(dir, "m"), at_path(dir, ".m.tarn-mnopqr.old"));
+    assert_int_equal(save(&cx, at_path(dir, "m"), small, 2, NULL, 2, &err), TARN_ERROR);
+    assert_string_equal(err.code, "OutputExists");
+    assert_non_null(strstr(warned, "put back"));
+    assert_int_equal(seed_of(at_path(dir, "m/model.safetensors")), 1);
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+// ---- any one call fails ----
+
+static void sweep(tarn_context *cx, const char *name, const char *weights, int e, bool exists) {
+    tarn_error err = {0};
+    tarn_writer_options o = {.overwrite = true};
+    bool done = false;
+    for (long n = 1; !done; n++) {
+        char *dir = scratch(), *m = at_path(dir, name);
+        if (exists) {
+            OK(save(cx, m, small, 2, NULL, 1, &err));
+            if (strcmp(name, "m") == 0) {
+                write_bytes(at_path(m, "notes.md"), "mine", 4);
+            }
+        }
+        fault_at = n;
+        fault_errno = e;
+        memset(&err, 0, sizeof err);
+        tarn_status s = save(cx, m, small, 2, &o, 2, &err);
+        done = fault_at > 0;  // it did not come to the n-th call
+        fault_at = 0;
+        int seed = seed_of(at_path(dir, weights));
+        if (s == TARN_OK) {
+            assert_int_equal(seed, 2);
+        } else {
+            assert_non_null(strstr(err.message, name));
+            assert_true(e != ENOSPC || strcmp(err.code, "NoSpace") == 0);
+            // Old or new, whole. (New: when the last sync of the folder above failed.)
+            assert_true(seed == 2 || seed == (exists ? 1 : -1));
+        }
+        if (exists && strcmp(name, "m") == 0) {
+            assert_int_equal(access(at_path(m, "notes.md"), F_OK), 0);
+        }
+        char want[64];
+        snprintf(want, sizeof want, "%s ", name);
+        assert_string_equal(names_in(dir), seed >= 0 ? want : "");
+        remove_tree(dir);
+        assert_true(n < 2000);
+    }
+}
+
+static void test_faults(void **state) {
+    tarn_context cx;
+    open_context(&cx, 1, NULL);
+    cx.warn = catch_warning;
+    static const int codes[] = {ENOSPC, EIO, EACCES};
+    for (int k = 0; k < 3; k++) {
+        for (int exists = 0; exists < 2; exists++) {
+            sweep(&cx, "m", "m/model.safetensors", codes[k], exists);
+            sweep(&cx, "m.safetensors", "m.safetensors", codes[k], exists);
+        }
+    }
+    no_exchange = true;
+    sweep(&cx, "m", "m/model.safetensors", EIO, true);
+    sweep(&cx, "m.safetensors", "m.safetensors", EIO, false);
+    no_exchange = false;
+    tarn_context_free(&cx);
+}
+
+static void test_no_links(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch(), *m = at_path(dir, "m");
+    tarn_writer_options over = {.overwrite = true};
+    tarn_writer *w;
+    OK(save(&cx, m, small, 2, NULL, 1, &err));
+    write_bytes(at_path(m, "notes.md"), "mine", 4);
+    no_links = true;
+    assert_int_equal(open_writer(&cx, m, small, 2, &over, &w, &err), TARN_ERROR);
+    no_links = false;
+    assert_non_null(strstr(err.message, "hint"));
+    assert_string_equal(names_in(m), "config.json model.safetensors notes.md ");
+    assert_string_equal(names_in(dir), "m ");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_cancel(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    tarn_writer *w;
+    OK(open_writer(&cx, at_path(dir, "m"), small, 2, NULL, &w, &err));
+    OK(put_all(w, small, 2, 1, &err));
+    tarn_cancel_set(&cx.cancel, TARN_STOP_INT);
+    assert_int_equal(tarn_writer_commit(w, &err), TARN_CANCELLED);
+    assert_string_equal(names_in(dir), "");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+static void test_file_size_limit(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    struct rlimit was, less;
+    getrlimit(RLIMIT_FSIZE, &was);
+    less = was;
+    less.rlim_cur = 600;
+    setrlimit(RLIMIT_FSIZE, &less);
+    tarn_status s = save(&cx, at_path(dir, "m"), small, 2, NULL, 1, &err);
+    setrlimit(RLIMIT_FSIZE, &was);
+    assert_int_equal(s, TARN_ERROR);
+    assert_string_equal(err.code, "NoSpace");
+    assert_string_equal(names_in(dir), "");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+// A real full disk, where this process may mount one: 77 when it may not.
+static int on_small_disk(const char *dir) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", dir, "tmpfs", 0, "size=1m") != 0) {
+        return 77;
+    }
+    tarn_context cx;
+    tarn_error err = {0};
+    tarn_options co = {.threads = 1, .memory = 64 << 20};
+    tarn_context_init(&cx, &co, &err);
+    int64_t too_much = 1 << 20, much = 700000;
+    tarn_writer_tensor t = {"w", 1, TARN_U8, 1, &too_much};
+    tarn_writer *w;
+    char *zeros = calloc(1, 1 << 20);
+    if (tarn_writer_open(&cx, at_path(dir, "m"), 1, &t, NULL, &w, &err) == TARN_OK ||
+        strcmp(err.code, "NoSpace") != 0 || !strstr(err.message, "1.05 MB are free")) {
+        print_message("%s\n", err.message);
+        return 1;
+    }
+    // Room at first, taken by someone else later.
+    t.shape = &much;
+    if (tarn_writer_open(&cx, at_path(dir, "m"), 1, &t, NULL, &w, &err) != TARN_OK) {
+        return 2;
+    }
+    write_bytes(at_path(dir, "other"), zeros, 500000);
+    if (tarn_writer_put(w, 0, 0, zeros, 700000, &err) == TARN_OK || strcmp(err.code, "NoSpace") != 0) {
+        return 3;
+    }
+    tarn_writer_abort(w);
+    if (strcmp(names_in(dir), "other ") != 0) {
+        return 4;
+    }
+    // A mounted folder cannot be renamed: the files are moved into it.
+    much = 1000;
+    if (tarn_writer_open(&cx, dir, 1, &t, NULL, &w, &err) != TARN_OK ||
+        tarn_writer_put(w, 0, 0, zeros, 1000, &err) != TARN_OK || tarn_writer_commit(w, &err) != TARN_OK ||
+        strcmp(names_in(dir), "model.safetensors other ") != 0) {
+        return 5;
+    }
+    tarn_writer_options over = {.overwrite = true};
+    if (tarn_writer_open(&cx, dir, 1, &t, &over, &w, &err) == TARN_OK || !strstr(err.message, "mount point")) {
+        return 6;
+    }
+    free(zeros);
+    tarn_context_free(&cx);
+    return 0;
+}
+
+static void test_full_disk(void **state) {
+    char *dir = scratch();
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(on_small_disk(dir));
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    remove_tree(dir);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: may not mount a tmpfs\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+// ---- many writers ----
+
+static void test_two_writers(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    char *dir = scratch();
+    static const char *const names[] = {"m", "m.safetensors"};
+    static const char *const weights[] = {"m/model.safetensors", "m.safetensors"};
+    for (int k = 0; k < 2; k++) {
+        tarn_writer *a, *b;
+        OK(open_writer(&cx, at_path(dir, names[k]), small, 2, NULL, &a, &err));
+        OK(open_writer(&cx, at_path(dir, names[k]), small, 2, NULL, &b, &err));
+        OK(put_all(a, small, 2, 1, &err));
+        OK(put_all(b, small, 2, 2, &err));
+        OK(tarn_writer_commit(a, &err));
+        assert_int_equal(tarn_writer_commit(b, &err), TARN_ERROR);
+        assert_string_equal(err.code, "OutputExists");
+        assert_int_equal(seed_of(at_path(dir, weights[k])), 1);
+    }
+    assert_string_equal(names_in(dir), "m m.safetensors ");
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+typedef struct {
+    const char *path;
+    int seed;
+} contender;
+
+static void *contend(void *arg) {
+    const contender *c = arg;
+    tarn_context cx;
+    tarn_error err = {0};
+    tarn_options co = {.threads = 1, .memory = 64 << 20};
+    tarn_writer_options over = {.overwrite = true};
+    tarn_context_init(&cx, &co, &err);
+    intptr_t failed = 0;
+    for (int k = 0; k < 30; k++) {
+        failed += save(&cx, c->path, small, 2, &over, c->seed, &err) != TARN_OK;
+    }
+    if (failed) {
+        print_message("%s\n", err.message);
+    }
+    tarn_context_free(&cx);
+    return (void *)failed;
+}
+
+static void test_contenders(void **state) {
+    char *dir = scratch(), path[128];
+    snprintf(path, sizeof path, "%s/m", dir);
+    mkdir(path, 0777);
+    char *notes = at_path(path, "notes.md"), *weights = at_path(path, "model.safetensors");
+    write_bytes(notes, "mine", 4);
+    contender c[2] = {{path, 1}, {path, 2}};
+    pthread_t t[2];
+    for (int k = 0; k < 2; k++) {
+        pthread_create(&t[k], NULL, contend, &c[k]);
+    }
+    for (int k = 0; k < 2; k++) {
+        void *failed;
+        pthread_join(t[k], &failed);
+        assert_int_equal((intptr_t)failed, 0);
+    }
+    int seed = seed_of(weights);
+    assert_true(seed == 1 || seed == 2);
+    assert_string_equal(names_in(path), "config.json model.safetensors notes.md ");
+    assert_string_equal(names_in(dir), "m ");
+    remove_tree(dir);
+}
+
+typedef struct {
+    tarn_writer *w;
+    int64_t size;
+} many;
+
+enum { TENSORS = 20, PIECE = 300000 };
+
+static tarn_status put_piece(void *arg, int64_t task, int worker, tarn_error *err) {
+    const many *m = arg;
+    int64_t pieces = (m->size + PIECE - 1) / PIECE, i = task % TENSORS, k = task / TENSORS % pieces;
+    int64_t at = k * PIECE, n = m->size - at < PIECE ? m->size - at : PIECE;
+    unsigned char *p = malloc((size_t)n);
+    for (int64_t q = 0; q < n; q++) {
+        p[q] = byte_of((int)i, (size_t)(at + q), 0);
+    }
+    tarn_status s = tarn_writer_put(m->w, i, (uint64_t)at, p, (uint64_t)n, err);
+    free(p);
+    return s;
+}
+
+static void test_threads(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 4, NULL);
+    char *dir = scratch();
+    many m = {.size = 1000003};
+    tarn_writer_tensor t[TENSORS];
+    char names[TENSORS][8];
+    for (int i = 0; i < TENSORS; i++) {
+        snprintf(names[i], sizeof names[i], "t%02d", i);
+        t[i] = (tarn_writer_tensor){names[i], 3, TARN_U8, 1, &m.size};
+    }
+    tarn_writer_options o = {.max_shard_size = 3000009};
+    OK(tarn_writer_open(&cx, at_path(dir, "m"), TENSORS, t, &o, &m.w, &err));
+    OK(tarn_pool_run(cx.pool, TENSORS * 4, put_piece, &m, &cx.cancel, &err));
+    OK(tarn_writer_commit(m.w, &err));
+    for (int i = 0; i < TENSORS; i++) {
+        char name[64];
+        size_t n = 0, bytes = 0;
+        snprintf(name, sizeof name, "m/model-%05d-of-00007.safetensors", i / 3 + 1);
+        char *file = slurp(at_path(dir, name), &n);
+        assert_non_null(file);
+        const unsigned char *x = tensor_in(file, n, names[i], &bytes);
+        assert_non_null(x);
+        assert_int_equal(bytes, m.size);
+        for (size_t k = 0; k < bytes; k++) {
+            if (x[k] != byte_of(i, k, 0)) {
+                fail_msg("tensor %d byte %zu", i, k);
+            }
+        }
+        free(file);
+    }
+    remove_tree(dir);
+    tarn_context_free(&cx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reference_bytes),
+        cmocka_unit_test(test_order_of_tensors),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_no_tensors),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_bad_tensors),
+        cmocka_unit_test(test_header_too_large),
+        cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_existing),
+        cmocka_unit_test(test_folder_without_model),
+        cmocka_unit_test(test_parents),
+        cmocka_unit_test(test_working_directory),
+        cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_no_links),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_file_size_limit),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_two_writers),
+        cmocka_unit_test(test_contenders),
+        cmocka_unit_test(test_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

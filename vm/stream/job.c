@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+// One job: pass by pass, what is due is computed in memory or swept over the data. Inputs that fit
+// the hold budget are read in the first pass and swept in memory after it.
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/stream/run.h"
+
+typedef struct {
+    tarn_runner *r;
+    int64_t job;
+    tarn_graph *g;
+    tarn_pool *pool;   // NULL: the whole job on this worker
+    int worker;        // of this job, when pool is NULL
+    tarn_arena arena;
+    tarn_layout layout;
+    tarn_tensor *values;  // [count]
+    char **held;          // [count] of sources
+    bool *loaded;         // [count]
+    size_t held_bytes;
+    tarn_error *err;
+} job_run;
+
+// Computes what lives in memory and is due before pass `pass`.
+static tarn_status compute_memory(job_run *j, int pass) {
+    for (int i = 0; i < j->layout.count; i++) {
+        const tarn_spot *s = &j->layout.spot[i];
+        const tarn_node *n = j->g->nodes[i];
+        if (s->kind != TARN_AT_MEMORY || s->ready != pass || j->values[i].storage) {
+            continue;
+        }
+        int64_t gid = tarn_gid(n);
+        if (gid) {
+            if (j->r->known[gid]) {
+                TARN_TRY(tarn_reduce_result(j->r->cx, &n->desc, j->r->barriers[gid - 1].out,
+                                            &j->values[i], j->err));
+            }
+            continue;
+        }
+        if (n->op->cls == TARN_CLASS_LEAF) {
+            TARN_TRY(tarn_leaf_value(j->r->cx, n, &j->values[i], j->err));
+            continue;
+        }
+        tarn_tensor few[16], *in = few;
+        if (n->nin > 16) {
+            in = tarn_arena_take(&j->arena, (size_t)n->nin * sizeof *in);
+        }
+        if (!in) {
+            return tarn_raise_nomem(j->err, n->op->name, 0);
+        }
+        for (int k = 0; k < n->nin; k++) {
+            in[k] = j->values[n->in[k]->id];
+        }
+        TARN_TRY(tarn_op_apply(j->r->cx, n->op, n->nin, in, &n->attr, &j->values[i], j->err));
+    }
+    return TARN_OK;
+}
+
+static tarn_status finish_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int workers) {
+    const tarn_reducer *red = s->node->op->reducer;
+    if (!red->exact) {
+        int64_t blocks = (numel + TARN_BLOCK - 1) / TARN_BLOCK;
+        tarn_reduce_join(red, blocks, s->parts);
+    } else {
+        int first = -1;
+        for (int w = 0; w < workers; w++) {
+            if (!s->opened[w]) {
+                continue;
+            }
+            if (first < 0) {
+                first = w;
+            } else {
+                red->join(s->parts + (size_t)first * red->part, s->parts + (size_t)w * red->part);
+            }
+        }
+        if (first > 0) {
+            memcpy(s->parts, s->parts + (size_t)first * red->part, red->part);
+        }
+    }
+    if (red->finish(s->parts, numel, &s->node->attr, s->state, s->out)) {
+        s->active = false;
+        return tarn_reduce_result(j->r->cx, &s->node->desc, s->out, &j->values[s->node->id], j->err);
+    }
+    memset(s->opened, 0, (size_t)workers);
+    return TARN_OK;
+}
+
+// Memory of a fold for its sweeps. A whole-model one uses the barrier's.
+static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int workers) {
+    const tarn_reducer *red = s->node->op->reducer;
+    int64_t gid = tarn_gid(s->node);
+    s->active = true;
+    int64_t blocks = (numel + TARN_BLOCK - 1) / TARN_BLOCK;
+    size_t nparts = red->exact ? (size_t)workers : (size_t)(blocks > 0 ? blocks : 1);
+    if (gid && red->exact) {
+        tarn_barrier *b = &j->r->barriers[gid - 1];
+        s->state = b->state;
+        s->parts = b->parts;
+        s->opened = b->opened;
+        s->base = b->base[j->job];
+        return TARN_OK;
+    }
+    s->state = tarn_arena_take(&j->arena, red->state + 1);
+    s->parts = tarn_arena_take(&j->arena, nparts * red->part);
+    s->opened = tarn_arena_take(&j->arena, (size_t)workers);
+    if (!s->state || !s->parts || !s->opened) {
+        return tarn_raise_nomem(j->err, s->node->op->name, nparts * red->part);
+    }
+    memset(s->opened, 0, (size_t)workers);
+    if (gid) {
+        s->base = j->r->barriers[gid - 1].base[j->job];
+    } else if (red->begin) {
+        red->begin(&s->node->attr, numel, s->state);
+    }
+    return TARN_OK;
+}
+
+static tarn_status close_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int workers) {
+    int64_t gid = tarn_gid(s->node);
+    if (!gid) {
+        return finish_fold(j, s, numel, workers);
+    }
+    const tarn_reducer *red = s->node->op->reducer;
+    s->active = false;
+    if (!red->exact) {
+        tarn_reduce_join(red, (numel + TARN_BLOCK - 1) / TARN_BLOCK, s->parts);
+        tarn_barrier *b = &j->r->barriers[gid - 1];
+        memcpy(b->parts + (size_t)b->place[j->job] * red->part, s->parts, red->part);
+    }
+    return TARN_OK;
+}
+
+static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn_goal *goals) {
+    tarn_program p;
+    TARN_TRY(tarn_program_make(j->r->cx, &j->arena, j->g, &j->layout, j->values, numel, ngoals,
+                               goals, &p, j->err));
+    for (int i = 0; i < p.nload; i++) {
+        for (int id = 0; id < j->layout.count; id++) {
+            if (tarn_node_source(j->g->nodes[id]) == p.load[i].source) {
+                p.load[i].held = j->held[id];
+                p.load[i].loaded = &j->loaded[id];
+            }
+        }
+    }
+    int workers = tarn_pool_size(j->r->cx->pool);
+    for (int i = 0; i < p.nfold; i++) {
+        TARN_TRY(open_fold(j, &p.fold[i], numel, workers));
+    }
+    for (;;) {
+        TARN_TRY(tarn_program_run(j->r, j->job, &p, j->pool, j->worker, j->err));
+        for (int i = 0; i < p.nload; i++) {
+            if (p.load[i].held) {
+                union {
+                    const bool *in;
+                    bool *out;
+                } u = {.in = p.load[i].loaded};
+                *u.out = true;
+            }
+        }
+        bool again = false;
+        for (int i = 0; i < p.nfold; i++) {
+            if (p.fold[i].active) {
+                TARN_TRY(close_fold(j, &p.fold[i], numel, workers));
+                again = again || p.fold[i].active;
+            }
+        }
+        if (!again) {
+            return TARN_OK;
+        }
+        // Further sweeps only count: what was stored or kept is there already.
+        int k = 0;
+        for (int i = 0; i < p.ninstr; i++) {
+            if (p.instr[i].what != TARN_DO_STORE && p.instr[i].what != TARN_DO_KEEP) {
+                p.instr[k++] = p.instr[i];
+            }
+        }
+        p.ninstr = k;
+        p.store_size = 0;
+    }
+}
+
+// An empty reduction never meets a tile.
+static tarn_status empty_goal(job_run *j, const tarn_goal *goal) {
+    const tarn_node *n = goal->node;
+    if (goal->what == TARN_GOAL_FOLD) {
+        const tarn_reducer *red = n->op->reducer;
+        double out[4] = {red->start, 0, 0, 0};
+        int64_t gid = tarn_gid(n);
+        if (!gid) {
+            return tarn_reduce_result(j->r->cx, &n->desc, out, &j->values[n->id], j->err);
+        }
+        if (!red->exact) {
+            tarn_barrier *b = &j->r->barriers[gid - 1];
+            char acc[1024];
+            red->open(acc);
+            red->close(acc, b->parts + (size_t)b->place[j->job] * red->part);
+        }
+    }
+    return TARN_OK;
+}
+
+static int64_t domain_of(const tarn_goal *goal) {
+    const tarn_node *n = goal->what == TARN_GOAL_FOLD ? goal->node->in[0] : goal->node;
+    return tarn_desc_numel(&n->desc);
+}
+
+static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
+    TARN_TRY(compute_memory(j, pass));
+    int most = j->layout.count * 2 + 2, ngoals = 0;
+    tarn_goal *goals = tarn_arena_take(&j->arena, (size_t)most * sizeof *goals);
+    tarn_goal *group = tarn_arena_take(&j->arena, (size_t)most * sizeof *group);
+    if (!goals || !group) {
+        return tarn_raise_nomem(j->err, "a pass", (size_t)most * sizeof *goals);
+    }
+    for (int i = 0; i < j->layout.count; i++) {
+        const tarn_spot *s = &j->layout.spot[i];
+        const tarn_node *n = j->g->nodes[i];
+        int64_t gid = tarn_gid(n);
+        bool ours = !gid || (!j->r->known[gid] && s->stage == j->r->stage + 1);
+        if (s->sweeps && s->ready == pass + 1 && ours) {
+            goals[ngoals++] = (tarn_goal){.node = n, .what = TARN_GOAL_FOLD};
+        }
+        if (s->kind == TARN_AT_TILE && s->keep && s->ready == pass) {
+            TARN_TRY(tarn_tensor_new(j->r->cx, tarn_dtype_compute(n->desc.dtype), n->desc.rank,
+                                     n->desc.shape, &j->values[i], j->err));
+            // Not visible as a value before the pass has filled it.
+            tarn_tensor *keep = tarn_arena_take(&j->arena, sizeof *keep);
+            if (!keep) {
+                return tarn_raise_nomem(j->err, "a pass", sizeof *keep);
+            }
+            *keep = j->values[i];
+            j->values[i].storage = NULL;
+            goals[ngoals++] = (tarn_goal){.node = n, .what = TARN_GOAL_KEEP, .keep = keep};
+        }
+    }
+    if (root && j->layout.spot[root->id].kind == TARN_AT_TILE &&
+        j->layout.spot[root->id].ready == pass) {
+        goals[ngoals++] = (tarn_goal){.node = root, .what = TARN_GOAL_STORE,
+                                      .store = j->r->jobs[j->job].store};
+    }
+    // Goals over equally many elements share one sweep.
+    tarn_status s = TARN_OK;
+    for (int left = ngoals; left > 0 && s == TARN_OK;) {
+        int64_t numel = domain_of(&goals[0]);
+        int n = 0, rest = 0;
+        for (int i = 0; i < left; i++) {
+            if (domain_of(&goals[i]) == numel) {
+                group[n++] = goals[i];
+            } else {
+                goals[rest++] = goals[i];
+            }
+        }
+        left = rest;
+        for (int i = 0; i < n && numel == 0 && s == TARN_OK; i++) {
+            s = empty_goal(j, &group[i]);
+        }
+        s = s == TARN_OK && numel > 0 ? sweep_group(j, numel, n, group) : s;
+        for (int i = 0; i < n; i++) {
+            if (group[i].what == TARN_GOAL_KEEP) {
+                j->values[group[i].node->id] = *group[i].keep;
+            }
+        }
+    }
+    for (int i = 0; s != TARN_OK && i < ngoals; i++) {
+        // goals that were never reached still own their tensors
+        if (goals[i].what == TARN_GOAL_KEEP && !j->values[goals[i].node->id].storage) {
+            j->values[goals[i].node->id] = *goals[i].keep;
+        }
+    }
+    return s;
+}
+
+static tarn_status hold_inputs(job_run *j) {
+    if (j->layout.passes < 2 || j->layout.source_bytes > j->r->cx->hold / (j->pool ? 1 : 8)) {
+        return TARN_OK;
+    }
+    for (int i = 0; i < j->layout.count; i++) {
+        const tarn_node *n = j->g->nodes[i];
+        if (!tarn_node_source(n) || j->layout.spot[i].kind != TARN_AT_TILE) {
+            continue;
+        }
+        const tarn_source *s = n->attr.p;
+        j->held[i] = tarn_alloc(&j->r->cx->budget, s->bytes);
+        if (!j->held[i]) {
+            return TARN_OK;  // no room: read again instead
+        }
+        j->held_bytes += s->bytes;
+    }
+    return TARN_OK;
+}
+
+static tarn_status put_root(job_run *j, const tarn_node *root) {
+    const tarn_tensor *v = &j->values[root->id];
+    tarn_tensor t;
+    TARN_TRY(tarn_tensor_cast(j->r->cx, v, j->r->jobs[j->job].store, &t, j->err));
+    tarn_status s = TARN_OK;
+    int64_t numel = tarn_tensor_numel(&t);
+    s = tarn_check_finite(j->r, j->job, t.dtype, numel, tarn_tensor_data(&t), j->err);
+    if (s == TARN_OK) {
+        s = j->r->sink->put(j->r->sink->arg, j->job, 0, tarn_tensor_data(&t), tarn_tensor_bytes(&t),
+                            j->err);
+    }
+    tarn_tensor_release(&t);
+    return s;
+}
+
+static tarn_status run_passes(job_run *j, bool last) {
+    const tarn_node *root = last ? j->r->jobs[j->job].root : NULL;
+    TARN_TRY(hold_inputs(j));
+    for (int pass = 0; pass < j->layout.passes; pass++) {
+        TARN_TRY(run_pass(j, pass, root));
+    }
+    for (int pass = j->layout.passes; root && pass <= j->layout.passes + 1; pass++) {
+        TARN_TRY(compute_memory(j, pass));
+    }
+    if (root && j->layout.spot[root->id].kind == TARN_AT_MEMORY) {
+        return put_root(j, root);
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_job_run(tarn_runner *r, int64_t job, tarn_pool *pool, int worker, tarn_error *err) {
+    job_run j = {.r = r, .job = job, .g = r->jobs[job].graph, .pool = pool, .worker = worker,
+                 .err = err};
+    bool last = r->stage == r->stages;
+    if (last && r->jobs[job].hidden) {
+        return TARN_OK;
+    }
+    // Before the last stage only the whole-model reductions that are due matter.
+    const tarn_node *one = r->jobs[job].root;
+    const tarn_node **roots = &one;
+    int nroots = 1;
+    tarn_arena_init(&j.arena, &r->cx->budget);
+    tarn_status s = TARN_OK;
+    tarn_layout all;
+    if (!last) {
+        s = tarn_stream_layout_make(j.g, 1, &one, r->known, &all, err);
+        if (s != TARN_OK) {
+            return s;
+        }
+        nroots = 0;
+        roots = tarn_arena_take(&j.arena, ((size_t)all.count + 1) * sizeof *roots);
+        for (int i = 0; roots && i < all.count; i++) {
+            const tarn_node *n = j.g->nodes[i];
+            int64_t gid = all.spot[i].kind ? tarn_gid(n) : 0;
+            if (gid && !r->known[gid] && all.spot[i].stage == 1 &&
+                r->barriers[gid - 1].place && r->barriers[gid - 1].place[job] >= 0) {
+                roots[nroots++] = n;
+            }
+        }
+        tarn_stream_layout_free(&all);
+    }
+    if (roots && nroots > 0) {
+        s = tarn_stream_layout_make(j.g, nroots, roots, r->known, &j.layout, err);
+    } else {
+        tarn_arena_free(&j.arena);
+        return roots ? TARN_OK : tarn_raise_nomem(err, "a plan", 0);
+    }
+    size_t count = (size_t)j.layout.count + 1;
+    j.values = s == TARN_OK ? calloc(count, sizeof *j.values) : NULL;
+    j.held = s == TARN_OK ? calloc(count, sizeof *j.held) : NULL;
+    j.loaded = s == TARN_OK ? calloc(count, sizeof *j.loaded) : NULL;
+    if (s == TARN_OK && (!j.values || !j.held || !j.loaded)) {
+        s = tarn_raise_nomem(err, "a job", count * sizeof *j.values);
+    }
+    if (s == TARN_OK) {
+        s = run_passes(&j, last);
+    }
+    for (size_t i = 0; i + 1 < count && j.values && j.held; i++) {
+        tarn_tensor_release(&j.values[i]);
+        if (j.held[i]) {
+            tarn_free(&r->cx->budget, j.held[i], ((const tarn_source *)j.g->nodes[i]->attr.p)->bytes);
+        }
+    }
+    free(j.values);
+    free(j.held);
+    free(j.loaded);
+    tarn_stream_layout_free(&j.layout);
+    tarn_arena_free(&j.arena);
+    if (s == TARN_ERROR && err && !strstr(err->message, r->jobs[job].name)) {
+        tarn_error_prefix(err, "%s", r->jobs[job].name);
+    }
+    return s;
+}

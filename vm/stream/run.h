@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// One run of jobs, as its parts see it. Private to vm/stream: run.c goes through stages and jobs,
+// job.c through the passes of a job, block.c through the blocks of a pass.
+#ifndef TARN_STREAM_RUN_H
+#define TARN_STREAM_RUN_H
+
+#include "vm/stream/program.h"
+
+// A whole-model reduction.
+typedef struct tarn_barrier {
+    bool done;
+    const tarn_node *node;  // one of its nodes: the row and its attributes
+    int64_t total;          // elements over all jobs
+    int64_t members;        // jobs that contribute
+    int64_t *base;          // [jobs] where the job's tensor starts in the whole model
+    int64_t *place;         // [jobs] its place among the members by start; -1: contributes nothing
+    char *state;
+    char *parts;            // per place, or per worker when exact
+    bool *opened;
+    double out[4];
+} tarn_barrier;
+
+typedef struct tarn_runner {
+    tarn_context *cx;
+    int64_t njobs;
+    const tarn_job *jobs;
+    const tarn_sink *sink;
+    const tarn_stream_options *options;
+    int nbarriers;   // gids run from 1 to nbarriers
+    tarn_barrier *barriers;
+    bool *known;     // [nbarriers + 1]
+    int stage;       // the stage being run; == stages: the last, which writes
+    int stages;
+    int64_t *large, *small;  // job indices
+    int64_t nlarge, nsmall;
+} tarn_runner;
+
+// Runs a program over all its elements, in blocks over the pool; pool NULL: on this worker, whose
+// number is worker_base.
+tarn_status tarn_program_run(tarn_runner *r, int64_t job, tarn_program *p, tarn_pool *pool,
+                             int worker_base, tarn_error *err);
+// Runs what the current stage asks of a job; pool NULL: on this worker.
+tarn_status tarn_job_run(tarn_runner *r, int64_t job, tarn_pool *pool, int worker, tarn_error *err);
+// NonFinite, naming the job, when the stored elements hold NaN or infinity and may not.
+tarn_status tarn_check_finite(const tarn_runner *r, int64_t job, tarn_dtype dtype, int64_t n,
+                              const void *p, tarn_error *err);
+
+#endif
