@@ -78,6 +78,16 @@ local function each_of(plan)
   return found
 end
 
+-- "base, a" where the names are the tensor's own, "a: other.name" elsewhere.
+local function sources(t)
+  local out = {}
+  for i, from in ipairs(t.from) do
+    local label, name = from:match "^(.-): (.*)$"
+    out[i] = name == t.name and label or from
+  end
+  return table.concat(out, ", ")
+end
+
 local function tensor_lines(plan, out)
   local each = each_of(plan)
   for _, t in ipairs(plan.tensors) do
@@ -91,7 +101,7 @@ local function tensor_lines(plan, out)
       notes[#notes + 1] = v
     end
     out[#out + 1] = string.format("  %s %s[%s] <- %s; %s", t.name, t.dtype, table.concat(t.shape, ", "),
-      table.concat(t.from, ", "), table.concat(notes, "; "))
+      sources(t), table.concat(notes, "; "))
   end
 end
 
@@ -107,6 +117,10 @@ function Plan:show(full)
     bytes(self.reads), bytes(self.writes), bytes(self.peak))
   if self.barriers > 0 then
     out[#out + 1] = string.format("  %s over the whole model first", plural(self.barriers, "reduction"))
+  end
+  if self.unhashed_files > 0 then
+    out[#out + 1] = string.format("  hash %s of %s not known to the digest store", bytes(self.unhashed_bytes),
+      plural(self.unhashed_files, "file"))
   end
   if math.abs(self.mass - 1) > 1e-6 then
     out[#out + 1] = string.format("  mass %s: this is %s, not a model", number(self.mass),

@@ -47,7 +47,8 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
         const tarn_node *x = NULL;
         if (m->map[k][i] >= 0) {
             x = tarn_model_expr(e, m->in[k], m->map[k][i]);
-        } else if (m->policy.missing == TARN_MISSING_ZERO || m->in[k]->mass == 0) {
+        } else if (m->map[first][i] < 0 || m->policy.missing == TARN_MISSING_ZERO ||
+                   m->in[k]->mass == 0) {
             x = tarn_num(e->graph, 0);
         } else {
             x = tarn_model_expr(e, m->in[first], m->map[first][i]);
@@ -199,6 +200,11 @@ static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_p
                 return tarn_raise_nomem(err, "parameters", (size_t)m->n * sizeof *each);
             }
             for (int64_t i = 0; i < m->n; i++) {
+                if (m->map[0][i] < 0) {
+                    TARN_RAISE(err, "MissingTensor", "merge.%s: %s has a value for each tensor of %s, which "
+                               "lacks %s", method->name, p->name, tarn_model_label(m->in[0]),
+                               m->slots[i].name);
+                }
                 each[i] = g->each[m->map[0][i]];
                 TARN_TRY(check_number(method, p, each[i], whose, err));
             }

@@ -5,9 +5,11 @@
 
 static const tarn_node *build(tarn_build *b) {
     const tarn_node *t[TARN_METHOD_MODELS];
-    bool whole = tarn_choice(b, "trim", "global");
+    bool whole = tarn_choice(b, "trim", "global"), rescale = tarn_choice(b, "rescale", "l1");
     for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_keep_top(b, tarn_delta(b, i), tarn_get_of(b, "density", i), whole, i);
+        const tarn_node *d = tarn_delta(b, i);
+        t[i] = tarn_keep_top(b, d, tarn_get_of(b, "density", i), whole, i);
+        t[i] = rescale ? tarn_vectors_rescale(b, d, t[i]) : t[i];
     }
     return tarn_vectors_consensus(b, t);
 }
@@ -31,6 +33,8 @@ static const tarn_param params[] = {
     TARN_PARAM_LAMBDA,
     {"trim", TARN_CHOICE, 0, 0, 0, false, "global|tensor",
      "over the whole task vector (paper, official code), or in each tensor (mergekit, sd-mecha)"},
+    {"rescale", TARN_CHOICE, 0, 0, 0, false, "none|l1",
+     "l1: what is kept of a tensor gets the L1 norm that all of it had (an option of mergekit)"},
     TARN_PARAM_ELECT,
     {"normalize", TARN_BOOLEAN, 1, 0, 1, false, NULL,
      "divide by the weights that agree (mean, paper); false: sum (FusionBench)"},

@@ -72,6 +72,14 @@ const tarn_node *tarn_vectors_dare(tarn_build *b, const tarn_node *t, int model)
     if (tarn_choice(b, "rescale", "expected")) {
         return tarn_div(g, kept, tarn_num(g, density));
     }
+    return tarn_vectors_rescale(b, t, kept);
+}
+
+const tarn_node *tarn_vectors_rescale(tarn_build *b, const tarn_node *t, const tarn_node *kept) {
+    tarn_graph *g = b->g;
+    if (kept == t) {
+        return t;
+    }
     const tarn_node *before = tarn_total(g, &tarn_op_sum, tarn_abs(g, t));
     const tarn_node *after = tarn_total(g, &tarn_op_sum, tarn_abs(g, kept));
     const tarn_node *least = tarn_minimum(g, before, after);

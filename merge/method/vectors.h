@@ -14,6 +14,9 @@ const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t
 // DARE: a Bernoulli(density) mask times t, rescaled by 1 / density, by the ratio of L1 norms, or not.
 const tarn_node *tarn_vectors_dare(tarn_build *b, const tarn_node *t, int model);
 
+// kept times |t|₁ / |kept|₁, per tensor; sums under 1e-7 are left alone.
+const tarn_node *tarn_vectors_rescale(tarn_build *b, const tarn_node *t, const tarn_node *kept);
+
 #define TARN_PARAM_WEIGHT \
     {"weight", TARN_NUMBER, 1, 0, 0, true, NULL, "factor of each model's task vector"}
 #define TARN_PARAM_LAMBDA \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The messages for models that do not fit: a count, what may be behind it (reason.c), the kinds of
-// tensors concerned with their layers, and the way out. Costs a sort and some searches, and only when
-// something failed. Everything fits the error record: kinds are cut, counts never.
+// tensors concerned with their layers, and the way out. Costs a sort and some searches, and only
+// when something failed. Everything fits the error record: kinds are cut, counts never.
 #include "merge/model/differ.h"
 
 #include <stdio.h>
@@ -10,7 +10,13 @@
 
 #include "merge/model/intern.h"
 
-enum { KINDS_SHOWN = 3, SHAPES_SHOWN = 6, NAME_SHOWN = 110, KIND_ROOM = 512 };
+enum {
+    KINDS_SHOWN = 3,
+    SHAPES_SHOWN = 6,
+    NAME_SHOWN = 110,
+    KIND_ROOM = 512,
+    LIST_ROOM = 1300,  // bytes of a message after which no kind is added: the hint has to fit too
+};
 
 // ---- small texts ----
 
@@ -97,8 +103,8 @@ typedef struct {
 
 typedef struct {
     tarn_intern keys;
-    kind *kinds;   // [keys.count]
-    int32_t *of;   // [n] which kind an entry is of
+    kind *kinds;  // [keys.count]
+    int32_t *of;  // [n] which kind an entry is of
 } kinds;
 
 static bool shapes_equal(const tarn_slot *a, const tarn_slot *b) {
@@ -186,7 +192,7 @@ static void write_only(tarn_differ *d, int side, tarn_text *out) {
     int64_t left = x->n;
     tarn_text_printf(out, "\nonly in %s:", x->label);
     for (int32_t id = 0; id < all.keys.count && !d->failed; id++) {
-        if (id == KINDS_SHOWN) {
+        if (id == KINDS_SHOWN || out->len > LIST_ROOM) {
             write_rest(left, all.keys.count - id, out);
             break;
         }
@@ -216,7 +222,7 @@ static void write_shapes(tarn_differ *d, tarn_text *out) {
     }
     int64_t left = d->nshapes;
     for (int32_t id = 0; id < all.keys.count && !d->failed; id++) {
-        if (id == SHAPES_SHOWN) {
+        if (id == SHAPES_SHOWN || out->len > LIST_ROOM) {
             write_rest(left, all.keys.count - id, out);
             break;
         }
@@ -302,15 +308,19 @@ static void hint_policies(const tarn_differ *d, tarn_text *out) {
         return;
     }
     if ((a->n == 0 || all_constants(a)) && (b->n == 0 || all_constants(b))) {
-        tarn_text_puts(out, "\nhint: missing = \"drop\" leaves these constants out");
+        const char *lacking = a->n == 0 ? a->label : b->n == 0 ? b->label : "the other";
+        tarn_text_printf(
+            out, "\nhint: %s lacks these constants; missing = \"drop\" leaves them out", lacking);
     } else if (b->n == 0 && all_biases(a)) {
-        tarn_text_puts(out, "\nhint: missing = \"zero\" is exact here, an absent bias is zero; \"base\" or "
-                            "\"drop\" are the other choices");
+        tarn_text_puts(
+            out, "\nhint: missing = \"zero\" is exact here, an absent bias is zero; \"base\" or "
+                 "\"drop\" are the other choices");
     } else if (a->n > 0) {
-        tarn_text_printf(out,
-                         "\nhint: missing = \"base\" takes what %s lacks from %s, \"zero\" reads zeros "
-                         "for it, \"drop\" leaves it out",
-                         b->label, a->label);
+        tarn_text_printf(
+            out,
+            "\nhint: missing = \"base\" takes what %s lacks from %s, \"zero\" reads zeros "
+            "for it, \"drop\" leaves it out",
+            b->label, a->label);
     } else {
         tarn_text_printf(out, "\nhint: missing = \"drop\" leaves out what only %s has", b->label);
     }
@@ -322,7 +332,8 @@ tarn_status tarn_differ_names(const tarn_model *a, const tarn_model *b, tarn_err
     collect(&d, a, b);
     tarn_text_init(&text, &a->cx->budget);
     if (!d.failed) {
-        tarn_text_printf(&text, "%s and %s do not hold the same tensors: %lld only in %s, %lld only in %s",
+        tarn_text_printf(&text,
+                         "%s and %s do not hold the same tensors: %lld only in %s, %lld only in %s",
                          d.side[0].label, d.side[1].label, (long long)d.side[0].n, d.side[0].label,
                          (long long)d.side[1].n, d.side[1].label);
         int64_t agree = d.common - d.nshapes;
@@ -363,8 +374,9 @@ tarn_status tarn_differ_shapes(const tarn_model *a, const tarn_model *b, tarn_er
         tarn_text_puts(&text, ":");
         write_shapes(&d, &text);
         if (!tarn_reason_turned(&d, &text) && !tarn_reason_rows(&d, &text)) {
-            tarn_text_puts(&text, "\nhint: nothing is cut or padded by itself: leave these tensors to one "
-                                  "model (m:only), or bring them to one shape first");
+            tarn_text_puts(&text,
+                           "\nhint: nothing is cut or padded by itself: leave these tensors to one "
+                           "model (m:only), or bring them to one shape first");
         }
     }
     return finish(&d, "ShapeMismatch", &text, err);

@@ -30,10 +30,10 @@ typedef struct tarn_differ_side {
 typedef struct tarn_differ {
     tarn_arena scratch;
     tarn_differ_side side[2];
-    int64_t common;       // slots of the first behind which the second has one
-    int64_t *shapes;      // [2 * nshapes] slots of both whose shapes differ
+    int64_t common;   // slots of the first behind which the second has one
+    int64_t *shapes;  // [2 * nshapes] slots of both whose shapes differ
     int64_t nshapes;
-    bool failed;          // out of memory
+    bool failed;  // out of memory
 } tarn_differ;
 
 // Each writes whole lines (each begins with '\n') and says whether it had something to say.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Open addressing, linear probing, at most half full. The hash starts from where the table lies, which
-// no file can know: names made to collide do not. Numbers follow arrival, so nothing else depends on it.
+// Open addressing, linear probing, at most half full. The hash starts from where the table lies,
+// which no file can know: names made to collide do not. Numbers follow arrival, so nothing else
+// depends on it.
 #include "merge/model/intern.h"
 
 #include <string.h>

@@ -35,9 +35,13 @@ const tarn_node *tarn_template_import(tarn_expand *e, tarn_model *m, int64_t i, 
     return r;
 }
 
+static int which_of(const tarn_model *m, const mapped *p, int64_t i) {
+    return m->map[0][i] >= 0 ? p->which[m->map[0][i]] : -1;
+}
+
 static const tarn_node *expand(tarn_expand *e, tarn_model *m, int64_t i) {
     const mapped *p = m->extra;
-    int which = p->which[m->map[0][i]];
+    int which = which_of(m, p, i);
     if (tarn_slot_integer(&m->slots[i]) || which < 0) {
         return tarn_expand_integer(e, m, i);
     }
@@ -289,7 +293,7 @@ const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand, .rele
 // The expression says which shape comes out; a number takes the shape that was there.
 static tarn_status set_shapes(tarn_model *m, const mapped *p, tarn_error *err) {
     for (int64_t i = 0; i < m->n; i++) {
-        int which = p->which[m->map[0][i]];
+        int which = which_of(m, p, i);
         if (which < 0 || tarn_slot_integer(&m->slots[i])) {
             continue;
         }

@@ -59,63 +59,109 @@ static tarn_status check_shapes(const tarn_model *m, const tarn_model *lead, int
     return tarn_differ_shapes(lead, x, err);
 }
 
-tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_error *err) {
-    tarn_model *lead = m->in[first];
-    tarn_missing missing = m->policy.missing;
+typedef struct {
+    tarn_model *m, *lead;
+    const bool *point;
+    int first;
+    bool join;  // names of any operand have a place: all are vectors, or missing = "zero"
+} matching;
+
+static tarn_status take_slots(const matching *t, tarn_error *err) {
+    tarn_model *m = t->m;
+    int64_t most = t->lead->n;
+    for (int k = 0; k < m->nin && t->join; k++) {
+        most += k == t->first ? 0 : m->in[k]->n;
+    }
     m->map = tarn_arena_take(&m->arena, (size_t)m->nin * sizeof *m->map + 1);
-    m->slots = tarn_arena_take(&m->arena, (size_t)lead->n * sizeof *m->slots + 1);
-    if (!m->map || !m->slots) {
-        return tarn_raise_nomem(err, "a model", (size_t)lead->n * sizeof *m->slots);
-    }
-    for (int k = 0; k < m->nin; k++) {
-        m->map[k] = tarn_arena_take(&m->arena, (size_t)lead->n * sizeof **m->map + 1);
+    m->slots = tarn_arena_take(&m->arena, (size_t)most * sizeof *m->slots + 1);
+    for (int k = 0; m->map && k < m->nin; k++) {
+        m->map[k] = tarn_arena_take(&m->arena, (size_t)most * sizeof **m->map + 1);
         if (!m->map[k]) {
-            return tarn_raise_nomem(err, "a model", (size_t)lead->n * sizeof **m->map);
+            m->map = NULL;
         }
     }
-    m->side = lead->side;
+    if (!m->map || !m->slots) {
+        return tarn_raise_nomem(err, "a model", (size_t)most * sizeof *m->slots);
+    }
     m->n = 0;
-    for (int64_t i = 0; i < lead->n; i++) {
-        bool drop = false, tied = false;
-        for (int k = 0; k < m->nin; k++) {
-            int64_t at = k == first ? i : tarn_match_slot(lead, i, m->in[k]);
-            m->map[k][m->n] = at;
-            tied = tied || (k != first && tarn_match_spare(lead, i, m->in[k]));
-            if (at < 0 && point[k] && point[first]) {
-                if (missing == TARN_MISSING_ERROR) {
-                    return tarn_differ_names(lead, m->in[k], err);
-                }
-                drop = drop || missing == TARN_MISSING_DROP;
+    return TARN_OK;
+}
+
+// Gives slot i of operand `of` its place in the result, unless the policy drops it.
+static tarn_status place(const matching *t, const tarn_model *of, int64_t i, tarn_error *err) {
+    tarn_model *m = t->m;
+    bool drop = false;
+    for (int k = 0; k < m->nin; k++) {
+        int64_t at = m->in[k] == of ? i : tarn_match_slot(of, i, m->in[k]);
+        m->map[k][m->n] = at;
+        if (at < 0 && t->point[k] && t->point[t->first] && !t->join) {
+            if (m->policy.missing == TARN_MISSING_ERROR) {
+                return tarn_differ_names(of, m->in[k], err);
             }
+            drop = drop || m->policy.missing == TARN_MISSING_DROP;
         }
-        if (drop) {
-            m->ndropped++;
+    }
+    if (drop) {
+        m->ndropped++;
+        return TARN_OK;
+    }
+    m->slots[m->n] = of->slots[i];
+    for (int k = 0; k < m->nin; k++) {
+        if (m->map[k][m->n] >= 0) {
+            TARN_TRY(check_shapes(m, of, k, m->n, err));
+        }
+    }
+    m->n++;
+    return TARN_OK;
+}
+
+// Slot i of operand k is in an earlier operand, which gave it its place.
+static bool is_placed(const matching *t, int k, int64_t i) {
+    const tarn_model *x = t->m->in[k];
+    const tarn_slot *s = &x->slots[i];
+    if (tarn_model_find(t->lead, s->name, s->len) >= 0 || tarn_match_spare(x, i, t->lead)) {
+        return true;
+    }
+    for (int j = 0; j < k && t->join; j++) {
+        if (tarn_model_find(t->m->in[j], s->name, s->len) >= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// What only a later operand has gets a place where names are joined. Elsewhere it would find none: an
+// error unless dropped by policy.
+static tarn_status later_names(const matching *t, int k, tarn_error *err) {
+    tarn_model *m = t->m;
+    const tarn_model *x = m->in[k];
+    tarn_missing missing = m->policy.missing;
+    for (int64_t i = 0; i < x->n; i++) {
+        if (is_placed(t, k, i)) {
             continue;
         }
-        (void)tied;
-        m->slots[m->n] = lead->slots[i];
-        for (int k = 0; k < m->nin; k++) {
-            if (m->map[k][m->n] >= 0) {
-                TARN_TRY(check_shapes(m, lead, k, m->n, err));
-            }
-        }
-        m->n++;
-    }
-    // What only a later operand has would find no place: an error unless dropped by policy, a tied
-    // copy, or a vector's coordinate that the point lacks.
-    for (int k = 0; k < m->nin; k++) {
-        const tarn_model *x = m->in[k];
-        for (int64_t i = 0; k != first && i < x->n; i++) {
-            if (tarn_model_find(lead, x->slots[i].name, x->slots[i].len) >= 0) {
-                continue;
-            }
-            if (tarn_match_spare(x, i, lead)) {
-                continue;
-            }
-            if (missing != TARN_MISSING_DROP && missing != TARN_MISSING_BASE) {
-                return tarn_differ_names(lead, x, err);
-            }
+        if (t->join) {
+            TARN_TRY(place(t, x, i, err));
+        } else if (missing == TARN_MISSING_ERROR) {
+            return tarn_differ_names(t->lead, x, err);
+        } else {
             m->ndropped++;
+        }
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_error *err) {
+    matching t = {.m = m, .lead = m->in[first], .point = point, .first = first};
+    t.join = m->policy.missing == TARN_MISSING_ZERO || !point[first];
+    m->side = t.lead->side;
+    TARN_TRY(take_slots(&t, err));
+    for (int64_t i = 0; i < t.lead->n; i++) {
+        TARN_TRY(place(&t, t.lead, i, err));
+    }
+    for (int k = 0; k < m->nin; k++) {
+        if (k != first && m->in[k] != t.lead) {
+            TARN_TRY(later_names(&t, k, err));
         }
     }
     return tarn_model_index(m, err);

@@ -67,7 +67,8 @@ typedef struct tarn_names {
     bool tied_config;        // config says tie_word_embeddings (or the family's default does)
 } tarn_names;
 
-// `config` is the text of config.json or NULL; one that does not parse is left aside with a warning.
+// `config` is the text of config.json or NULL; one that does not parse is left aside with a
+// warning.
 // Everything is allocated in `arena`.
 tarn_status tarn_names_find(tarn_context *cx, tarn_arena *arena, int64_t n, const tarn_name_in *in,
                             const char *config, size_t config_len, tarn_names *out,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Families of networks, as rows. Every expression is searched, so anchors matter; none may backtrack
-// without bound, for names come from files. Facts about names are those of the published models.
+// Families of networks, as rows. Every expression is searched, so anchors matter; none may
+// backtrack without bound, for names come from files. Facts about names are those of the published
+// models.
 #include "merge/model/names_table.h"
 
 #include <stddef.h>
@@ -83,8 +84,8 @@ const tarn_role_row tarn_role_rows[] = {
     {"mlp.gate", "\\.(?:gate_proj|w1|wi_0)\\."},
     {"mlp.up", "\\.(?:up_proj|c_fc|fc1|fc_in|dense_h_to_4h|w3|wi|wi_1|lin1|pwconv1)\\."
                "|\\.intermediate(?:\\.dense|_dense)?\\."},
-    {"mlp.down", "\\.(?:down_proj|mlp\\.c_proj|fc2|fc_out|dense_4h_to_h|w2|DenseReluDense\\.wo|lin2|pwconv2"
-                 "|output_dense|ff\\.net\\.2)\\.|(?<!attention)\\.output\\.dense\\."},
+    {"mlp.down", "\\.(?:down_proj|mlp\\.c_proj|fc2|fc_out|dense_4h_to_h|w2|DenseReluDense\\.wo|lin2"
+                 "|pwconv2|output_dense|ff\\.net\\.2)\\.|(?<!attention)\\.output\\.dense\\."},
 
     {"attention.sink", "\\.sinks$"},
     {"attention.position", "relative_(?:attention|position)_bias"},
@@ -102,8 +103,8 @@ const tarn_role_row tarn_role_rows[] = {
     {"attention.k", "\\.(?:k_proj|key|k_lin|SelfAttention\\.k|to_k|wk)\\."},
     {"attention.v", "\\.(?:v_proj|value|v_lin|SelfAttention\\.v|to_v|wv)\\."},
     {"attention.o", "\\.(?:o_proj|out_proj|out_lin|SelfAttention\\.o|to_out\\.0"
-                    "|attn\\.(?:c_proj|proj)|(?:self_)?attention\\.dense|attention\\.wo|attention\\.output\\.dense"
-                    "|self_attn\\.dense)\\."},
+                    "|attn\\.(?:c_proj|proj)|(?:self_)?attention\\.dense|attention\\.wo"
+                    "|attention\\.output\\.dense|self_attn\\.dense)\\."},
     {"attention.in", "\\.attentions\\.[0-9]+\\.proj_in\\."},
     {"attention.out", "\\.attentions\\.[0-9]+\\.proj_out\\."},
     {"time", "\\.time_emb_proj\\."},

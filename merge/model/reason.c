@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What may be behind a difference between two models: a prefix, a depth, experts, fused projections,
-// ties, transposed weights, vocabularies. Each looks at the same lists and either keeps silent or says
-// what it found in figures that it has checked. Which roles are fused and which names are tied is
-// data (names_table.c).
+// What may be behind a difference between two models: a prefix, a depth, experts, fused
+// projections, ties, transposed weights, vocabularies. Each looks at the same lists and either
+// keeps silent or says what it found in figures that it has checked. Which roles are fused and
+// which names are tied is data (names_table.c).
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,8 +76,8 @@ static bool best_prefix(const tarn_differ *d, piece *pa, piece *pb) {
                 continue;
             }
             int64_t hits = score(d, a[i], b[k], step);
-            if (hits > best || (hits == best && hits > 0 &&
-                                a[i].len + b[k].len < pa->len + pb->len)) {
+            if (hits > best ||
+                (hits == best && hits > 0 && a[i].len + b[k].len < pa->len + pb->len)) {
                 best = hits;
                 *pa = a[i];
                 *pb = b[k];
@@ -137,8 +137,9 @@ bool tarn_reason_prefix(tarn_differ *d, tarn_text *out) {
         tarn_text_printf(out, "\n%s has no prefix \"", pa.len ? b : a);
         show(out, pa.len ? pa : pb);
     }
-    tarn_text_printf(out, "\": renamed, %lld names agree, and %lld of their shapes; m:rename does it%s",
-                     (long long)found, (long long)shapes, d->side[0].n + d->side[1].n ? "; what is left:" : "");
+    tarn_text_printf(
+        out, "\": renamed, %lld names agree, and %lld of their shapes; m:rename does it%s",
+        (long long)found, (long long)shapes, d->side[0].n + d->side[1].n ? "; what is left:" : "");
     return true;
 }
 
@@ -167,8 +168,8 @@ static void list_layers(tarn_differ *d, const tarn_model *m, tarn_intern *out) {
     *out = (tarn_intern){.arena = &d->scratch};
     for (int64_t i = 0; i < m->n && !d->failed; i++) {
         bool fresh;
-        d->failed = layer_key(m, i, key, sizeof key, &len) &&
-                    tarn_intern_add(out, key, len, &fresh) < 0;
+        d->failed =
+            layer_key(m, i, key, sizeof key, &len) && tarn_intern_add(out, key, len, &fresh) < 0;
     }
 }
 
@@ -206,16 +207,17 @@ bool tarn_reason_depth(tarn_differ *d, tarn_text *out) {
     tarn_intern all[2];  // keys of layer_key
     list_layers(d, d->side[0].model, &all[0]);
     list_layers(d, d->side[1].model, &all[1]);
-    if (d->failed || all[0].count == all[1].count || all[0].count == 0 ||
-        all[1].count == 0 || !beyond(&d->side[0], &all[1]) || !beyond(&d->side[1], &all[0])) {
+    if (d->failed || all[0].count == all[1].count || all[0].count == 0 || all[1].count == 0 ||
+        !beyond(&d->side[0], &all[1]) || !beyond(&d->side[1], &all[0])) {
         return false;
     }
     tarn_text_printf(out, "\n%s has %d layers, %s has %d:", d->side[0].label, (int)all[0].count,
                      d->side[1].label, (int)all[1].count);
     write_beyond(d, &d->side[0], out);
     write_beyond(d, &d->side[1], out);
-    tarn_text_puts(out, "\nhint: layers are never stretched by themselves: pick them by number (m:layers), "
-                        "or build the depth you want (model.stack)");
+    tarn_text_puts(
+        out, "\nhint: layers are never stretched by themselves: pick them by number (m:layers), "
+             "or build the depth you want (model.stack)");
     return true;
 }
 
@@ -240,11 +242,12 @@ bool tarn_reason_experts(tarn_differ *d, tarn_text *out) {
         return false;
     }
     const tarn_differ_side *mixture = &d->side[a ? 0 : 1], *dense = &d->side[a ? 1 : 0];
-    tarn_text_printf(out,
-                     "\n%s is a mixture of experts, %s is dense: the part that agrees is no merge of the "
-                     "two; experts are made from a dense model (upcycling) only where that is asked for "
-                     "by name",
-                     mixture->label, dense->label);
+    tarn_text_printf(
+        out,
+        "\n%s is a mixture of experts, %s is dense: the part that agrees is no merge of the "
+        "two; experts are made from a dense model (upcycling) only where that is asked for "
+        "by name",
+        mixture->label, dense->label);
     return true;
 }
 
@@ -323,27 +326,34 @@ bool tarn_reason_fused(tarn_differ *d, tarn_text *out) {
 static const tarn_tie *tie_named(const tarn_model *m, const tarn_slot *s) {
     const tarn_names *names = tarn_model_names(m);
     for (int k = 0; names && k < names->nties; k++) {
-        if (strlen(names->ties[k].other) == s->len && memcmp(names->ties[k].other, s->name, s->len) == 0) {
+        if (strlen(names->ties[k].other) == s->len &&
+            memcmp(names->ties[k].other, s->name, s->len) == 0) {
             return &names->ties[k];
         }
     }
     return NULL;
 }
 
-static bool write_tie(const tarn_differ_side *x, const tarn_differ_side *lacks, tarn_text *out) {
+// Ties of later operands are read through (match.c), so a tied first one is better named later.
+static bool write_tie(const tarn_differ *d, int of, tarn_text *out) {
+    const tarn_differ_side *x = &d->side[of], *lacks = &d->side[1 - of];
     for (int64_t i = 0; i < x->n; i++) {
         const tarn_slot *s = &x->model->slots[x->only[i]];
         const tarn_tie *tie = tie_named(lacks->model, s);
         if (tie) {
-            tarn_text_printf(out, "\n%s is tied: %s is another name of its %s; %s has one of its own",
-                             lacks->label, tie->other, tie->kept, x->label);
+            tarn_text_printf(
+                out,
+                "\n%s is tied: %s is another name of its %s; with %s as the first operand "
+                "it is read so",
+                lacks->label, tie->other, tie->kept, x->label);
             return true;
         }
         for (const tarn_tie_row *r = tarn_tie_rows; r->kept; r++) {
             if (r->word && strlen(r->other) == s->len && memcmp(r->other, s->name, s->len) == 0 &&
                 tarn_model_find(lacks->model, r->kept, strlen(r->kept)) >= 0) {
-                tarn_text_printf(out, "\n%s is not in %s, and %s is not tied: its %s is not taken for it",
-                                 r->other, lacks->label, lacks->label, r->kept);
+                tarn_text_printf(
+                    out, "\n%s is not in %s, and %s is not tied: its %s is not taken for it",
+                    r->other, lacks->label, lacks->label, r->kept);
                 return true;
             }
         }
@@ -352,8 +362,7 @@ static bool write_tie(const tarn_differ_side *x, const tarn_differ_side *lacks, 
 }
 
 bool tarn_reason_tie(tarn_differ *d, tarn_text *out) {
-    bool a = write_tie(&d->side[0], &d->side[1], out);
-    bool b = write_tie(&d->side[1], &d->side[0], out);
+    bool a = write_tie(d, 0, out), b = write_tie(d, 1, out);
     return a || b;
 }
 
@@ -386,8 +395,9 @@ bool tarn_reason_turned(tarn_differ *d, tarn_text *out) {
     if (d->nshapes == 0) {
         return false;
     }
-    tarn_text_puts(out, "\neach is the other's transpose: one model stores linear layers as [out, in], the "
-                        "other as [in, out]");
+    tarn_text_puts(
+        out, "\neach is the other's transpose: one model stores linear layers as [out, in], the "
+             "other as [in, out]");
     int64_t first = -1, n = squares(a, &first);
     if (n > 0) {
         char name[NAME_MOST];
@@ -397,8 +407,9 @@ bool tarn_reason_turned(tarn_differ *d, tarn_text *out) {
         tarn_text_show(out, name, len, 100);
         tarn_text_puts(out, ") agree in shape and are transposed all the same");
     }
-    tarn_text_puts(out, "\nhint: transpose every linear layer of one model first, never only those whose "
-                        "shapes differ");
+    tarn_text_puts(
+        out, "\nhint: transpose every linear layer of one model first, never only those whose "
+             "shapes differ");
     return true;
 }
 
@@ -422,10 +433,11 @@ bool tarn_reason_rows(tarn_differ *d, tarn_text *out) {
     if (d->nshapes == 0) {
         return false;
     }
-    tarn_text_printf(out,
-                     "\nhint: the vocabularies have %lld and %lld rows: choose rows by an explicit gather "
-                     "(m:slice), or merge over the union of the tokenizers; rows are never cut or padded "
-                     "by themselves",
-                     (long long)rows[0], (long long)rows[1]);
+    tarn_text_printf(
+        out,
+        "\nhint: the vocabularies have %lld and %lld rows: choose rows by an explicit gather "
+        "(m:slice), or merge over the union of the tokenizers; rows are never cut or padded "
+        "by themselves",
+        (long long)rows[0], (long long)rows[1]);
     return true;
 }

@@ -30,7 +30,9 @@ static void write_value(const tarn_model *m, const tarn_value *v, tarn_text *out
             back[i] = -1;
         }
         for (int64_t i = 0; back && i < m->n; i++) {
-            back[m->map[0][i]] = i;
+            if (m->map[0][i] >= 0) {
+                back[m->map[0][i]] = i;
+            }
         }
         tarn_text_puts(out, ",\"each\":[");
         for (int64_t i = 0; back && i < x->n; i++) {

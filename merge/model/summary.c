@@ -31,7 +31,8 @@ static int64_t bytes_of(tarn_dtype dtype, int64_t elements) {
 static bool counted_before(const tarn_names *names, const tarn_name_in *t) {
     for (int k = 0; k < names->nties; k++) {
         const tarn_tie *tie = &names->ties[k];
-        if (tie->stored && strlen(tie->other) == t->len && memcmp(tie->other, t->name, t->len) == 0) {
+        if (tie->stored && strlen(tie->other) == t->len &&
+            memcmp(tie->other, t->name, t->len) == 0) {
             return true;
         }
     }

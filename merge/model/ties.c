@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which names are two names of one parameter: read from config.json and the rows of names_table.c.
-// A config that does not parse is as good as none, with a warning; nothing is tied then but what the
-// file's own names prove.
+// A config that does not parse is as good as none, with a warning; nothing is tied then but what
+// the file's own names prove.
 #include <jansson.h>
 #include <string.h>
 
@@ -82,8 +82,8 @@ static tarn_status has_head(tarn_regex_env *env, const json_t *config, bool *yes
     const json_t *classes = json_object_get(config, "architectures"), *one;
     *yes = json_array_size(classes) == 0;
     pcre2_code *code = NULL;
-    TARN_TRY(tarn_regex_compile(env, tarn_head_architectures, strlen(tarn_head_architectures), false,
-                                &code, err));
+    TARN_TRY(tarn_regex_compile(env, tarn_head_architectures, strlen(tarn_head_architectures),
+                                false, &code, err));
     size_t k;
     json_array_foreach((json_t *)classes, k, one) {
         const char *name = json_string_value(one);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "merge/plan/output.h"
-#include "vm/base/digest.h"
+#include "vm/store/digests.h"
 
 enum { NODES = 1 << 20, INPUTS = 256 };
 
@@ -23,12 +23,7 @@ tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *er
     tarn_sha256_begin(&h);
     for (int64_t i = 0; i < m->n; i++) {
         const tarn_slot *s = &m->slots[m->by_name[i]];
-        line.len = 0;
-        tarn_text_add(&line, s->name, s->len);
-        tarn_text_printf(&line, "\t%s\t", tarn_dtype_get(s->dtype)->code);
-        tarn_shape_show(&line, s->rank, s->shape);
-        tarn_text_puts(&line, "\n");
-        tarn_sha256_add(&h, line.data, line.len);
+        tarn_digest_line(&h, &line, s->name, s->len, s->dtype, s->rank, s->shape, NULL);
     }
     unsigned char sum[32];
     tarn_sha256_end(&h, sum);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "vm/base/digest.h"
+#include "vm/op/blas.h"
 
 // What transformers, tokenizers and diffusers look for beside the weights.
 static const char *const carried[] = {
@@ -45,12 +46,10 @@ int tarn_plan_inputs(tarn_model *m, tarn_model **list, int most) {
     return n;
 }
 
-enum { INPUTS = 256 };
-
 tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err) {
-    tarn_model *list[INPUTS];
-    int n = tarn_plan_inputs(m, list, INPUTS);
-    for (int k = 0; k < n && k < INPUTS; k++) {
+    tarn_model *list[TARN_PLAN_INPUTS];
+    int n = tarn_plan_inputs(m, list, TARN_PLAN_INPUTS);
+    for (int k = 0; k < n && k < TARN_PLAN_INPUTS; k++) {
         if (list[k]->store) {
             TARN_TRY(tarn_store_check(list[k]->store, err));
         }
@@ -145,10 +144,13 @@ static tarn_status carry(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     return TARN_OK;
 }
 
-static void add_input(tarn_text *t, const tarn_model *m, const char *digest) {
+static void add_input(tarn_text *t, const tarn_digested *d) {
+    const tarn_model *m = d->input;
     tarn_text_puts(t, "    {\"label\": ");
     tarn_text_json(t, tarn_model_label(m), strlen(tarn_model_label(m)));
-    tarn_text_printf(t, ", \"header\": \"%s\", \"path\": ", digest);
+    tarn_text_printf(t, ", \"header\": \"%s\", \"digest\": ", d->header);
+    tarn_text_printf(t, d->digest[0] ? "\"%s\"" : "null", d->digest);
+    tarn_text_puts(t, ", \"path\": ");
     char *full = m->path ? realpath(m->path, NULL) : NULL;
     if (full) {
         tarn_text_json(t, full, strlen(full));
@@ -161,24 +163,23 @@ static void add_input(tarn_text *t, const tarn_model *m, const char *digest) {
 
 // tarn-provenance.json: what is not part of the plan because it does not change the bytes.
 static tarn_status provenance(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
-                              const char *plan, bool replayable, tarn_error *err) {
-    tarn_model *list[INPUTS];
-    int n = tarn_plan_inputs(p->model, list, INPUTS);
+                              const tarn_provenance *from, tarn_error *err) {
     tarn_text t;
     tarn_text_init(&t, &p->cx->budget);
     unsigned char sum[32];
     char hex[65];
-    tarn_sha256_of(plan, strlen(plan), sum);
+    const char *blas = tarn_blas_in_use();
+    tarn_sha256_of(from->plan, strlen(from->plan), sum);
     tarn_hex(sum, 32, hex);
-    tarn_text_printf(&t, "{\n  \"format\": 1,\n  \"plan\": \"%s\",\n  \"replayable\": %s,\n"
-                     "  \"threads\": %d,\n  \"instruction_set\": \"%s\",\n  \"inputs\": [\n",
-                     hex, replayable ? "true" : "false", tarn_pool_size(p->cx->pool),
+    tarn_text_printf(&t, "{\n  \"format\": 1,\n  \"tarn\": \"%s\",\n  \"blas\": ", TARN_VERSION);
+    tarn_text_printf(&t, blas ? "\"%s\"" : "null", blas ? blas : "");
+    tarn_text_printf(&t, ",\n  \"plan\": \"%s\",\n  \"replayable\": %s,\n  \"threads\": %d,\n"
+                     "  \"instruction_set\": \"%s\",\n  \"inputs\": [\n",
+                     hex, from->replayable ? "true" : "false", tarn_pool_size(p->cx->pool),
                      tarn_isa_name(p->cx->isa));
-    tarn_status s = TARN_OK;
-    for (int k = 0; k < n && k < INPUTS && s == TARN_OK; k++) {
-        s = tarn_header_digest(list[k], hex, err);
-        add_input(&t, list[k], hex);
-        tarn_text_puts(&t, k + 1 < n ? ",\n" : "\n");
+    for (int k = 0; k < from->n; k++) {
+        add_input(&t, &from->inputs[k]);
+        tarn_text_puts(&t, k + 1 < from->n ? ",\n" : "\n");
     }
     tarn_text_puts(&t, "  ],\n  \"script\": ");
     if (o->script) {
@@ -187,16 +188,34 @@ static tarn_status provenance(tarn_plan *p, tarn_writer *w, const tarn_save_opti
         tarn_text_puts(&t, "null");
     }
     tarn_text_puts(&t, "\n}\n");
-    if (s == TARN_OK) {
-        s = t.failed ? tarn_raise_nomem(err, "tarn-provenance.json", t.len)
-                     : tarn_writer_side(w, "tarn-provenance.json", t.data, t.len, err);
-    }
+    tarn_status s = t.failed ? tarn_raise_nomem(err, "tarn-provenance.json", t.len)
+                             : tarn_writer_side(w, "tarn-provenance.json", t.data, t.len, err);
     tarn_text_free(&t);
     return s;
 }
 
+// The plan, and the contents that it was run on.
+tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_provenance *from,
+                                 tarn_error *err) {
+    tarn_text t;
+    tarn_text_init(&t, &p->cx->budget);
+    tarn_text_puts(&t, "[");
+    for (int k = 0; k < from->n; k++) {
+        const char *label = tarn_model_label(from->inputs[k].input);
+        tarn_text_puts(&t, k ? ",{\"label\":" : "{\"label\":");
+        tarn_text_json(&t, label, strlen(label));
+        tarn_text_printf(&t, from->inputs[k].digest[0] ? ",\"digest\":\"%s\"}" : ",\"digest\":null}",
+                         from->inputs[k].digest);
+    }
+    tarn_text_puts(&t, "]");
+    tarn_status s = t.failed ? tarn_raise_nomem(err, "metadata", t.len)
+                             : tarn_writer_meta(w, "tarn_inputs", t.data, err);
+    tarn_text_free(&t);
+    return s == TARN_OK ? tarn_writer_meta(w, "tarn_plan", from->plan, err) : s;
+}
+
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
-                              const char *plan, bool replayable, tarn_error *err) {
+                              const tarn_provenance *from, tarn_error *err) {
     TARN_TRY(carry(p, w, err));
-    return provenance(p, w, o, plan, replayable, err);
+    return provenance(p, w, o, from, err);
 }

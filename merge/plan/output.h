@@ -9,8 +9,29 @@
 // Inputs of a model in the order that plans number them. Returns how many there are; `list` gets at
 // most `most`.
 int tarn_plan_inputs(tarn_model *m, tarn_model **list, int most);
+enum { TARN_PLAN_INPUTS = 256 };
+
+// An input and what it is, as hex; digest "" for tensors in memory.
+typedef struct tarn_digested {
+    const tarn_model *input;
+    char header[65], digest[65];
+} tarn_digested;
+// The inputs with header digests; digests of the right width but all zeros.
+tarn_status tarn_output_inputs(tarn_model *m, tarn_digested *list, int *n, tarn_error *err);
+// Their content digests.
+tarn_status tarn_output_digests(tarn_digested *list, int n, tarn_error *err);
+
+typedef struct tarn_provenance {
+    const char *plan;
+    bool replayable;
+    int n;
+    const tarn_digested *inputs;
+} tarn_provenance;
+// What travels inside the file; set before the data and, with digests, again after it.
+tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_provenance *from,
+                                 tarn_error *err);
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
-                              const char *plan, bool replayable, tarn_error *err);
+                              const tarn_provenance *from, tarn_error *err);
 // Runs the plan into a checkpoint. `dressed`: with side files and provenance.
 tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
                            tarn_error *err);

@@ -104,6 +104,10 @@ tarn_status tarn_plan_nodes(tarn_model *m, tarn_arena *a, int *n, tarn_model ***
                             tarn_error *err);
 // SHA-256 over the lines name\tdtype\tshape in byte order of names, as hex.
 tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *err);
+// Input files whose content digests are not known yet, and the bytes that a save will hash for them.
+tarn_status tarn_plan_unhashed(tarn_model *m, int *files, uint64_t *bytes, tarn_error *err);
+// The model digest of an input in files: content, not header. Hashes what the digest store lacks.
+tarn_status tarn_model_digest(const tarn_model *input, char hex[65], tarn_error *err);
 // Builds the models of a plan's text; `path(arg, label, k)` says where input k lies (NULL: unknown).
 tarn_status tarn_plan_read(tarn_context *cx, const char *text, size_t len,
                            const char *(*path)(void *arg, const char *label, int k), void *arg,

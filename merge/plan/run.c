@@ -11,22 +11,36 @@ typedef struct {
     tarn_writer *w;
 } writer_sink;
 
+// Runs the jobs with their results in memory.
+static tarn_status run_load(tarn_plan *p, const char *what, tarn_tensor *t, tarn_error *err) {
+    tarn_stream_plan total;
+    TARN_TRY(tarn_stream_plan_of(p->cx, p->count, p->jobs, &total, NULL, err));
+    tarn_progress_begin(p->cx, what, total.reads);
+    tarn_status s = tarn_stream_load(p->cx, p->count, p->jobs, t, err);
+    tarn_progress_end(p->cx);
+    return s;
+}
+
 static tarn_status put(void *arg, int64_t job, uint64_t at, const void *p, uint64_t n,
                        tarn_error *err) {
     return tarn_writer_put(((writer_sink *)arg)->w, job, at, p, n, err);
 }
 
-// Jobs in the order of the output file, so that writes run forward. The sink's indices stay those of
-// the writer: the writer's tensors are given in job order.
+// The sink's indices are those of the writer: its tensors are given in job order.
 static tarn_status run_into(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     writer_sink s = {w};
     tarn_sink sink = {put, &s};
     tarn_stream_options o = {.allow_nonfinite = p->options.allow_nonfinite};
-    return tarn_stream_run(p->cx, p->count, p->jobs, &sink, &o, err);
+    tarn_stream_plan total;
+    TARN_TRY(tarn_stream_plan_of(p->cx, p->count, p->jobs, &total, NULL, err));
+    tarn_progress_begin(p->cx, "merging", total.reads + total.writes);
+    tarn_status st = tarn_stream_run(p->cx, p->count, p->jobs, &sink, &o, err);
+    tarn_progress_end(p->cx);
+    return st;
 }
 
 static tarn_status open_writer(tarn_plan *p, const char *path, const tarn_save_options *o,
-                               int reserve, tarn_writer **w, tarn_error *err) {
+                               tarn_writer **w, tarn_error *err) {
     tarn_writer_tensor *t = tarn_alloc(&p->cx->budget, (size_t)p->n * sizeof *t + 1);
     if (!t) {
         return tarn_raise_nomem(err, "the list of tensors", (size_t)p->n * sizeof *t);
@@ -36,11 +50,24 @@ static tarn_status open_writer(tarn_plan *p, const char *path, const tarn_save_o
         t[i] = (tarn_writer_tensor){.name = s->name, .name_len = s->len, .dtype = p->jobs[i].store,
                                     .rank = s->rank, .shape = s->shape};
     }
-    tarn_writer_options wo = {.overwrite = o->overwrite, .max_shard_size = o->max_shard_size,
-                              .reserve = reserve};
+    tarn_writer_options wo = {.overwrite = o->overwrite, .max_shard_size = o->max_shard_size};
     tarn_status s = tarn_writer_open(p->cx, path, p->n, t, &wo, w, err);
     tarn_free(&p->cx->budget, t, (size_t)p->n * sizeof *t + 1);
     return s;
+}
+
+// Data, then what has to wait for it: content digests, side files, the check that inputs stayed.
+static tarn_status fill(tarn_plan *p, tarn_writer *w, const tarn_save_options *o, bool dressed,
+                        tarn_provenance *from, tarn_digested *inputs, tarn_error *err) {
+    TARN_TRY(tarn_output_inputs(p->model, inputs, &from->n, err));
+    TARN_TRY(dressed ? tarn_output_metadata(p, w, from, err) : TARN_OK);
+    TARN_TRY(run_into(p, w, err));
+    if (dressed) {
+        TARN_TRY(tarn_output_digests(inputs, from->n, err));
+        TARN_TRY(tarn_output_metadata(p, w, from, err));
+        TARN_TRY(tarn_output_sides(p, w, o, from, err));
+    }
+    return tarn_output_unchanged(p->model, err);
 }
 
 tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
@@ -48,24 +75,23 @@ tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_optio
     TARN_TRY(tarn_plan_check(p, err));
     tarn_text plan;
     tarn_text_init(&plan, &p->cx->budget);
-    bool replayable = true;
-    tarn_status s = tarn_plan_json(p->model, &p->options, &plan, &replayable, err);
+    size_t bytes = TARN_PLAN_INPUTS * sizeof(tarn_digested);
+    tarn_digested *inputs = tarn_alloc(&p->cx->budget, bytes);
+    tarn_provenance from = {.inputs = inputs};
     tarn_writer *w = NULL;
+    tarn_status s = inputs ? TARN_OK : tarn_raise_nomem(err, "provenance", bytes);
+    s = s == TARN_OK ? tarn_plan_json(p->model, &p->options, &plan, &from.replayable, err) : s;
+    s = s == TARN_OK ? open_writer(p, path, o, &w, err) : s;
     if (s == TARN_OK) {
-        s = open_writer(p, path, o, (int)(2 * plan.len + 4096), &w, err);
-    }
-    if (s == TARN_OK) {
-        s = tarn_writer_meta(w, "format", "pt", err);
-        s = s == TARN_OK ? tarn_writer_meta(w, "tarn_plan", plan.data, err) : s;
-        s = s == TARN_OK ? run_into(p, w, err) : s;
-        s = s == TARN_OK && dressed ? tarn_output_sides(p, w, o, plan.data, replayable, err) : s;
-        s = s == TARN_OK ? tarn_output_unchanged(p->model, err) : s;
+        from.plan = plan.data;
+        s = fill(p, w, o, dressed, &from, inputs, err);
         if (s == TARN_OK) {
             s = tarn_writer_commit(w, err);
         } else {
             tarn_writer_abort(w);
         }
     }
+    tarn_free(&p->cx->budget, inputs, bytes);
     tarn_text_free(&plan);
     return s;
 }
@@ -92,7 +118,7 @@ tarn_status tarn_model_load(tarn_context *cx, tarn_model *m, tarn_model **out, t
     tarn_status s = t && names ? tarn_plan_check(p, err) : tarn_raise_nomem(err, "a model", bytes);
     if (s == TARN_OK) {
         // Hidden jobs come last and have no result.
-        s = tarn_stream_load(cx, p->count, p->jobs, t, err);
+        s = run_load(p, "loading", t, err);
     }
     if (s == TARN_OK) {
         for (int64_t i = 0; i < p->n; i++) {
@@ -122,7 +148,7 @@ tarn_status tarn_model_tensor(tarn_context *cx, tarn_model *m, int64_t slot, tar
     size_t bytes = p ? (size_t)p->count * sizeof(tarn_tensor) : 0;
     tarn_tensor *t = s == TARN_OK ? tarn_alloc_zero(&cx->budget, bytes) : NULL;
     if (s == TARN_OK) {
-        s = t ? tarn_stream_load(cx, p->count, p->jobs, t, err) : tarn_raise_nomem(err, "a tensor", bytes);
+        s = t ? run_load(p, "loading", t, err) : tarn_raise_nomem(err, "a tensor", bytes);
     }
     if (s == TARN_OK) {
         *out = t[0];
@@ -159,7 +185,7 @@ static tarn_status run_numbers(tarn_context *cx, tarn_model *m, number_fn build,
     size_t bytes = (size_t)p->count * sizeof(tarn_tensor) + 1;
     tarn_tensor *t = s == TARN_OK ? tarn_alloc_zero(&cx->budget, bytes) : NULL;
     if (s == TARN_OK) {
-        s = t ? tarn_stream_load(cx, p->count, p->jobs, t, err) : tarn_raise_nomem(err, "a reduction", bytes);
+        s = t ? run_load(p, "reading", t, err) : tarn_raise_nomem(err, "a reduction", bytes);
     }
     for (int q = 0; q < k; q++) {
         out[q] = 0;

@@ -425,10 +425,8 @@ static void check_function(lua_State *L, const char *function) {
         tarn_lua_error(L, "%s: expected a function and what it is differentiated by, got %s", function,
                        lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
     }
-    if (lua_isfunction(L, 1)) {
-        return;
-    }
-    lua_pop(L, 1);
+    lua_settop(L, lua_isfunction(L, 1) ? lua_gettop(L) : lua_gettop(L) - 1);
+    lua_settop(L, lua_gettop(L) > 2 ? lua_gettop(L) : 2);
 }
 
 static int l_grad(lua_State *L) {

@@ -120,10 +120,9 @@ static int select_view(lua_State *L, const tarn_lua_tensor *u, const selection *
 }
 
 static int select_node(lua_State *L, int idx, const tarn_desc *d, const selection *s) {
-    static const int64_t zero = 0;
-    static const tarn_attr first = {.ni = 1, .i = &zero};
-    int64_t shape[TARN_MAX_RANK] = {1};
-    int rank = 0;
+    int64_t shape[TARN_MAX_RANK] = {1}, first = 0;
+    int rank = 0, top = lua_gettop(L);
+    tarn_attr slice = {.ni = 3 * d->rank, .i = s->range}, item = {.ni = 1, .i = &first};
     bool all = true;
     for (int k = 0; k < d->rank; k++) {
         all = all && s->range[3 * k + 1] == d->shape[k] && s->range[3 * k + 2] == 1;
@@ -131,17 +130,22 @@ static int select_node(lua_State *L, int idx, const tarn_desc *d, const selectio
             shape[rank++] = s->range[3 * k + 1];
         }
     }
-    tarn_attr a = {.ni = 3 * d->rank, .i = s->range};
+    if (d->rank == 1 && rank == 0) {
+        first = s->range[0];
+        return tarn_bind_unary(L, &tarn_op_item, idx, &item);
+    }
     if (all) {
         lua_pushvalue(L, idx);
     } else {
-        tarn_bind_unary(L, &tarn_op_slice, idx, &a);
+        tarn_bind_unary(L, &tarn_op_slice, idx, &slice);
     }
     if (rank > 0 || d->rank == 0) {
-        return tarn_bind_reshape(L, -1, rank, shape);
+        tarn_bind_reshape(L, -1, rank, shape);
+    } else {
+        tarn_bind_reshape(L, -1, 1, shape);
+        tarn_bind_unary(L, &tarn_op_item, -1, &item);
     }
-    tarn_bind_reshape(L, -1, 1, shape);
-    return tarn_bind_unary(L, &tarn_op_item, -1, &first);
+    return tarn_bind_only(L, top);
 }
 
 int tarn_bind_select(lua_State *L, int idx, int key) {

@@ -109,7 +109,9 @@ static void make_template(phase *f, const tarn_node *root, tarn_template *t) {
     lua_pop(f->L, 1);
 }
 
-static bool mapped(const tarn_model *m, int64_t i) { return !tarn_slot_integer(&m->slots[i]); }
+static bool mapped(const tarn_model *m, int64_t i) {
+    return !tarn_slot_integer(&m->slots[i]) && m->map[0][i] >= 0;
+}
 
 // ---- stats ----
 

@@ -216,7 +216,12 @@ static int push_raw(lua_State *L, holder *h, tarn_model *m, const tarn_plan_opti
     TARN_LUA_TRY(L, tarn_stream_plan_of(cx, p->count, p->jobs, &total, jobs, &err), &err);
     TARN_LUA_TRY(L, tarn_plan_json(m, o, &h->json, &replayable, &err), &err);
     TARN_LUA_TRY(L, tarn_plan_nodes(m, &h->arena, &n, &list, &err), &err);
+    int files = 0;
+    uint64_t bytes = 0;
+    TARN_LUA_TRY(L, tarn_plan_unhashed(m, &files, &bytes, &err), &err);
     lua_newtable(L);
+    set_integer(L, "unhashed_files", (uint64_t)files);
+    set_integer(L, "unhashed_bytes", bytes);
     set_integer(L, "passes", (uint64_t)total.passes);
     set_integer(L, "barriers", (uint64_t)total.barriers);
     set_integer(L, "reads", total.reads);

@@ -158,6 +158,7 @@ static int l_structure(lua_State *L) {
         const tarn_name_stack *s = &names->stacks[k];
         lua_newtable(L);
         set_text(L, "name", s->name);
+        set_text(L, "regex", s->regex);
         set_integer(L, "count", s->count);
         set_integer(L, "first", s->depth_first);
         set_integer(L, "last", s->depth_last);
@@ -175,6 +176,52 @@ static int l_structure(lua_State *L) {
         lua_rawseti(L, -2, k + 1);
     }
     lua_setfield(L, -2, "tied");
+    return 1;
+}
+
+// Counts of the whole; of a planned model they follow from its own names.
+static int l_summary(lua_State *L) {
+    const tarn_model *m = tarn_bind_check_model(L, 1);
+    tarn_context *cx = tarn_host_context(L);
+    tarn_name_in *in = lua_newuserdatauv(L, ((size_t)m->n + 1) * sizeof *in, 0);
+    tarn_name_info *info = lua_newuserdatauv(L, ((size_t)m->n + 1) * sizeof *info, 0);
+    static const tarn_name_info unknown = {.place = TARN_PLACE_OTHER, .stack = -1, .layer = -1,
+                                           .depth = -1, .expert = -1, .role = ""};
+    tarn_names names = tarn_model_names(m) ? *tarn_model_names(m) : (tarn_names){0};
+    for (int64_t i = 0; i < m->n; i++) {
+        const tarn_slot *s = &m->slots[i];
+        const tarn_name_info *known = tarn_model_info(m, i);
+        in[i] = (tarn_name_in){s->name, s->len, s->dtype, s->rank, s->shape};
+        info[i] = known ? *known : unknown;
+    }
+    names.n = m->n;
+    names.info = info;
+    tarn_names_summary s;
+    tarn_error err;
+    tarn_error_clear(&err);
+    TARN_LUA_TRY(L, tarn_names_summarise(cx, &names, in, &s, &err), &err);
+    lua_newtable(L);
+    set_integer(L, "tensors", s.tensors);
+    set_integer(L, "elements", s.elements);
+    set_integer(L, "bytes", s.bytes);
+    set_integer(L, "largest_bytes", s.largest_bytes);
+    set_integer(L, "parameters", s.parameters);
+    set_integer(L, "integers", s.integers);
+    set_integer(L, "float_buffers", s.float_buffers);
+    set_integer(L, "layers", s.layers);
+    set_integer(L, "experts", s.experts);
+    set_integer(L, "expert_layers", s.expert_layers);
+    lua_newtable(L);
+    lua_Integer kinds = 0;
+    for (int t = 0; t < TARN_DTYPE_COUNT; t++) {
+        if (s.of_dtype[t] > 0) {
+            lua_newtable(L);
+            set_text(L, "dtype", tarn_dtype_get((tarn_dtype)t)->name);
+            set_integer(L, "tensors", s.of_dtype[t]);
+            lua_rawseti(L, -2, ++kinds);
+        }
+    }
+    lua_setfield(L, -2, "dtypes");
     return 1;
 }
 
@@ -423,6 +470,10 @@ static const tarn_binding rows[] = {
     {{"model:structure", "m:structure() -> {depths, stacks, tied, type}",
       "Layers as found from names and config.json: the number of depths, the stacks {name, count, first, last}, "
       "tied names {kept, other, stored}, the model type.", BASE "print(m:structure().depths)\n-- > 3"}, l_structure},
+    {{"model:summary", "m:summary() -> {tensors, parameters, bytes, dtypes, layers, …}",
+      "Counts of the whole: tensors, elements, parameters (without buffers, tied ones once), bytes, "
+      "largest_bytes, dtypes {dtype, tensors}, layers, integers, float_buffers, experts, expert_layers.",
+      BASE "print(m:summary().parameters, m:summary().layers)\n-- > 17226\t3"}, l_summary},
     {{"model:norm", "m:norm(p = 2) -> number", "The p-norm (1, 2, math.huge) over all floating tensors, in f64. Reads the files once.",
       BASE "print((m - m):norm())\n-- > 0.0"}, l_norm},
     {{"model:dot", "a:dot(b) -> number", "The inner product over the floating tensors, in f64.",

@@ -66,6 +66,12 @@ int tarn_bind_settle(lua_State *L) {
     return 1;
 }
 
+int tarn_bind_only(lua_State *L, int top) {
+    lua_insert(L, top + 1);
+    lua_settop(L, top + 1);
+    return 1;
+}
+
 int tarn_bind_push_tensor(lua_State *L, tarn_tensor *t) {
     tarn_lua_tensor *u = tarn_bind_new_tensor(L);
     u->t = *t;
@@ -227,6 +233,7 @@ int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, cons
     tarn_tensor few_in[4], *in = few_in;
     tarn_desc few_d[4], *d = few_d;
     tarn_error err;
+    int top = lua_gettop(L);
     luaL_checkstack(L, 8, op->name);
     if (n > 4) {
         x = lua_newuserdatauv(L, (size_t)n * sizeof *x, 0);
@@ -249,13 +256,15 @@ int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, cons
         tarn_lua_account(L, (size_t)tarn_desc_numel(&result) * 8);
         tarn_lua_tensor *u = tarn_bind_new_tensor(L);
         TARN_LUA_TRY(L, compute(cx, op, n, x, in, a, &u->t, &err), &err);
-        return tarn_bind_settle(L);
+        tarn_bind_settle(L);
+        return tarn_bind_only(L, top);
     }
     const tarn_node **nodes = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *nodes, 0);
     for (int i = 0; i < n; i++) {
         nodes[i] = node_of(g, &x[i]);
     }
-    return tarn_bind_push_node(L, g, tarn_node_make(g, op, n, nodes, a), recorded);
+    tarn_bind_push_node(L, g, tarn_node_make(g, op, n, nodes, a), recorded);
+    return tarn_bind_only(L, top);
 }
 
 // ---- values ----
@@ -319,11 +328,22 @@ static tarn_lua_tensor *push_value(lua_State *L, int idx, const char *function) 
     return u;
 }
 
+// A number is its own value. True if the argument is one.
+static bool is_number(lua_State *L, const char *function) {
+    if (tarn_bind_to_tensor(L, 1)) {
+        return false;
+    }
+    tarn_desc d;
+    tarn_bind_desc(L, 1, function, &d);
+    lua_settop(L, 1);
+    return true;
+}
+
 static int l_load(lua_State *L) {
-    const tarn_lua_tensor *u = tarn_bind_to_tensor(L, 1);
-    if (!u || u->t.storage) {
-        tarn_desc d;
-        tarn_bind_desc(L, 1, "tensor:load", &d);
+    if (is_number(L, "tensor:load")) {
+        return 1;
+    }
+    if (tarn_bind_to_tensor(L, 1)->t.storage) {
         lua_settop(L, 1);
         return 1;
     }
@@ -332,6 +352,9 @@ static int l_load(lua_State *L) {
 }
 
 static int l_item(lua_State *L) {
+    if (is_number(L, "tensor:item")) {
+        return 1;
+    }
     tarn_lua_tensor *u = push_value(L, 1, "tensor:item");
     if (tarn_tensor_numel(&u->t) != 1) {
         tarn_text shape;
@@ -367,6 +390,9 @@ static void push_table(lua_State *L, const tarn_tensor *t, int dim, int64_t *at)
 }
 
 static int l_totable(lua_State *L) {
+    if (is_number(L, "tensor:totable")) {
+        return 1;
+    }
     tarn_lua_tensor *u = push_value(L, 1, "tensor:totable");
     int64_t at[TARN_MAX_RANK + 1] = {0};
     push_table(L, &u->t, 0, at);
@@ -532,6 +558,25 @@ static void give_numbers_methods(lua_State *L) {
     lua_pop(L, 1);
 }
 
+// tensor.f(t, …) is t:f(…), for every method that changes nothing.
+static void give_module_methods(tarn_host *h) {
+    lua_State *L = tarn_host_state(h);
+    tarn_bind_methods(L, "tensor");
+    tarn_host_push_module(h, "tensor");
+    lua_pushnil(L);
+    while (lua_next(L, -3)) {
+        const char *name = lua_tostring(L, -2);
+        lua_pushvalue(L, -2);
+        if (name[strlen(name) - 1] != '_' && lua_rawget(L, -4) == LUA_TNIL) {
+            lua_pushvalue(L, -3);
+            lua_pushvalue(L, -3);
+            lua_rawset(L, -6);
+        }
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 2);
+}
+
 static const tarn_binding rows[] = {
     {{"tensor:load", "t:load() -> tensor", "The values of a planned tensor, in memory. A tensor that is "
       "there already is returned as it is.", "print(tensor { 1, 2 }:load())\n-- > f32[2]\n-- > [1., 2.]"}, l_load},
@@ -577,6 +622,8 @@ tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     tarn_bind_tensor_view(h);
     tarn_bind_tensor_inplace(h);
     TARN_TRY(tarn_bind_tensor_ops(h, err));
+    TARN_TRY(tarn_bind_library(h, "stdlib/lua/tensor.lua", err));
     give_numbers_methods(L);
-    return tarn_bind_library(h, "stdlib/lua/tensor.lua", err);
+    give_module_methods(h);
+    return TARN_OK;
 }

@@ -11,6 +11,8 @@
 tarn_lua_tensor *tarn_bind_new_tensor(lua_State *L);
 // The tensor on top: of rank 0 and in memory it becomes a Lua number, integer or boolean. Returns 1.
 int tarn_bind_settle(lua_State *L);
+// Drops what lies between `top` and the value on top. Returns 1.
+int tarn_bind_only(lua_State *L, int top);
 // Pushes n closed tensors in one userdata that releases them.
 tarn_tensor *tarn_bind_hold(lua_State *L, int n);
 

@@ -367,13 +367,13 @@ static uint64_t next_key(lua_State *L, int idx, const char *function, uint64_t u
 
 enum { USE_UNIFORM = 1, USE_NORMAL, USE_BERNOULLI, USE_RANDINT, USE_RANDPERM };
 
-// Pushes what a row without inputs makes.
+// Pushes what a row without inputs makes; p: the probability, where the row takes one.
 static int drawn(lua_State *L, const tarn_op *op, tarn_dtype dtype, int rank, const int64_t *shape,
-                 uint64_t key, double p) {
+                 uint64_t key, const double *p) {
     int64_t i[TARN_MAX_RANK + 2] = {dtype};
     memcpy(i + 1, shape, (size_t)rank * sizeof *shape);
     memcpy(&i[rank + 1], &key, sizeof key);
-    tarn_attr a = {.ni = rank + 2, .i = i, .nf = 1, .f = &p};
+    tarn_attr a = {.ni = rank + 2, .i = i, .nf = p ? 1 : 0, .f = p};
     return tarn_bind_apply(L, op, 0, NULL, &a);
 }
 
@@ -412,7 +412,7 @@ static int random_float(lua_State *L, const char *function, const tarn_op *op, u
         a = tarn_lua_opt_number(L, 3, function, names[1], 0);
         b = tarn_lua_opt_number(L, 3, function, names[2], 1);
     }
-    drawn(L, op, tarn_dtype_compute(dtype), rank, shape, key, 0);
+    drawn(L, op, tarn_dtype_compute(dtype), rank, shape, key, NULL);
     return scaled(L, centred ? b : b - a, a, dtype);
 }
 static int l_rand(lua_State *L) {
@@ -440,7 +440,7 @@ static int l_bernoulli(lua_State *L) {
     }
     uint64_t key = next_key(L, 3, function, USE_BERNOULLI);
     tarn_dtype dtype = last_dtype(L, 4, function, TARN_BOOL);
-    drawn(L, &tarn_op_bernoulli, TARN_BOOL, rank, shape, key, p);
+    drawn(L, &tarn_op_bernoulli, TARN_BOOL, rank, shape, key, &p);
     return tarn_bind_cast(L, -1, dtype);
 }
 

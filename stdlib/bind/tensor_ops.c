@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Methods and functions made from the rows of the operation table: a row that names its arguments
-// (op.h, `lua`) becomes t:name(…) and tensor.name(t, …), with its documentation. Rows with arguments
-// of their own shape (casts, products, order) follow by hand.
+// Methods made from the rows of the operation table: a row that names its arguments (op.h, `lua`)
+// becomes t:name(…), with its documentation. Rows with arguments of their own shape (casts, products,
+// order) follow by hand.
 #include <stdio.h>
 #include <string.h>
 
@@ -103,23 +103,21 @@ static int l_dot(lua_State *L) {
     return tarn_bind_apply(L, op, 2, idx, &a);
 }
 
-// ---- the rows as methods and functions ----
+// ---- the rows as methods ----
 
 typedef struct {
     const char *lua;  // op.h: what the row takes
     lua_CFunction call;
-    const char *arguments;           // as a method
-    const char *function_arguments;  // as a function; NULL: it is a method only
-    const char *result;
+    const char *signature;  // with the row's name for %s
 } form;
 
 static const form forms[] = {
-    {"x", l_point, "", "x", "tensor"},
-    {"xy", l_point, "y", "x, y", "tensor"},
-    {"xyz", l_point, NULL, "x, y, z", "tensor"},  // a condition is no receiver
-    {"r", l_reduce, "dim, {keepdim = false}", "t, dim, {keepdim = false}", "tensor or number"},
-    {"a", l_arg, "dim, {keepdim = false}", "t, dim, {keepdim = false}", "tensor or integer"},
-    {"dd", l_dot, "y", "x, y", "number"},
+    {"x", l_point, "x:%s() -> tensor"},
+    {"xy", l_point, "x:%s(y) -> tensor"},
+    {"xyz", l_point, "tensor.%s(x, y, z) -> tensor"},  // a condition is no receiver
+    {"r", l_reduce, "t:%s(dim, {keepdim = false}) -> tensor or number"},
+    {"a", l_arg, "t:%s(dim, {keepdim = false}) -> tensor or integer"},
+    {"dd", l_dot, "x:%s(y) -> number"},
 };
 
 static const form *form_of(const tarn_op *op) {
@@ -131,24 +129,16 @@ static const form *form_of(const tarn_op *op) {
     return NULL;
 }
 
-static void push_row(lua_State *L, const tarn_op *op, const form *f) {
+// methods, module -> the same, with the row in one of them.
+static tarn_status add_row(tarn_host *h, const tarn_op *op, const form *f, tarn_error *err) {
+    lua_State *L = tarn_host_state(h);
+    char name[64], signature[128], text[400];
+    bool method = f->signature[1] == ':';
     lua_pushlightuserdata(L, (void *)(uintptr_t)op);
     lua_pushcclosure(L, f->call, 1);
-    lua_setfield(L, -2, op->name);
-}
-
-static tarn_status document(tarn_host *h, const tarn_op *op, const form *f, tarn_error *err) {
-    char name[64], signature[160], text[400];
-    bool method = f->arguments != NULL;
+    lua_setfield(L, method ? -3 : -2, op->name);
     snprintf(name, sizeof name, "tensor%c%s", method ? ':' : '.', op->name);
-    if (method) {
-        const char *x = strchr(f->function_arguments, 't') ? "t" : "x";
-        snprintf(signature, sizeof signature, "%s:%s(%s) -> %s   or tensor.%s(%s)", x, op->name,
-                 f->arguments, f->result, op->name, f->function_arguments);
-    } else {
-        snprintf(signature, sizeof signature, "tensor.%s(%s) -> %s", op->name, f->function_arguments,
-                 f->result);
-    }
+    snprintf(signature, sizeof signature, f->signature, op->name);
     snprintf(text, sizeof text, "%s%s", op->summary ? op->summary : "",
              op->vjp || op->jvp ? "" : ". Not differentiable");
     tarn_doc doc = {name, signature, text, op->example};
@@ -330,13 +320,12 @@ static int l_top_mask(lua_State *L) {
 
 // clang-format off
 static const tarn_binding rows[] = {
-    {{"tensor:to", "t:to(dtype) -> tensor", "Converted to a dtype, rounded once to nearest even; t itself if it has that dtype. "
+    {{"tensor:to", "t:to(dtype) -> tensor", "Converted to a dtype, rounded once to nearest even (floats to integers too, where PyTorch cuts off); t itself if it has that dtype. "
       "Arithmetic on a stored dtype (bf16, f16, i8 …) happens in f32 or i64.", "print(tensor { 1, 2.5 }:to(\"i64\").dtype)\n-- > i64"}, l_cast},
     {{"tensor:cast", "t:cast(dtype) -> tensor", "The same as t:to(dtype).", NULL}, l_cast},
-    {{"tensor:matmul", "a:matmul(b) -> tensor   or tensor.matmul(a, b)", "Matrix product of the last two dimensions; those before are batches and are "
+    {{"tensor:matmul", "a:matmul(b) -> tensor", "Matrix product of the last two dimensions; those before are batches and are "
       "broadcast. A vector is a row on the left, a column on the right. Tier B: the bytes depend on the BLAS build.",
       "print(tensor { {1, 2}, {3, 4} }:matmul(tensor { 1, 1 }))\n-- > f32[2]\n-- > [3., 7.]"}, l_matmul},
-    {{"tensor.matmul", "tensor.matmul(a, b) -> tensor", "The same as a:matmul(b).", NULL}, l_matmul},
     {{"tensor:sort", "t:sort(dim, {descending = false}) -> values, indices", "Sorted along dim (the last when left out); stable, NaN counts as largest. Indices count from 1.",
       "local v, i = tensor { 3, 1, 2 }:sort()\nprint(v)\nprint(i)\n-- > f32[3]\n-- > [1., 2., 3.]\n-- > i64[3]\n-- > [2, 3, 1]"}, l_sort},
     {{"tensor:argsort", "t:argsort(dim, {descending = false}) -> indices", "The indices (from 1) that sort t along dim.",
@@ -356,13 +345,7 @@ tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err) {
     for (int i = 0; i < TARN_OP_COUNT; i++) {
         const form *f = form_of(tarn_ops[i]);
         if (f) {
-            push_row(L, tarn_ops[i], f);
-            if (f->arguments) {
-                lua_pushvalue(L, -2);  // the methods
-                push_row(L, tarn_ops[i], f);
-                lua_pop(L, 1);
-            }
-            TARN_TRY(document(h, tarn_ops[i], f, err));
+            TARN_TRY(add_row(h, tarn_ops[i], f, err));
         }
     }
     lua_pop(L, 2);

@@ -302,6 +302,7 @@ static int l_gather(lua_State *L) {
 int tarn_bind_take(lua_State *L, int idx, int axis, int index, const char *function) {
     tarn_desc d, di;
     int64_t shape[TARN_MAX_RANK];
+    int top = lua_gettop(L);
     idx = lua_absindex(L, idx);
     index = lua_absindex(L, index);
     tarn_bind_desc(L, idx, function, &d);
@@ -328,12 +329,13 @@ int tarn_bind_take(lua_State *L, int idx, int axis, int index, const char *funct
     tarn_attr a = {.ni = 1, .i = &i};
     tarn_bind_apply(L, &tarn_op_gather, 2, at, &a);
     if (di.rank == 1) {
-        return 1;
+        return tarn_bind_only(L, top);
     }
     memcpy(shape, d.shape, (size_t)axis * sizeof *shape);
     memcpy(shape + axis, di.shape, (size_t)di.rank * sizeof *shape);
     memcpy(shape + axis + di.rank, d.shape + axis + 1, (size_t)(d.rank - axis - 1) * sizeof *shape);
-    return tarn_bind_reshape(L, -1, d.rank - 1 + di.rank, shape);
+    tarn_bind_reshape(L, -1, d.rank - 1 + di.rank, shape);
+    return tarn_bind_only(L, top);
 }
 
 static int l_index_select(lua_State *L) {
@@ -388,6 +390,7 @@ static int l_masked_select(lua_State *L) {
 
 static int l_cat(lua_State *L) {
     tarn_desc d;
+    lua_settop(L, 2);
     if (!lua_istable(L, 1) || lua_rawlen(L, 1) == 0) {
         return tarn_lua_error(L, "tensor.cat: expected a list of tensors: tensor.cat({a, b}, dim)");
     }

@@ -41,7 +41,7 @@ static void push_position(lua_State *L, const tarn_yaml *y) {
     lua_setfield(L, -2, "kind");
     set_integer(L, "line", y->line);
     set_integer(L, "column", y->column);
-    lua_createtable(L, map ? n : 0, 0);      // keys
+    lua_createtable(L, map ? n : 0, 0);            // keys
     lua_createtable(L, map ? 0 : n, map ? n : 0);  // lines
     lua_createtable(L, map ? 0 : n, map ? n : 0);  // columns
     for (int i = 0; i < n; i++) {
@@ -92,13 +92,25 @@ static void push_collection(lua_State *L, const slots *s, const tarn_yaml *y) {
 
 static void push_node(lua_State *L, const slots *s, const tarn_yaml *y) {
     switch (y->kind) {
-    case TARN_YAML_NULL: lua_pushlightuserdata(L, NULL); break;
-    case TARN_YAML_BOOL: lua_pushboolean(L, y->boolean); break;
-    case TARN_YAML_INT: lua_pushinteger(L, y->integer); break;
-    case TARN_YAML_FLOAT: lua_pushnumber(L, y->number); break;
-    case TARN_YAML_STRING: lua_pushlstring(L, y->text, y->len); break;
+    case TARN_YAML_NULL:
+        lua_pushlightuserdata(L, NULL);
+        break;
+    case TARN_YAML_BOOL:
+        lua_pushboolean(L, y->boolean);
+        break;
+    case TARN_YAML_INT:
+        lua_pushinteger(L, y->integer);
+        break;
+    case TARN_YAML_FLOAT:
+        lua_pushnumber(L, y->number);
+        break;
+    case TARN_YAML_STRING:
+        lua_pushlstring(L, y->text, y->len);
+        break;
     case TARN_YAML_LIST:
-    case TARN_YAML_MAP: push_collection(L, s, y); break;
+    case TARN_YAML_MAP:
+        push_collection(L, s, y);
+        break;
     }
 }
 
@@ -135,20 +147,23 @@ static int l_read(lua_State *L) {
 static const tarn_binding rows[] = {
     {{"yaml", "yaml", "YAML text to Lua tables.", NULL}, NULL},
     {{"yaml.read", "yaml.read(text, name = \"yaml\") -> value, positions",
-      "One document. Maps become tables with string keys, lists tables from 1, null yaml.null (of an "
-      "empty text too); an alias is the same table as its anchor. Plain scalars mean what they mean "
-      "to PyYAML (YAML 1.1: yes and off are booleans, 010 is 8); what YAML 1.2 alone calls a number "
-      "(1e-5) is one too. Merge keys (<<) are honoured. Errors name the file, line and column: bad "
-      "syntax, duplicate keys, keys that are not scalars, tags other than the core ones, more than "
-      "16 MiB of text, 64 levels or 10^6 values with aliases written out.\n"
-      "positions[t] tells of every table t of the value: kind (\"map\" or \"list\"), line, column, keys "
-      "(of a map, in the order of the text), lines[key] and columns[key] (of the key, or of the item).",
+      "One document. Maps become tables with string keys, lists tables from 1, null yaml.null (so "
+      "does an empty text); an alias is the same table as its anchor. Plain scalars mean what they "
+      "mean to PyYAML (YAML 1.1: yes and off are booleans, 010 is 8); what YAML 1.2 alone calls a "
+      "number (1e-5) is one too. Merge keys (<<) are honoured. Errors name the file, line and "
+      "column: bad syntax, duplicate keys, keys that are not scalars, tags other than the core "
+      "ones, more than 16 MiB of text, 64 levels or 10^6 values with aliases written out.\n"
+      "positions[t] tells of every table t of the value: kind (\"map\" or \"list\"), line, column, "
+      "keys (of a map, in the order of the text), lines[key] and columns[key] (of the key, or of "
+      "the item).",
       "local doc, at = yaml.read(\"model: a\\nweight: [0.5, no]\\n\", \"c.yml\")\n"
       "print(doc.model, doc.weight[1], doc.weight[2])\n-- > a\t0.5\tfalse\n"
-      "print(at[doc].keys[2], at[doc].lines.weight, at[doc.weight].columns[2])\n-- > weight\t2\t15"},
+      "print(at[doc].keys[2], at[doc].lines.weight, at[doc.weight].columns[2])\n"
+      "-- > weight\t2\t15"},
      l_read},
     {{"yaml.null", "yaml.null", "What yaml.read puts for null, since tables cannot hold nil.",
-      "print(yaml.read \"a: ~\".a == yaml.null)\n-- > true"}, NULL},
+      "print(yaml.read \"a: ~\".a == yaml.null)\n-- > true"},
+     NULL},
 };
 
 tarn_status tarn_bind_yaml(tarn_host *h, tarn_error *err) {

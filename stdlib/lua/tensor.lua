@@ -1,3 +1,294 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- Operations that are compositions of others. They are written over the rows of the operation table,
+-- so each works on tensors in memory, on planned tensors of files (where it fuses with what is around
+-- it) and inside recorded functions (where it is differentiated), and on numbers.
 return function(define, check)
+  local huge = math.huge
+
+  -- (dim, keepdim or {dim =, keepdim =, …}) as reductions take it. Returns the dimensions (nil: all, a
+  -- number or a list), keepdim, and the table of options.
+  local function reduction(name, dim, options, extra)
+    local names = { "dim", "keepdim", table.unpack(extra or {}) }
+    if type(dim) == "table" and not dim.shape then
+      check(name, dim, names, true)
+      local first = dim
+      dim = #first > 0 and { table.unpack(first) } or first.dim
+      if options == nil then options = first end
+    end
+    if type(options) == "boolean" then
+      options = { keepdim = options }
+    else
+      check(name, options, names, true)
+    end
+    options = options or {}
+    return dim or options.dim, options.keepdim or false, options
+  end
+
+  -- How many elements a reduction over these dimensions joins.
+  local function count(t, dim)
+    if dim == nil then return t:numel() end
+    local n, shape = 1, t.shape
+    for _, d in ipairs(type(dim) == "table" and dim or { dim }) do
+      n = n * (shape[d < 0 and #shape + 1 + d or d] or 1)
+    end
+    return n
+  end
+
+  local function list_of_tensors(name, list)
+    if type(list) ~= "table" or #list == 0 then
+      error(name .. ": expected a list of tensors: " .. name .. "({a, b})", 3)
+    end
+  end
+
+  -- ---- statistics ----
+
+  local function mean(t, dim, options)
+    local axes, keep = reduction("tensor:mean", dim, options)
+    return t:sum(axes, keep) / count(t, axes)
+  end
+
+  define("tensor:mean", "t:mean(dim, {keepdim = false}) -> tensor or number",
+    "The mean over all elements, or over dimensions (a number or a list).",
+    "print(tensor { 1, 2, 6 }:mean())\n-- > 3.0", mean)
+
+  local function var(name, t, dim, options)
+    local axes, keep, o = reduction(name, dim, options, { "correction" })
+    local n = math.max(count(t, axes) - (o.correction or 1), 0)
+    if axes == nil and not keep then
+      local d = t - t:mean()
+      return d:dot(d) / n
+    end
+    local d = t - t:mean(axes, true)
+    return (d * d):sum(axes, keep) / n
+  end
+
+  define("tensor:var", "t:var(dim, {correction = 1, keepdim = false}) -> tensor or number",
+    "The variance over all elements or over dimensions: squared deviations over n - correction (1: "
+    .. "unbiased, as in PyTorch; 0: of the population).",
+    "print(tensor { 1, 2, 3 }:var())\n-- > 1.0",
+    function(t, dim, options) return var("tensor:var", t, dim, options) end)
+
+  define("tensor:std", "t:std(dim, {correction = 1, keepdim = false}) -> tensor or number",
+    "The standard deviation: the square root of t:var(…).",
+    "print(tensor { 2, 4, 6 }:std())\n-- > 2.0",
+    function(t, dim, options) return tensor.sqrt(var("tensor:std", t, dim, options)) end)
+
+  define("tensor:norm", "t:norm({p = 2, dim =, keepdim = false}) -> tensor or number",
+    "The p-norm of all elements or along dimensions: p = 1, 2, math.huge (the largest magnitude) or any "
+    .. "p > 0. The 2-norm of all elements multiplies and adds in f64.",
+    "print(tensor { 3, -4 }:norm(), tensor { 3, -4 }:norm { p = 1 })\n-- > 5.0\t7.0",
+    function(t, options)
+      if type(options) == "number" then
+        error("tensor:norm: options are given by name: t:norm { p = 2, dim = 1 }", 2)
+      end
+      local axes, keep, o = reduction("tensor:norm", options, nil, { "p" })
+      local p = o.p == "inf" and huge or o.p or 2
+      if type(p) ~= "number" or not (p > 0) then
+        error("tensor:norm: p must be a number above 0, or \"inf\", not " .. tostring(p), 2)
+      end
+      if p == huge then return t:abs():max(axes, keep) end
+      if p == 1 then return t:abs():sum(axes, keep) end
+      if p == 2 and axes == nil and not keep then return tensor.sqrt(t:dot(t)) end
+      if p == 2 then return tensor.sqrt((t * t):sum(axes, keep)) end
+      return (t:abs() ^ p):sum(axes, keep) ^ (1 / p)
+    end)
+
+  define("tensor:cosine", "a:cosine(b) -> number",
+    "The cosine of the angle between a and b, taken as vectors of all their elements; 0 if one is zero.",
+    "print(tensor { 1, 0 }:cosine(tensor { 0, 2 }))\n-- > 0.0",
+    function(a, b)
+      local lengths = tensor.sqrt(a:dot(a)) * tensor.sqrt(b:dot(b))
+      return a:dot(b) / tensor.maximum(lengths, 1e-300)
+    end)
+
+  define("tensor.gram", "tensor.gram({a, b, …}) -> tensor",
+    "The k by k matrix of inner products of k tensors of one shape, in f64.",
+    "local g = tensor.gram { tensor { 1, 2 }, tensor { 3, 4 } }\nprint(g[{1, 2}], g[{2, 2}])\n-- > 11.0\t25.0",
+    function(list)
+      list_of_tensors("tensor.gram", list)
+      local k, product, all = #list, {}, {}
+      for i = 1, k do
+        for j = i, k do
+          local d = list[i]:dot(list[j])
+          d = type(d) == "number" and tensor({ d }, { dtype = "f64" }) or d:reshape({ 1 })
+          product[(i - 1) * k + j], product[(j - 1) * k + i] = d, d
+        end
+      end
+      for i = 1, k * k do all[i] = product[i] end
+      return tensor.cat(all):reshape({ k, k })
+    end)
+
+  define("tensor:all", "t:all(dim, {keepdim = false}) -> bool tensor or boolean",
+    "True where every element is true (not zero).", "print(tensor { 1, 0 }:all())\n-- > false",
+    function(t, dim, options)
+      local axes, keep = reduction("tensor:all", dim, options)
+      return tensor.sum(tensor.ne(t, 0), axes, keep):eq(count(t, axes))
+    end)
+
+  define("tensor:any", "t:any(dim, {keepdim = false}) -> bool tensor or boolean",
+    "True where at least one element is true (not zero).", "print(tensor { 1, 0 }:any())\n-- > true",
+    function(t, dim, options)
+      local axes, keep = reduction("tensor:any", dim, options)
+      return tensor.sum(tensor.ne(t, 0), axes, keep):gt(0)
+    end)
+
+  -- ---- exponentials, shifted so that they do not overflow ----
+
+  -- Any shift near the largest element will do; its whole part has no derivative, so none of it is
+  -- left in a gradient.
+  local function shift(t, axes, keep)
+    local m = t:max(axes, keep):floor()
+    return tensor.where(tensor.isfinite(m), m, 0)
+  end
+
+  local function logsumexp(t, axes, keep)
+    if axes == nil and not keep then
+      local m = shift(t, nil, false)
+      return (t - m):exp():sum():log() + m
+    end
+    local m = shift(t, axes, true)
+    local s = (t - m):exp():sum(axes, true):log() + m
+    if keep then return s end
+    return s:squeeze(axes)
+  end
+
+  define("tensor:logsumexp", "t:logsumexp(dim, {keepdim = false}) -> tensor or number",
+    "log(sum(exp(t))) over all elements or over dimensions, without overflow.",
+    "print(tensor { 1000, 1000 }:logsumexp() - 1000 - math.log(2) < 1e-6)\n-- > true",
+    function(t, dim, options)
+      local axes, keep = reduction("tensor:logsumexp", dim, options)
+      return logsumexp(t, axes, keep)
+    end)
+
+  define("tensor:softmax", "t:softmax(dim) -> tensor",
+    "exp(t) / sum(exp(t)) along dim (the last when left out).",
+    "print(tensor { 0, 0 }:softmax())\n-- > f32[2]\n-- > [0.5000, 0.5000]",
+    function(t, dim)
+      dim = dim or -1
+      local e = (t - shift(t, dim, true)):exp()
+      return e / e:sum(dim, true)
+    end)
+
+  local function log_softmax(t, dim) return t - logsumexp(t, dim or -1, true) end
+
+  define("tensor:log_softmax", "t:log_softmax(dim) -> tensor",
+    "log(softmax(t)) along dim (the last when left out), without overflow.",
+    "print(tensor { 0, 0 }:log_softmax()[1] + math.log(2) < 1e-6)\n-- > true", log_softmax)
+
+  define("tensor:entropy", "t:entropy(dim) -> tensor or number",
+    "The entropy, in nats, of softmax(t) along dim (the last when left out): of the prediction that the "
+    .. "logits t stand for.",
+    "print(math.abs(tensor { 0, 0 }:entropy() - math.log(2)) < 1e-6)\n-- > true",
+    function(t, dim)
+      local l = log_softmax(t, dim)
+      local p = l:exp()
+      return -tensor.where(p:gt(0), p * l, 0):sum(dim or -1)
+    end)
+
+  -- ---- element-wise ----
+
+  define("tensor:clamp", "t:clamp(min, max) -> tensor",
+    "Elements below min become min, those above max become max; either may be nil, and the options min "
+    .. "and max serve too. NaN stays.",
+    "print(tensor { -2, 0, 2 }:clamp(-1, 1))\n-- > f32[3]\n-- > [-1.,  0.,  1.]",
+    function(t, min, max)
+      if type(min) == "table" then
+        check("tensor:clamp", min, { "min", "max" })
+        min, max = min.min, min.max
+      end
+      if min == nil and max == nil then error("tensor:clamp: give min, max or both", 2) end
+      if min ~= nil then t = tensor.where(tensor.lt(t, min), min, t) end
+      if max ~= nil then t = tensor.where(tensor.gt(t, max), max, t) end
+      return t
+    end)
+
+  -- Whole numbers divide in f64, which holds them to 2^53.
+  local function quotient(a, b)
+    local whole = false
+    for _, x in ipairs({ a, b }) do
+      if type(x) == "userdata" then
+        if x.dtype:find("^[fb][%df]") then return tensor.floor(a / b) end
+        whole = true
+      elseif math.type(x) == "float" then
+        return tensor.floor(a / b)
+      end
+    end
+    if not whole then return tensor.floor(a / b) end
+    return tensor.floor(tensor(a, { dtype = "f64" }) / b):to("i64")
+  end
+
+  define("tensor:floor_divide", "t:floor_divide(x) -> tensor",
+    "The largest whole number not above t / x; the same as t // x. Integers stay integers.",
+    "print(tensor { 7, -7 } // 2)\n-- > f32[2]\n-- > [ 3., -4.]", quotient)
+
+  define("tensor:remainder", "t:remainder(x) -> tensor",
+    "t - floor(t / x) * x: what t // x leaves, with the sign of x; the same as t % x.",
+    "print(tensor { 7, -7 } % 4)\n-- > f32[2]\n-- > [3., 1.]",
+    function(a, b) return a - quotient(a, b) * b end)
+
+  -- ---- comparing ----
+
+  local function same_shape(a, b)
+    if type(a) ~= "userdata" or type(b) ~= "userdata" then return type(a) == type(b) end
+    return a.shape == b.shape
+  end
+
+  define("tensor:equal", "a:equal(b) -> boolean",
+    "True if a and b have the same shape and every element is equal (NaN equals nothing). Reads files "
+    .. "when one is planned.",
+    "print(tensor.equal(tensor { 1, 2 }, tensor { 1, 2 }))\n-- > true",
+    function(a, b) return same_shape(a, b) and tensor.sum(tensor.ne(a, b)):item() == 0 end)
+
+  define("tensor:allclose", "a:allclose(b, {rtol = 1e-5, atol = 1e-8, equal_nan = false}) -> boolean",
+    "True if a and b have the same shape and |a - b| <= atol + rtol |b| everywhere. Reads files when one "
+    .. "is planned.",
+    "print(tensor { 1, 2 }:allclose(tensor { 1, 2.000001 }))\n-- > true",
+    function(a, b, options)
+      check("tensor:allclose", options, { "rtol", "atol", "equal_nan" })
+      local o = options or {}
+      if not same_shape(a, b) then return false end
+      local far = tensor.gt(tensor.abs(a - b), tensor.abs(b) * (o.rtol or 1e-5) + (o.atol or 1e-8))
+      -- Equal infinities have no difference; where one is not finite, only equality is near.
+      local finite = tensor.logical_and(tensor.isfinite(a), tensor.isfinite(b))
+      far = tensor.where(finite, far, tensor.ne(a, b))
+      if o.equal_nan then
+        local nan = tensor.logical_and(tensor.ne(a, a), tensor.ne(b, b))
+        far = tensor.logical_and(far, tensor.logical_not(nan))
+      end
+      return tensor.sum(far):item() == 0
+    end)
+
+  -- ---- joining and picking ----
+
+  define("tensor.stack", "tensor.stack({a, b, …}, dim) -> tensor",
+    "Joined along a new dimension dim (1 when left out); all shapes agree.",
+    "print(tensor.stack({ tensor { 1, 2 }, tensor { 3, 4 } }))\n-- > f32[2, 2]\n-- > [[1., 2.],\n-- >  [3., 4.]]",
+    function(list, dim)
+      list_of_tensors("tensor.stack", list)
+      local parts = {}
+      for i, t in ipairs(list) do
+        if type(t) == "number" then t = tensor { t } elseif t.rank > 0 then t = t:unsqueeze(dim or 1)
+        else t = t:reshape({ 1 }) end
+        parts[i] = t
+      end
+      return tensor.cat(parts, dim)
+    end)
+
+  define("tensor:topk", "t:topk(k, dim, {largest = true}) -> values, indices",
+    "The k largest (or smallest) elements along dim (the last when left out), sorted, and their indices, "
+    .. "counted from 1.",
+    "local v, i = tensor { 3, 1, 2 }:topk(2)\nprint(v, i)\n-- > f32[2]\n-- > [3., 2.]\ti64[2]\n-- > [1, 3]",
+    function(t, k, dim, options)
+      if type(dim) == "table" then dim, options = dim.dim, dim end
+      check("tensor:topk", options, { "dim", "largest" })
+      dim = dim or -1
+      local values, indices = t:sort(dim, { descending = not options or options.largest ~= false })
+      local at, size = {}, count(t, dim)
+      if math.type(k) ~= "integer" or k < 0 or k > size then
+        error("tensor:topk: k is " .. tostring(k) .. "; the dimension has " .. size .. " elements", 2)
+      end
+      for d = 1, t.rank do at[d] = {} end
+      at[dim < 0 and t.rank + 1 + dim or dim] = { 1, k }
+      return values[at], indices[at]
+    end)
 end

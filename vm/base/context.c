@@ -78,3 +78,16 @@ void tarn_warn(tarn_context *cx, const char *fmt, ...) {
         fprintf(stderr, "tarn: warning: %s\n", text);
     }
 }
+
+void tarn_progress_begin(tarn_context *cx, const char *what, uint64_t total) {
+    cx->progress.what = what;
+    cx->progress.total = total;
+    atomic_store(&cx->progress.done, 0);
+}
+
+void tarn_progress_end(tarn_context *cx) {
+    tarn_progress_begin(cx, NULL, 0);
+    if (cx->progress.show) {
+        cx->progress.show(&cx->progress);
+    }
+}

@@ -47,4 +47,9 @@ void tarn_context_free(tarn_context *cx);
 void tarn_warn(tarn_context *cx, const char *fmt, ...) TARN_PRINTF(2, 3);
 const char *tarn_isa_name(tarn_isa isa);
 
+// Around a piece of work of `total` bytes (0: unknown) whose loops add to cx->progress.done and call
+// `show`. The end tells `show` that nothing is under way: no label, no total, nothing done.
+void tarn_progress_begin(tarn_context *cx, const char *what, uint64_t total);
+void tarn_progress_end(tarn_context *cx);
+
 #endif

@@ -58,20 +58,23 @@ static void print_version(const tarn_context *cx) {
            tarn_isa_name(cx->isa), tarn_pool_size(cx->pool));
 }
 
+static const char *next_help_name(void *arg, size_t i) {
+    const program *p = arg;
+    size_t n = (size_t)p->commands.count;
+    const tarn_doc *d = i < n ? NULL : tarn_host_doc_at(p->host, (int)(i - n));
+    return i < n ? p->commands.row[i].name : d ? d->name : NULL;
+}
+
 // `tarn help WORD`, where WORD is no command: a name of the language.
-static int help_on_name(program *p, tarn_error *err) {
+static tarn_status help_on_name(program *p, bool *known, tarn_error *err) {
     const char *word = p->o.what;
-    lua_State *L = tarn_host_state(p->host);
-    if (!tarn_host_doc_find(p->host, word)) {
-        const char *near = tarn_command_nearest(&p->commands, word);
-        tarn_raise(err, "", "no command or name '%s'%s%s%s", word, near ? "; did you mean '" : "",
+    *known = tarn_host_doc_find(p->host, word) != NULL;
+    if (!*known) {
+        const char *near = tarn_nearest(word, next_help_name, p);
+        TARN_RAISE(err, "", "no command or name '%s'%s%s%s", word, near ? "; did you mean '" : "",
                    near ? near : "", near ? "'?" : "");
-        tarn_report_error(&p->report, err, NULL);
-        return USAGE;
     }
-    lua_getglobal(L, "help");
-    lua_pushstring(L, word);
-    return tarn_host_call(p->host, 1, 0, err) == TARN_OK ? DONE : -1;
+    return tarn_repl_help(p->host, word, err);
 }
 
 // ---- running ----
@@ -169,20 +172,30 @@ static int outcome(program *p, tarn_status s, const tarn_error *err) {
     return stopped_code(p);
 }
 
+static void report_entry(void *arg, const tarn_error *err, const char *traceback) {
+    const program *p = arg;
+    if (!tarn_signals_pipe_closed()) {
+        tarn_report_error(&p->report, err, traceback);
+    }
+}
+
 static int run_and_prompt(program *p, tarn_error *err) {
-    int code = DONE;
     if (p->o.run == TARN_RUN_HELP) {
-        code = help_on_name(p, err);
-        return code >= 0 ? code : outcome(p, TARN_ERROR, err);
+        bool known;
+        tarn_status s = help_on_name(p, &known, err);
+        int code = outcome(p, s, err);
+        return known ? code : USAGE;
     }
     tarn_status s = run(p, err);
-    code = outcome(p, s, err);
+    int code = outcome(p, s, err);
     int ignored;
     bool ends = tarn_host_exiting(p->host, &ignored) || tarn_signals_pipe_closed();
     if ((p->o.run == TARN_RUN_PROMPT || p->o.prompt) && !ends) {
         tarn_host_resume_work(p->host);
-        code = tarn_repl_run(p->host, "tarn " TARN_VERSION ", " LUA_RELEASE
-                             ".  ?name for help, :quit or Ctrl-D to leave.");
+        tarn_repl_options ro = {.banner = "tarn " TARN_VERSION ", " LUA_RELEASE
+                                          ".  ?name and :help help, Ctrl-D leaves.",
+                                .report = report_entry, .arg = p};
+        code = tarn_repl_run(p->host, &ro);
     }
     return code;
 }
@@ -265,7 +278,7 @@ static int start(program *p, int argc, char **argv, tarn_error *err) {
             tarn_command_help(c, stdout);
             return DONE;
         }
-        if (!p->o.what) {
+        if (!p->o.what || strcmp(p->o.what, "help") == 0) {
             print_help(&p->commands);
             return DONE;
         }

@@ -20,8 +20,8 @@ static const tarn_binding bindings[] = {
     {{"tarn.version", "tarn.version -> string", "The version of the program.",
       "print(type(tarn.version))\n-- > string"}, NULL},
     {{"tarn.options", "tarn.options -> table",
-      "Options of the command line: quiet, json and traceback (booleans), threads (number of worker "
-      "threads) and memory (bytes that everything together may take).",
+      "Options of the command line: quiet, json, traceback (booleans), threads (of the pool), memory "
+      "and hold (bytes), isa (\"v1\", \"v3\" or \"v4\"), time (seconds, or false).",
       "print(tarn.options.threads >= 1)\n-- > true"}, NULL},
     {{"tarn.command", "tarn.command -> string or false",
       "The name of the command that runs, false in a script.", NULL}, NULL},
@@ -35,6 +35,28 @@ static const tarn_binding bindings[] = {
 static void flag(lua_State *L, const char *name, bool on) {
     lua_pushboolean(L, on);
     lua_setfield(L, -2, name);
+}
+
+static void integer(lua_State *L, const char *name, size_t v) {
+    lua_pushinteger(L, (lua_Integer)v);
+    lua_setfield(L, -2, name);
+}
+
+static void push_options(lua_State *L, const tarn_cli_options *o, const tarn_context *cx) {
+    lua_createtable(L, 0, 8);
+    flag(L, "quiet", o->quiet);
+    flag(L, "json", o->json);
+    flag(L, "traceback", o->traceback);
+    integer(L, "threads", (size_t)tarn_pool_size(cx->pool));
+    integer(L, "memory", cx->budget.limit);
+    integer(L, "hold", cx->hold);
+    lua_pushstring(L, tarn_isa_name(cx->isa));
+    lua_setfield(L, -2, "isa");
+    flag(L, "time", false);
+    if (o->seconds > 0) {
+        lua_pushnumber(L, o->seconds);
+        lua_setfield(L, -2, "time");
+    }
 }
 
 static void text_or_false(lua_State *L, const char *name, const char *s, size_t len) {
@@ -78,14 +100,7 @@ static int build(lua_State *L) {
     text_or_false(L, "command", c ? c->name : NULL, c ? strlen(c->name) : 0);
     text_or_false(L, "usage", c ? c->usage : NULL,
                   c ? (size_t)(c->help + c->help_len - c->usage) : 0);
-    lua_createtable(L, 0, 5);
-    flag(L, "quiet", o->quiet);
-    flag(L, "json", o->json);
-    flag(L, "traceback", o->traceback);
-    lua_pushinteger(L, tarn_pool_size(cx->pool));
-    lua_setfield(L, -2, "threads");
-    lua_pushinteger(L, (lua_Integer)cx->budget.limit);
-    lua_setfield(L, -2, "memory");
+    push_options(L, o, cx);
     lua_setfield(L, -2, "options");
     lua_pop(L, 1);
     return 0;

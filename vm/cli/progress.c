@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The progress bar. Threads report after every chunk, so the way through here is a clock and one
-// comparison; ten times a second one of them draws. Work says where it begins and ends only by its
-// counts: a count that fell, another total or label, or a second of silence is new work.
+// comparison; ten times a second one of them draws. What begins and ends is known by the counts: a
+// count that fell, another total or label, or a second of silence is new work.
 #include "vm/cli/progress.h"
 
 #include <stdio.h>
@@ -95,10 +95,14 @@ static void draw_json(const tarn_bar *b, double seconds) {
     put(line, (size_t)n);
 }
 
+static bool is_over(const tarn_progress *p) {
+    return !p->what && p->total == 0 && atomic_load_explicit(&p->done, memory_order_relaxed) == 0;
+}
+
 // The lock is held.
 static void look(tarn_bar *b, const tarn_progress *p, int64_t now) {
     uint64_t done = atomic_load_explicit(&p->done, memory_order_relaxed);
-    bool over = !p->what && p->total == 0 && done == 0;
+    bool over = is_over(p);
     if (over || done < b->last || p->total != b->total || p->what != b->what ||
         now - b->seen > first_after) {
         wipe(b);
@@ -125,8 +129,7 @@ static void look(tarn_bar *b, const tarn_progress *p, int64_t now) {
 static void show(tarn_progress *p) {
     tarn_bar *b = p->arg;
     int64_t now = now_ns();
-    bool over = !p->what && p->total == 0;
-    if ((over || now >= atomic_load_explicit(&b->due, memory_order_relaxed)) &&
+    if ((is_over(p) || now >= atomic_load_explicit(&b->due, memory_order_relaxed)) &&
         pthread_mutex_trylock(&b->lock) == 0) {
         look(b, p, now);
         pthread_mutex_unlock(&b->lock);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // YAML into a tree. libyaml scans and gives events; this file keeps a stack of open collections,
-// shares the node of an anchor instead of copying it (a "billion laughs" costs one pointer per alias,
-// and the count of nodes as they would be when written out stops it), and says what plain scalars
-// mean in vm/format/yaml_scalar.c. It is no general YAML processor: tags beyond the core ones,
-// duplicate keys and keys that are not scalars are refused. Merge keys (`<<`) are honoured.
+// shares the node of an anchor instead of copying it (a "billion laughs" costs one pointer per
+// alias, and the count of nodes as they would be when written out stops it), and says what plain
+// scalars mean in vm/format/yaml_scalar.c. It is no general YAML processor: tags beyond the core
+// ones, duplicate keys and keys that are not scalars are refused. Merge keys (`<<`) are honoured.
 #include "vm/format/yaml.h"
 
 #include <limits.h>
@@ -15,14 +15,14 @@
 #include "vm/base/text.h"
 #include "vm/format/yaml_scalar.h"
 
-enum { TEXT_MAX = 16 << 20, DEPTH_MAX = 64, NODES_MAX = 1000000, BUCKETS = 1024 };
+enum { TEXT_MAX = 16 << 20, DEPTH_MAX = 64, NODES_MAX = 1000000, BUCKETS = 1 << 16 };
 
 typedef struct {
-    tarn_yaml y;     // first: a tarn_yaml * is a node *
-    int64_t nodes;   // as written out, aliases expanded, itself included
-    int height;      // levels below it, itself included
-    bool open;       // its end has not come yet
-    bool merge;      // the plain scalar `<<`
+    tarn_yaml y;    // first: a tarn_yaml * is a node *
+    int64_t nodes;  // as written out, aliases expanded, itself included
+    int height;     // levels below it, itself included
+    bool open;      // its end has not come yet
+    bool merge;     // the plain scalar `<<`
 } node;
 
 typedef struct {
@@ -46,11 +46,11 @@ typedef struct {
     yaml_parser_t parser;
     level levels[DEPTH_MAX];
     int depth;
-    node **pending;    // children of the open collections, keys and values in turn
+    node **pending;  // children of the open collections, keys and values in turn
     int64_t npending, pending_room;
     anchor *anchors;
     int64_t nanchors, anchors_room;
-    int64_t buckets[BUCKETS];  // newest anchor of each hash + 1, 0: none
+    int64_t *buckets;  // [BUCKETS] newest anchor of each hash + 1, 0: none; NULL before the first
     int64_t nodes;     // of all documents so far
     node *root;        // of the document that ended last
 } reader;
@@ -141,7 +141,8 @@ static tarn_status scanner_failed(reader *r) {
     const char *problem = p->problem ? p->problem : "unreadable";
     if (what) {
         return fail(r, "YamlSyntax", line, column,
-                    "syntax error: %s of line %d, column %d is not closed: %s", what, line_of(p->context_mark), column_of(p->context_mark), problem);
+                    "syntax error: %s of line %d, column %d is not closed: %s", what,
+                    line_of(p->context_mark), column_of(p->context_mark), problem);
     }
     const char *hint = "";
     if (p->problem_mark.index < r->len && strstr(problem, "cannot start any token")) {
@@ -167,8 +168,8 @@ static node *new_node(reader *r, tarn_yaml_kind kind, yaml_mark_t at) {
         tarn_raise_nomem(r->err, "YAML", sizeof *n);
         return NULL;
     }
-    *n = (node){.y = {.kind = kind, .line = line_of(at), .column = column_of(at)},
-                .nodes = 1, .height = 1};
+    *n = (node){
+        .y = {.kind = kind, .line = line_of(at), .column = column_of(at)}, .nodes = 1, .height = 1};
     return n;
 }
 
@@ -207,8 +208,11 @@ static tarn_status remember(reader *r, const yaml_char_t *name, node *n) {
     if (!name) {
         return TARN_OK;
     }
-    if (!grow(r, (void **)&r->anchors, r->nanchors, &r->anchors_room, sizeof *r->anchors)) {
-        return tarn_raise_nomem(r->err, "YAML anchors", sizeof *r->anchors);
+    r->buckets =
+        r->buckets ? r->buckets : tarn_alloc_zero(r->arena->budget, BUCKETS * sizeof *r->buckets);
+    if (!r->buckets ||
+        !grow(r, (void **)&r->anchors, r->nanchors, &r->anchors_room, sizeof *r->anchors)) {
+        return tarn_raise_nomem(r->err, "YAML anchors", BUCKETS * sizeof *r->buckets);
     }
     size_t len = strlen((const char *)name), bucket = tarn_hash64(0, name, len) % BUCKETS;
     const char *copy = tarn_arena_string(r->arena, (const char *)name, len);
@@ -222,7 +226,8 @@ static tarn_status remember(reader *r, const yaml_char_t *name, node *n) {
 
 // The last one of that name counts.
 static node *find_anchor(const reader *r, const char *name) {
-    int64_t i = r->buckets[tarn_hash64(0, name, strlen(name)) % BUCKETS] - 1;
+    size_t bucket = tarn_hash64(0, name, strlen(name)) % BUCKETS;
+    int64_t i = r->buckets ? r->buckets[bucket] - 1 : -1;
     while (i >= 0 && strcmp(r->anchors[i].name, name) != 0) {
         i = r->anchors[i].next;
     }
@@ -482,13 +487,19 @@ static tarn_status on_event(reader *r, const yaml_event_t *e) {
         }
     }
     switch (t) {
-    case YAML_SCALAR_EVENT: return on_scalar(r, e);
-    case YAML_SEQUENCE_START_EVENT: return on_start(r, TARN_YAML_LIST, e);
-    case YAML_MAPPING_START_EVENT: return on_start(r, TARN_YAML_MAP, e);
+    case YAML_SCALAR_EVENT:
+        return on_scalar(r, e);
+    case YAML_SEQUENCE_START_EVENT:
+        return on_start(r, TARN_YAML_LIST, e);
+    case YAML_MAPPING_START_EVENT:
+        return on_start(r, TARN_YAML_MAP, e);
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT: return on_end(r);
-    case YAML_ALIAS_EVENT: return on_alias(r, e);
-    default: return TARN_OK;
+    case YAML_MAPPING_END_EVENT:
+        return on_end(r);
+    case YAML_ALIAS_EVENT:
+        return on_alias(r, e);
+    default:
+        return TARN_OK;
     }
 }
 
@@ -542,6 +553,7 @@ tarn_status tarn_yaml_read(tarn_arena *a, const char *text, size_t len, const ch
     yaml_parser_delete(&r.parser);
     tarn_free(a->budget, r.pending, (size_t)r.pending_room * sizeof *r.pending);
     tarn_free(a->budget, r.anchors, (size_t)r.anchors_room * sizeof *r.anchors);
+    tarn_free(a->budget, r.buckets, BUCKETS * sizeof *r.buckets);
     return s;
 }
 

@@ -2,8 +2,8 @@
 // What a plain scalar of YAML means. The files we read were written for PyYAML's safe_load, which
 // follows YAML 1.1, so its reading stands: yes/no/on/off are booleans, 010 is eight, 1_000 a
 // thousand, 1:30 ninety. What 1.1 leaves a text and the core schema of YAML 1.2 calls a number is
-// one (1e-5, 0o17), since who wrote it meant that. Dates stay texts. Decimal integers beyond 64 bits
-// become floats. Not here: quoted scalars (texts), tags (vm/format/yaml.c).
+// one (1e-5, 0o17), since who wrote it meant that. Dates stay texts. Decimal integers beyond 64
+// bits become floats. Not here: quoted scalars (texts), tags (vm/format/yaml.c).
 #include "vm/format/yaml_scalar.h"
 
 #include <math.h>
@@ -196,10 +196,10 @@ static bool real(tarn_yaml *y) {
 
 void tarn_yaml_scalar(tarn_yaml *y) {
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const trues[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
-                                        "on",   "On",   "ON",   NULL};
-    static const char *const falses[] = {"false", "False", "FALSE", "no", "No", "NO",
-                                         "off",   "Off",   "OFF",   NULL};
+    static const char *const trues[] = {"true", "True", "TRUE", "yes", "Yes",
+                                        "YES",  "on",   "On",   "ON",  NULL};
+    static const char *const falses[] = {"false", "False", "FALSE", "no",  "No",
+                                         "NO",    "off",   "Off",   "OFF", NULL};
     y->kind = TARN_YAML_STRING;
     if (one_of(y, nulls)) {
         y->kind = TARN_YAML_NULL;

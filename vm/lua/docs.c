@@ -64,9 +64,23 @@ static const char *last_part(const char *name) {
     return p;
 }
 
+// Equal but for '.' against ':': what is a method may be called as a function too.
+static bool alike(const char *a, const char *b) {
+    while (*a && (*a == ':' ? '.' : *a) == (*b == ':' ? '.' : *b)) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
 const tarn_doc *tarn_host_doc_find(const tarn_host *h, const char *name) {
     for (int i = 0; i < h->doc_count; i++) {
         if (strcmp(h->docs[i].doc->name, name) == 0) {
+            return h->docs[i].doc;
+        }
+    }
+    for (int i = 0; i < h->doc_count; i++) {
+        if (alike(h->docs[i].doc->name, name)) {
             return h->docs[i].doc;
         }
     }
@@ -118,8 +132,8 @@ static void print_summary(const tarn_doc *d) {
     fprintf(stdout, "  %-28s %.*s\n", d->name, (int)strcspn(text, "\n"), text);
 }
 
-// Rows whose name starts with "word." or "word:" (a module), else rows that mention the word.
-static int print_search(const tarn_host *h, const char *word) {
+// Rows whose name starts with "word." or "word:", the members of a module.
+static int print_members(const tarn_host *h, const char *word) {
     size_t n = strlen(word);
     int found = 0;
     for (int i = 0; i < h->doc_count; i++) {
@@ -129,8 +143,12 @@ static int print_search(const tarn_host *h, const char *word) {
             found++;
         }
     }
-    bool module = found > 0;
-    for (int i = 0; !module && n > 0 && i < h->doc_count; i++) {
+    return found;
+}
+
+static int print_mentions(const tarn_host *h, const char *word) {
+    int found = 0;
+    for (int i = 0; *word && i < h->doc_count; i++) {
         const tarn_doc *d = h->docs[i].doc;
         if (strcasestr(d->name, word) || (d->text && strcasestr(d->text, word))) {
             print_summary(d);
@@ -145,11 +163,11 @@ static void help_on(tarn_host *h, const char *word) {
     if (d) {
         print_doc(d);
         if (strcmp(d->name, word) == 0) {
-            print_search(h, word);
+            print_members(h, word);
         }
         return;
     }
-    if (print_search(h, word) > 0) {
+    if (print_members(h, word) > 0 || print_mentions(h, word) > 0) {
         return;
     }
     const char *near = tarn_nearest(word, next_doc, h);

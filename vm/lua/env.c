@@ -40,12 +40,13 @@ void tarn_push_kind(lua_State *L, int idx) {
 const char *tarn_tolstring(lua_State *L, int idx, size_t *len) {
     idx = lua_absindex(L, idx);
     int type = lua_type(L, idx);
-    if (luaL_callmeta(L, idx, "__tostring")) {
+    if (type == LUA_TNUMBER || type == LUA_TSTRING) {  // no script reaches their metatables
+        lua_pushvalue(L, idx);
+    } else if (luaL_callmeta(L, idx, "__tostring")) {
         if (!lua_isstring(L, -1)) {
             luaL_error(L, "'__tostring' must return a string");
         }
-    } else if (type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TNIL ||
-               type == LUA_TBOOLEAN) {
+    } else if (type == LUA_TNIL || type == LUA_TBOOLEAN) {
         luaL_tolstring(L, idx, NULL);
     } else {
         tarn_push_kind(L, idx);
@@ -105,7 +106,7 @@ static int l_print(lua_State *L) {
 
 // ---- base functions that differ from the standard ones ----
 
-static int l_setmetatable(lua_State *L) {
+static int l_setmetatable(lua_State *L) {  // upvalue: "__gc"
     int type = lua_type(L, 2);
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
@@ -113,7 +114,7 @@ static int l_setmetatable(lua_State *L) {
         return tarn_lua_error(L, "setmetatable: this metatable is protected");
     }
     if (type == LUA_TTABLE) {
-        lua_pushliteral(L, "__gc");
+        lua_pushvalue(L, lua_upvalueindex(1));
         if (lua_rawget(L, 2) != LUA_TNIL) {
             return tarn_lua_error(L, "setmetatable: __gc is not available to scripts (use "
                                   "__close and `local x <close>`)");
@@ -149,9 +150,10 @@ static int l_collectgarbage(lua_State *L) {
 }
 
 const luaL_Reg tarn_base_functions[] = {
-    {"tostring", l_tostring},         {"print", l_print},       {"setmetatable", l_setmetatable},
-    {"rawset", l_rawset},             {"load", tarn_load},      {"require", tarn_require},
-    {"collectgarbage", l_collectgarbage}, {"help", tarn_help}, {NULL, NULL}};
+    {"tostring", l_tostring}, {"print", l_print},
+    {"rawset", l_rawset},     {"load", tarn_load},
+    {"require", tarn_require}, {"collectgarbage", l_collectgarbage},
+    {"help", tarn_help},      {NULL, NULL}};
 
 // A seed is always given: runs repeat.
 static int l_randomseed(lua_State *L) {
@@ -331,7 +333,12 @@ static void open_base(lua_State *L) {
     lua_insert(L, -2);
     keep(L, base_kept);
     luaL_setfuncs(L, tarn_base_functions, 0);
-    luaL_setfuncs(L, tarn_protect_functions, 0);
+    lua_pushliteral(L, "__gc");
+    lua_pushcclosure(L, l_setmetatable, 1);
+    lua_setfield(L, -2, "setmetatable");
+    lua_pushnil(L);
+    lua_pushnil(L);
+    luaL_setfuncs(L, tarn_protect_functions, 2);
     if (tarn_host_of(L)->trust == TARN_TRUST_SCRIPT) {
         luaL_setfuncs(L, tarn_file_functions, 0);
     } else {

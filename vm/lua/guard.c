@@ -148,13 +148,12 @@ static lua_Integer length(lua_State *L, int idx) {
 static void add_item(lua_State *L, luaL_Buffer *b, lua_Integer i, size_t *total) {
     size_t n;
     lua_geti(L, 1, i);
-    if (!lua_isstring(L, -1)) {
+    if (!lua_tolstring(L, -1, &n)) {
         lua_pushfstring(L, "%I", (LUAI_UACINT)i);
         tarn_push_kind(L, -2);
         tarn_lua_error(L, "table.concat: element %s is a %s, not a string or a number",
                        lua_tostring(L, -2), lua_tostring(L, -1));
     }
-    lua_tolstring(L, -1, &n);
     *total += n;
     if (*total > TARN_STRING_MAX) {
         tarn_too_long(L, "table.concat");

@@ -29,6 +29,8 @@ typedef struct {
     const char *function;       // for the message about steps
     const char *text, *end;     // the subject; *end is readable (a NUL)
     const char *pattern_end;    // so is this
+    int first;                  // the byte that every match begins with; -1: not known
+    int class;                  // the class that every match begins with; -1: not known
     ptrdiff_t slice;            // steps left before the next look at the stop flag
     int64_t left;               // steps left beyond the slice
     int depth;                  // decisions that may still be nested
@@ -38,13 +40,31 @@ typedef struct {
 
 static const char *match(matcher *m, const char *s, const char *p);
 
+static bool is_special(int c) { return c == 'b' || c == 'f' || isdigit(c); }
+
+// What every match must begin with, when the pattern begins with a plain character or a class that
+// is not optional: most places of a text are passed over without the matcher.
+static void read_first(matcher *m, const char *p) {
+    bool plain = *p != '\0' && !strchr("^$.()[%", *p);
+    bool class = *p == '%' && p + 1 < m->pattern_end && !is_special((unsigned char)p[1]);
+    m->first = plain ? (unsigned char)*p : -1;
+    m->class = class ? (unsigned char)p[1] : -1;
+    if (plain || class) {
+        char after = p[class ? 2 : 1];
+        if (after != '\0' && strchr("*?-", after)) {
+            m->first = m->class = -1;
+        }
+    }
+}
+
 static void start(matcher *m, lua_State *L, const char *function, const char *text, size_t len,
-                  const char *pattern_end) {
+                  const char *p, const char *pattern_end) {
     m->L = L;
     m->function = function;
     m->text = text;
     m->end = text + len;
     m->pattern_end = pattern_end;
+    read_first(m, p);
     m->slice = SLICE;
     m->left = STEPS + (int64_t)len * STEPS_PER_BYTE;
     m->depth = DEPTH;
@@ -76,7 +96,7 @@ static int byte_at(const char *s) { return (unsigned char)*s; }
 // `letter` after a %: a class, its complement in upper case, or the character itself.
 static bool in_class(int c, int letter) {
     int is;
-    switch (tolower(letter)) {
+    switch (letter | 0x20) {
     case 'a': is = isalpha(c); break;
     case 'c': is = iscntrl(c); break;
     case 'd': is = isdigit(c); break;
@@ -90,7 +110,7 @@ static bool in_class(int c, int letter) {
     case 'z': is = c == 0; break;  // deprecated, still there
     default: return letter == c;
     }
-    return (is != 0) != (isupper(letter) != 0);
+    return (is != 0) == ((letter & 0x20) != 0);
 }
 
 // The set from '[' at p to its ']' at `last`.
@@ -161,14 +181,12 @@ static ptrdiff_t price(const char *p, const char *item) { return 1 + (item - p) 
 
 // The most first, then fewer. `s` is where the item may begin to repeat.
 static const char *greedy(matcher *m, const char *s, const char *p, const char *item) {
-    const char *most = s;
-    ptrdiff_t cost = price(p, item);
-    if (*p == '.') {
-        most = m->end;
-    }
-    while (one(m, most, p, item)) {
-        most++;
-        pay(m, cost);
+    enum { PIECE = 1 << 12 };
+    const char *most = *p == '.' ? m->end : s;
+    for (ptrdiff_t n = PIECE; n == PIECE; pay(m, n * price(p, item))) {
+        for (n = 0; n < PIECE && one(m, most, p, item); n++) {
+            most++;
+        }
     }
     for (; most >= s; most--) {
         const char *e = match(m, most, item + 1);
@@ -272,64 +290,51 @@ static bool at_frontier(const matcher *m, const char *s, const char *set, const 
 
 // ---- the matcher ----
 
-// Takes the item at *p and what repeats it. True: go on at *s and *p. False: *s is the result.
-static bool step(matcher *m, const char **s, const char **p) {
-    const char *item = item_end(m, *p);
-    bool is = one(m, *s, *p, item);
-    switch (*item) {
-    case '?':
-        if (is) {
-            const char *e = match(m, *s + 1, item + 1);
-            if (e) {
-                *s = e;
-                return false;
-            }
-        }
-        *p = item + 1;
-        return true;
-    case '*':
-    case '-':
-        if (!is) {
-            *p = item + 1;
-            return true;
-        }
-        *s = *item == '*' ? greedy(m, *s, *p, item) : lazy(m, *s, *p, item);
-        return false;
-    case '+':
-        *s = is ? greedy(m, *s + 1, *p, item) : NULL;
-        return false;
-    default:
-        *s = is ? *s + 1 : NULL;
-        *p = item;
-        return is;
-    }
-}
-
-// An item that begins with '%'. As step().
-static bool step_escape(matcher *m, const char **s, const char **p) {
+// An item of its own kind that begins with '%' (b, f, a digit): moves *p over it and returns where
+// the text goes on, or NULL.
+static const char *special(matcher *m, const char *s, const char **p) {
     const char *q = *p + 1;
     if (*q == 'b') {
-        *s = balanced(m, *s, q + 1);
         *p = q + 3;
-        return *s != NULL;
+        return balanced(m, s, q + 1);
     }
     if (*q == 'f') {
         if (q[1] != '[') {
             luaL_error(m->L, "missing '[' after '%%f' in pattern");
         }
-        const char *set_end = item_end(m, q + 1);
-        if (!at_frontier(m, *s, q + 1, set_end)) {
-            *s = NULL;
+        *p = item_end(m, q + 1);
+        return at_frontier(m, s, q + 1, *p) ? s : NULL;
+    }
+    *p = q + 1;
+    return again(m, s, *q);
+}
+
+// An item and what repeats it: *p moves on, or becomes NULL when the result is final. Returns where
+// the text goes on, or NULL.
+static inline const char *step(matcher *m, const char *s, const char **p) {
+    const char *first = *p, *item = item_end(m, first), *e;
+    bool is = one(m, s, first, item);
+    *p = NULL;
+    switch (*item) {
+    case '?':
+        if (is && (e = match(m, s + 1, item + 1)) != NULL) {
+            return e;
         }
-        *p = set_end;
-        return *s != NULL;
+        *p = item + 1;
+        return s;
+    case '*':
+    case '-':
+        if (is) {
+            return *item == '*' ? greedy(m, s, first, item) : lazy(m, s, first, item);
+        }
+        *p = item + 1;
+        return s;
+    case '+':
+        return is ? greedy(m, s + 1, first, item) : NULL;
+    default:
+        *p = item;
+        return is ? s + 1 : NULL;
     }
-    if (isdigit(byte_at(q))) {
-        *s = again(m, *s, *q);
-        *p = q + 1;
-        return *s != NULL;
-    }
-    return step(m, s, p);
 }
 
 // The end of a match of the pattern from p at s, or NULL.
@@ -337,8 +342,7 @@ static const char *match(matcher *m, const char *s, const char *p) {
     if (m->depth-- == 0) {
         luaL_error(m->L, "pattern too complex");
     }
-    bool go_on = true;
-    while (go_on && p != m->pattern_end) {
+    while (s && p && p != m->pattern_end) {
         pay(m, 1);
         if (*p == '(') {
             s = open_capture(m, s, p + 1);
@@ -352,7 +356,7 @@ static const char *match(matcher *m, const char *s, const char *p) {
             s = s == m->end ? s : NULL;
             break;
         }
-        go_on = *p == '%' ? step_escape(m, &s, &p) : step(m, &s, &p);
+        s = *p == '%' && is_special(byte_at(p + 1)) ? special(m, s, &p) : step(m, s, &p);
     }
     m->depth++;
     return s;
@@ -362,6 +366,24 @@ static const char *match_at(matcher *m, const char *s, const char *p) {
     m->captures = 0;
     m->depth = DEPTH;
     return match(m, s, p);
+}
+
+// The first place from `at` on where the pattern may match; NULL: nowhere.
+static const char *candidate(matcher *m, const char *at) {
+    enum { PIECE = 1 << 12 };
+    if (m->first >= 0) {
+        return at < m->end ? memchr(at, m->first, (size_t)(m->end - at)) : NULL;
+    }
+    if (m->class < 0) {
+        return at <= m->end ? at : NULL;
+    }
+    for (ptrdiff_t n = 0; at < m->end && !in_class(byte_at(at), m->class); at++) {
+        if (++n == PIECE) {
+            pay(m, n);
+            n = 0;
+        }
+    }
+    return at < m->end ? at : NULL;
 }
 
 // ---- results ----
@@ -415,8 +437,22 @@ static bool is_plain(const char *p, size_t len) {
 
 // ---- find and match ----
 
+// Candidates by their first byte while that goes well, else the search that is linear always.
+static const char *find_text(const char *s, size_t len, const char *p, size_t n) {
+    enum { TRIES = 64 };
+    const char *end = s + len;
+    for (int i = 0; i < TRIES && n > 0; i++) {
+        s = (size_t)(end - s) < n ? NULL : memchr(s, *p, (size_t)(end - s) - n + 1);
+        if (!s || memcmp(s, p, n) == 0) {
+            return s;
+        }
+        s++;
+    }
+    return memmem(s, (size_t)(end - s), p, n);
+}
+
 static int push_plain(lua_State *L, const char *s, size_t len, size_t from, const char *p, size_t n) {
-    const char *at = memmem(s + from, len - from, p, n);  // linear
+    const char *at = find_text(s + from, len - from, p, n);
     if (!at) {
         luaL_pushfail(L);
         return 1;
@@ -439,10 +475,12 @@ static int search(lua_State *L, bool find) {
         return push_plain(L, s, len, from, p, n);
     }
     matcher m;
+    const char *pattern_end = p + n;
     bool anchored = *p == '^';
-    start(&m, L, find ? "string.find" : "string.match", s, len, p + n);
-    for (const char *at = s + from; at <= m.end; at++) {
-        const char *e = match_at(&m, at, p + anchored);
+    p += anchored;
+    start(&m, L, find ? "string.find" : "string.match", s, len, p, pattern_end);
+    for (const char *at = s + from; anchored || (at = candidate(&m, at)); at++) {
+        const char *e = match_at(&m, at, p);
         if (e && !find) {
             return push_captures(&m, at, e);
         }
@@ -475,15 +513,15 @@ static int next_match(lua_State *L) {  // upvalues: subject, pattern, walk
     const char *p = lua_tolstring(L, lua_upvalueindex(2), &n);
     walk *w = lua_touserdata(L, lua_upvalueindex(3));
     matcher m;
-    start(&m, L, "string.gmatch", s, len, p + n);
-    for (; w->at <= m.end; w->at++) {
-        const char *at = w->at;
+    start(&m, L, "string.gmatch", s, len, p, p + n);
+    for (const char *at = w->at; (at = candidate(&m, at)); at++) {
         const char *e = match_at(&m, at, p);
         if (e && e != w->last) {
             w->at = w->last = e;
             return push_captures(&m, at, e);
         }
     }
+    w->at = m.end + 1;
     return 0;
 }
 
@@ -584,20 +622,20 @@ static int l_gsub(lua_State *L) {
     bool anchored = *p == '^', changed = false;
     const char *last = NULL;  // the end of the last match
     const char *kept = s;     // up to here the text is in the output
+    const char *pattern_end = p + n;
     lua_Integer count = 0;
-    start(&m, L, "string.gsub", s, len, p + n);
+    p += anchored;
+    start(&m, L, "string.gsub", s, len, p, pattern_end);
     luaL_buffinit(L, &o.b);
-    for (const char *at = s; count < most;) {
-        const char *e = match_at(&m, at, p + anchored);
+    for (const char *at = s; count < most && (anchored || (at = candidate(&m, at)));) {
+        const char *e = match_at(&m, at, p);
         if (e && e != last) {
             count++;
             add(&m, &o, kept, (size_t)(at - kept));
             changed = add_replacement(&m, &o, at, e, type) || changed;
             at = last = kept = e;
-        } else if (at < m.end) {
-            at++;
         } else {
-            break;
+            at++;
         }
         if (anchored) {
             break;

@@ -35,11 +35,22 @@ static int handler(lua_State *L) {
     return 1;
 }
 
+// Pushes handler() around the function at `idx`. Upvalues: the last such function, what was made.
+static void push_handler(lua_State *L, int idx) {
+    if (!lua_rawequal(L, idx, lua_upvalueindex(1))) {
+        lua_pushvalue(L, idx);
+        lua_pushcclosure(L, handler, 1);
+        lua_replace(L, lua_upvalueindex(2));
+        lua_pushvalue(L, idx);
+        lua_replace(L, lua_upvalueindex(1));
+    }
+    lua_pushvalue(L, lua_upvalueindex(2));
+}
+
 static int l_xpcall(lua_State *L) {
     int n = lua_gettop(L);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    lua_pushvalue(L, 2);
-    lua_pushcclosure(L, handler, 1);
+    push_handler(L, 2);
     lua_replace(L, 2);
     lua_pushboolean(L, 1);
     lua_pushvalue(L, 1);

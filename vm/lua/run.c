@@ -33,7 +33,7 @@ static int stringify(lua_State *L) {
 static void keep_traceback(lua_State *L) {
     tarn_text *t = &tarn_host_of(L)->traceback;
     size_t len;
-    luaL_traceback(L, L, NULL, 2);
+    luaL_traceback(L, L, NULL, 1);
     const char *s = lua_tolstring(L, -1, &len);
     t->len = 0;
     t->failed = false;
@@ -202,9 +202,10 @@ static int compile_line(lua_State *L, const request *r) {
     const char *text = lua_tolstring(L, -1, &len);
     int status = tarn_compile(L, text, len, r->chunkname);
     if (status != LUA_OK) {
+        bool more = wants_more(L, status);  // "1 +" is no statement, but half an expression
         lua_pop(L, 1);
         status = tarn_compile(L, r->text, r->len, r->chunkname);
-        *r->incomplete = wants_more(L, status);
+        *r->incomplete = status != LUA_OK && (more || wants_more(L, status));
     }
     lua_remove(L, -2);
     return status;

@@ -53,6 +53,7 @@ struct tarn_host {
     tarn_type_hooks types[TARN_HOST_TYPES];
     int type_count;
 
+    size_t reserve;                 // bytes of the budget that are taken for Lua but not used yet
     size_t since_gc;                // bytes of tensors taken since the last full collection
     size_t live_after;              // bytes of tensors alive after it
     bool tight;                     // the collector runs without pauses (over half of the budget)
@@ -76,7 +77,7 @@ _Noreturn void tarn_fatal(lua_State *L, const tarn_error *why);
 void tarn_rethrow_fatal(lua_State *L, int status);
 
 // ---- protect.c ----
-extern const luaL_Reg tarn_protect_functions[];    // pcall xpcall
+extern const luaL_Reg tarn_protect_functions[];    // pcall xpcall; two upvalues, nil
 extern const luaL_Reg tarn_coroutine_functions[];  // create resume wrap close
 
 // ---- guard.c, pattern.c ----

@@ -20,6 +20,7 @@ typedef struct {
     sgemm_fn sgemm;
     dgemm_fn dgemm;
     char text[160];
+    atomic_bool ready;  // the text is there
 } blas;
 
 static blas the_blas;  // process-wide: filled once, under pthread_once, then only read
@@ -81,6 +82,7 @@ static void open_blas(void) {
         *space = '\0';
     }
     snprintf(b->text, sizeof b->text, "%s %s", version, core());
+    atomic_store(&b->ready, true);
 }
 
 static tarn_status opened(tarn_error *err) {
@@ -96,6 +98,8 @@ tarn_status tarn_blas_describe(const char **text, tarn_error *err) {
     *text = the_blas.text;
     return TARN_OK;
 }
+
+const char *tarn_blas_in_use(void) { return atomic_load(&the_blas.ready) ? the_blas.text : NULL; }
 
 typedef struct {
     tarn_dtype dtype;

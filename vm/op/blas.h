@@ -18,5 +18,6 @@ tarn_status tarn_blas_gemm(tarn_context *cx, tarn_dtype dtype, bool ta, bool tb,
                            int64_t ldb, void *c, int64_t ldc, tarn_error *err);
 // "OpenBLAS 0.3.21 Haswell" once opened; opens it.
 tarn_status tarn_blas_describe(const char **text, tarn_error *err);
+const char *tarn_blas_in_use(void);  // the same text, or NULL: nothing needed the library so far
 
 #endif

@@ -284,7 +284,12 @@ tarn_status tarn_leaf_value(tarn_context *cx, const tarn_node *n, tarn_tensor *o
         return tarn_tensor_number(cx, n->attr.f[0], out, err);
     }
     if (n->op == &tarn_op_tensor) {
-        tarn_tensor_share(n->attr.p, out);
+        const tarn_tensor *t = n->attr.p;
+        if ((int64_t)t->storage->version != n->attr.i[0]) {
+            TARN_RAISE(err, "Changed", "a tensor in memory was changed (by a method with a trailing _) "
+                       "after it became part of an expression; :clone() it before");
+        }
+        tarn_tensor_share(t, out);
         return TARN_OK;
     }
     if (n->op == &tarn_op_source) {

@@ -237,7 +237,8 @@ const tarn_node *tarn_leaf_source(tarn_graph *g, const tarn_source *s) {
     return n;
 }
 
-const tarn_node *tarn_leaf_tensor(tarn_graph *g, const tarn_tensor *t) {
+// attr.i = {version of the storage}: what is computed later must see the same values.
+static const tarn_node *leaf_tensor(tarn_graph *g, const tarn_tensor *t, int64_t version) {
     if (g->err.status != TARN_OK) {
         return NULL;
     }
@@ -247,13 +248,17 @@ const tarn_node *tarn_leaf_tensor(tarn_graph *g, const tarn_tensor *t) {
     }
     tarn_desc d;
     tarn_desc_of(t, &d);
-    tarn_attr a = {.p = copy};
+    tarn_attr a = {.ni = 1, .i = &version, .p = copy};
     tarn_tensor_share(t, copy);
     const tarn_node *n = append(g, &tarn_op_tensor, 0, NULL, &a, &d, true);
     if (!n) {
         tarn_tensor_release(copy);
     }
     return n;
+}
+
+const tarn_node *tarn_leaf_tensor(tarn_graph *g, const tarn_tensor *t) {
+    return leaf_tensor(g, t, (int64_t)t->storage->version);
 }
 
 const tarn_node *tarn_leaf_input(tarn_graph *g, const tarn_desc *d) {
@@ -268,7 +273,7 @@ static const tarn_node *copy_node(tarn_graph *g, const tarn_node *n, const tarn_
         return tarn_leaf_source(g, n->attr.p);
     }
     if (n->op == &tarn_op_tensor) {
-        return tarn_leaf_tensor(g, n->attr.p);
+        return leaf_tensor(g, n->attr.p, n->attr.i[0]);
     }
     if (n->op == &tarn_op_input) {
         return tarn_leaf_input(g, &n->desc);

@@ -62,6 +62,7 @@ static tarn_dtype common(int nin, const tarn_desc *in, const char *sig) {
             strong = l > strong ? l : strong;
         }
     }
+    weak = weak == 2 ? 3 : weak;  // a bare number is f64, an element of an f32 vector too
     int l = strong < 0 ? (weak < 0 ? 2 : weak) : strong;
     if (strong >= 0 && strong < 2 && weak > 1) {
         l = 2;

@@ -357,7 +357,7 @@ POINT(isfinite, "T>b", 1, DIFF(zero), .axes = tarn_axes_permuted,
           "print(tensor { 1, 1 / 0 }:isfinite():sum())\n-- > 1.0"))
 POINT(where, "bTT>T", 3, DIFF(where), .axes = tarn_axes_permuted,
       DOC("xyz", "y where x is true, else z",
-          "local t = tensor { 1, -2 }\nprint(t:gt(0):where(t, 0):sum())\n-- > 1.0"))
+          "local t = tensor { 1, -2 }\nprint(tensor.where(t:gt(0), t, 0):sum())\n-- > 1.0"))
 POINT(top, "TTd>b", 3, DIFF(zero), .axes = tarn_axes_permuted,
       .summary = "true above a threshold, and at equals of it up to an index: what kth_largest keeps")
 const tarn_op tarn_op_cast = {.name = "cast", .version = 1, .cls = TARN_CLASS_POINT, .min_in = 1, .max_in = 1,

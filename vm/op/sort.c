@@ -135,6 +135,16 @@ static size_t workspace(int nin, const tarn_desc *in, const tarn_desc *out) {
     return row_bytes(out) + tarn_dtype_bytes(in[0].dtype, tarn_desc_numel(&in[0]));
 }
 
+// Positions move in jumps: the derivative is zero everywhere it exists.
+TARN_VJP(vjp_argsort) {
+    (void)g, (void)y, (void)gy, (void)which;
+    return NULL;
+}
+TARN_JVP(jvp_argsort) {
+    (void)g, (void)y, (void)dx;
+    return NULL;
+}
+
 const tarn_op tarn_op_sort = {.name = "sort", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 1,
                               .max_in = 1, .infer = infer_sort, .apply = apply_sort,
                               .workspace = workspace,
@@ -143,5 +153,6 @@ const tarn_op tarn_op_sort = {.name = "sort", .version = 1, .cls = TARN_CLASS_WH
 const tarn_op tarn_op_argsort = {.name = "argsort", .version = 1, .cls = TARN_CLASS_WHOLE,
                                  .min_in = 1, .max_in = 1, .infer = infer_argsort,
                                  .apply = apply_argsort, .workspace = workspace,
+                                 .vjp = vjp_argsort, .jvp = jvp_argsort,
                                  .summary = "where the elements of sort come from: indices along the "
                                             "last dimension; equals keep their order"};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Values as the prompt shows them. Showing may run a script's __tostring, so it happens in a protected
+// Values and help as the prompt shows them. Showing may run a script's __tostring, so it happens in a protected
 // call, under the limits; the text is in a userdata, so that an error on the way loses nothing.
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,6 +36,8 @@ static int l_print_values(lua_State *L) {
     }
     fflush(stdout);
     release_text(t);
+    lua_pushvalue(L, 1);
+    lua_setglobal(L, "_");
     return 0;
 }
 
@@ -49,4 +52,31 @@ tarn_status tarn_repl_print(tarn_host *h, int n, tarn_error *err) {
     lua_pushcfunction(L, l_print_values);
     lua_insert(L, -n - 1);
     return tarn_host_call(h, n, 0, err);
+}
+
+static int l_help(lua_State *L) {
+    const char *name = lua_touserdata(L, 1);
+    lua_pushglobaltable(L);
+    lua_pushliteral(L, "help");
+    lua_rawget(L, -2);
+    lua_pushstring(L, name);
+    lua_rawget(L, -3);
+    if (*name && (tarn_host_doc_find(tarn_host_of(L), name) || lua_isnil(L, -1) ||
+                  lua_istable(L, -1))) {
+        lua_pop(L, 1);
+        lua_pushstring(L, name);
+    }
+    lua_call(L, 1, 0);
+    fflush(stdout);
+    return 0;
+}
+
+tarn_status tarn_repl_help(tarn_host *h, const char *name, tarn_error *err) {
+    lua_State *L = tarn_host_state(h);
+    if (!lua_checkstack(L, 4)) {
+        return tarn_raise_nomem(err, "the Lua stack", 0);
+    }
+    lua_pushcfunction(L, l_help);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)name);
+    return tarn_host_call(h, 1, 0, err);
 }

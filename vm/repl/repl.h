@@ -7,10 +7,18 @@
 
 #include "vm/lua/host.h"
 
+typedef struct tarn_repl_options {
+    const char *banner;  // first line, on a terminal only; NULL: none
+    void (*report)(void *arg, const tarn_error *err, const char *traceback);  // an error of an entry
+    void *arg;
+} tarn_repl_options;
+
 // Runs until end of input. Returns the process's exit code.
-int tarn_repl_run(tarn_host *h, const char *banner);
+int tarn_repl_run(tarn_host *h, const tarn_repl_options *o);
 // Prints the `n` values on top of the stack, one per line, as the prompt does, and pops them (also
-// for -e of an expression).
+// for -e of an expression). The first of them becomes the global `_`.
 tarn_status tarn_repl_print(tarn_host *h, int n, tarn_error *err);
+// Prints help on a name: what the registry knows of it, else help on the value of that global.
+tarn_status tarn_repl_help(tarn_host *h, const char *name, tarn_error *err);
 
 #endif

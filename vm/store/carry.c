@@ -38,7 +38,7 @@ static bool is_shard(const char *name) {
 
 static bool is_weight(const char *name) {
     return strcmp(name, "model.safetensors") == 0 || is_shard(name) ||
-           strcmp(name, "model.safetensors.index.json") == 0;
+           ends(name, ".safetensors.index.json");
 }
 
 static bool is_model(const char *name) {

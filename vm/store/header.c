@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From header bytes to validated rows. Parsing fills rows in the order of the file; then they are put
-// in order of offset, names are checked for doubles, and one walk proves that the tensors cover the
-// data section exactly, which excludes overlaps, gaps, truncation and trailing bytes at once.
+// From header bytes to validated rows. Parsing fills rows in the order of the file; then they are
+// put in order of offset, names are checked for doubles, and one walk proves that the tensors cover
+// the data section exactly, which excludes overlaps, gaps, truncation and trailing bytes at once.
 #include "vm/store/header.h"
 
 #include <stdio.h>
@@ -165,8 +165,8 @@ static tarn_status parse_dtype(parser *p, const tarn_json_string *name, tarn_dty
     }
     TARN_RAISE(p->err, "InvalidHeaderDeserialization",
                "%s: tensor '%s': unknown dtype '%s' before byte %zu of the file", p->path,
-               tarn_show_name(shown, name->s, name->len),
-               tarn_show_name(dtype, code.s, code.len), p->j.at + 8);
+               tarn_show_name(shown, name->s, name->len), tarn_show_name(dtype, code.s, code.len),
+               p->j.at + 8);
 }
 
 static tarn_status parse_shape(parser *p, const tarn_json_string *name, int *rank,
@@ -375,8 +375,8 @@ static tarn_status parse_meta(parser *p) {
     static const tarn_json_string self = {.s = "__metadata__", .len = 12};
     tarn_json *j = &p->j;
     if (p->has_meta) {
-        TARN_RAISE(p->err, "DuplicateKey", "%s: __metadata__ is given twice, at byte %zu of the file",
-                   p->path, j->at + 8);
+        TARN_RAISE(p->err, "DuplicateKey",
+                   "%s: __metadata__ is given twice, at byte %zu of the file", p->path, j->at + 8);
     }
     p->has_meta = true;
     if (tarn_json_peek(j) == 'n') {
@@ -391,7 +391,8 @@ static tarn_status parse_meta(parser *p) {
         if (!tarn_json_key(j, &key) || !tarn_json_text(j, &value)) {
             break;
         }
-        tarn_meta pair = {.key = key.s, .key_len = key.len, .value = value.s, .value_len = value.len};
+        tarn_meta pair = {
+            .key = key.s, .key_len = key.len, .value = value.s, .value_len = value.len};
         s = add_pair(p, &list, &room, n++, &pair);
     }
     if (s == TARN_OK && j->fault) {
@@ -536,12 +537,13 @@ static tarn_status check_data(parser *p, uint64_t start, uint64_t size) {
         at += bytes;  // no overflow: it is the end that was read
     }
     if (at != size - start) {
-        TARN_RAISE(p->err, "MetadataIncompleteBuffer",
-                   "%s: the header describes %llu bytes of data from offset %llu on, the file holds "
-                   "%llu: it is %s",
-                   p->path, (unsigned long long)at, (unsigned long long)start,
-                   (unsigned long long)(size - start),
-                   at > size - start ? "truncated" : "longer than its header says");
+        TARN_RAISE(
+            p->err, "MetadataIncompleteBuffer",
+            "%s: the header describes %llu bytes of data from offset %llu on, the file holds "
+            "%llu: it is %s",
+            p->path, (unsigned long long)at, (unsigned long long)start,
+            (unsigned long long)(size - start),
+            at > size - start ? "truncated" : "longer than its header says");
     }
     for (int64_t i = p->first; i < p->t->count; i++) {
         p->t->row[i].begin += start;
@@ -552,17 +554,22 @@ static tarn_status check_data(parser *p, uint64_t start, uint64_t size) {
 tarn_status tarn_header_parse(tarn_table *t, int file, const char *path, char *text, size_t n,
                               uint64_t size, tarn_error *err) {
     if (!tarn_utf8_valid(text, n)) {
-        TARN_RAISE(err, "InvalidHeader", "%s: the header (bytes 8 to %llu) is not valid UTF-8", path,
-                   (unsigned long long)n + 8);
+        TARN_RAISE(err, "InvalidHeader", "%s: the header (bytes 8 to %llu) is not valid UTF-8",
+                   path, (unsigned long long)n + 8);
     }
-    parser p = {.t = t, .j = tarn_json_of(text, n), .path = path, .file = file, .first = t->count,
+    parser p = {.t = t,
+                .j = tarn_json_of(text, n),
+                .path = path,
+                .file = file,
+                .first = t->count,
                 .err = err};
-    // Every tensor is an object of at least 48 bytes: so many there can be at most.
-    int64_t objects = 0;
+    // Every tensor is an object of at least 48 bytes: so many there can be at most. At least one
+    // row, so that there is a table.
+    int64_t objects = 1;
     for (size_t i = 0; i < n; i++) {
         objects += text[i] == '{';
     }
-    int64_t most = (int64_t)(n / 48) < objects ? (int64_t)(n / 48) : objects;
+    int64_t most = (int64_t)(n / 48) + 1 < objects ? (int64_t)(n / 48) + 1 : objects;
     most = most < TARN_TENSORS_MAX - t->count ? most : TARN_TENSORS_MAX - t->count;
     TARN_TRY(reserve(t, most, err));
     TARN_TRY(parse_entries(&p));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The header of one safetensors file, validated in full: syntax, types, names, shapes, and that the
 // tensors tile the data section without gap or overlap. Rows go into a table that may hold those of
-// earlier files. Rules and error codes follow the safetensors reference; DuplicateKey, LimitExceeded,
-// LfsPointer and UnknownField are ours. Private to vm/store.
+// earlier files. Rules and error codes follow the safetensors reference; DuplicateKey,
+// LimitExceeded, LfsPointer and UnknownField are ours. Private to vm/store.
 #ifndef TARN_STORE_HEADER_H
 #define TARN_STORE_HEADER_H
 
@@ -32,7 +32,7 @@ typedef struct tarn_table {
     uint32_t *by_name;       // per file a sorted run of row numbers
     int64_t nmeta;           // __metadata__ of the first file
     tarn_meta *meta;
-    int64_t nunknown;        // header fields that the format does not know, over all files
+    int64_t nunknown;  // header fields that the format does not know, over all files
     char unknown[TARN_SHOWN_MAX * 8 + 64];  // "field 'x' of tensor 'y'": the first of them
 } tarn_table;
 
@@ -42,8 +42,9 @@ void tarn_table_free(tarn_table *t);
 tarn_status tarn_table_sort(tarn_table *t, tarn_error *err);
 int64_t tarn_table_find(const tarn_table *t, const char *name, size_t len);  // -1: absent
 
-// `text`: the N header bytes of file number `file` (modified); `size`: of the whole file; `path` for
-// messages. Adds the file's tensors to the table; after a failure the table is only fit to be freed.
+// `text`: the N header bytes of file number `file` (modified); `size`: of the whole file; `path`
+// for messages. Adds the file's tensors to the table; after a failure the table is only fit to be
+// freed.
 tarn_status tarn_header_parse(tarn_table *t, int file, const char *path, char *text, size_t n,
                               uint64_t size, tarn_error *err);
 

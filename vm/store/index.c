@@ -13,13 +13,15 @@ static tarn_status syntax(const tarn_json *j, const char *path, tarn_error *err)
 
 static tarn_status twice(const char *path, const char *key, size_t len, tarn_error *err) {
     tarn_shown shown;
-    TARN_RAISE(err, "DuplicateKey", "%s: '%s' is given twice", path, tarn_show_name(shown, key, len));
+    TARN_RAISE(err, "DuplicateKey", "%s: '%s' is given twice", path,
+               tarn_show_name(shown, key, len));
 }
 
 // A shard is a plain name: it cannot leave the folder (links are the opener's affair).
 static bool is_plain(const tarn_json_string *s) {
-    return s->len > 0 && s->len <= 255 && !memchr(s->s, '/', s->len) && !memchr(s->s, '\\', s->len) &&
-           !memchr(s->s, '\0', s->len) && !tarn_json_is(s, ".", 1) && !tarn_json_is(s, "..", 2);
+    return s->len > 0 && s->len <= 255 && !memchr(s->s, '/', s->len) &&
+           !memchr(s->s, '\\', s->len) && !memchr(s->s, '\0', s->len) && !tarn_json_is(s, ".", 1) &&
+           !tarn_json_is(s, "..", 2);
 }
 
 static tarn_status grow(tarn_index *x, tarn_error *err) {
@@ -116,7 +118,8 @@ static tarn_status number_shards(tarn_index *x, const uint32_t *index, const cha
         n += i == 0 || order_shards(x->entry, index[i - 1], index[i]) != 0;
     }
     if (n > TARN_SHARDS_MAX) {
-        TARN_RAISE(err, "LimitExceeded", "%s: names %d shards (limit %d)", path, n, TARN_SHARDS_MAX);
+        TARN_RAISE(err, "LimitExceeded", "%s: names %d shards (limit %d)", path, n,
+                   TARN_SHARDS_MAX);
     }
     x->file = tarn_store_alloc(x->budget, (uint64_t)n, sizeof *x->file, "the index", err);
     if (!x->file) {

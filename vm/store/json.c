@@ -49,13 +49,7 @@ bool tarn_json_next(tarn_json *j, char close, bool *first) {
     if (opening) {
         return true;
     }
-    if (!expect(j, ',', close == '}' ? "expected ',' or '}'" : "expected ',' or ']'")) {
-        return false;
-    }
-    if (tarn_json_peek(j) == close) {
-        return tarn_json_fail(j, j->at, "a comma before the closing bracket");
-    }
-    return true;
+    return expect(j, ',', close == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
 }
 
 bool tarn_json_key(tarn_json *j, tarn_json_string *out) {
@@ -216,10 +210,13 @@ static bool digits(tarn_json *j) {
 }
 
 static bool number(tarn_json *j) {
-    if (j->text[j->at] == '-') {
-        j->at++;
-    }
     size_t start = j->at;
+    if (j->at < j->len && j->text[j->at] == '-') {
+        start = ++j->at;
+    } else if (!is_digit(j)) {
+        return tarn_json_fail(j, j->at,
+                              j->at < j->len ? "expected a value" : "the text ends too early");
+    }
     if (!digits(j)) {
         return false;
     }
@@ -264,12 +261,8 @@ static bool scalar(tarn_json *j) {
         return literal(j, "true", 4);
     case 'f':
         return literal(j, "false", 5);
-    case '-': case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9':
-        return number(j);
     default:
-        return tarn_json_fail(j, j->at, j->at < j->len ? "expected a value"
-                                                       : "the text ends too early");
+        return number(j);
     }
 }
 
@@ -306,6 +299,6 @@ bool tarn_json_skip(tarn_json *j) {
 
 bool tarn_json_end(tarn_json *j) {
     tarn_json_peek(j);
-    return !j->fault && (j->at == j->len ||
-                         tarn_json_fail(j, j->at, "something follows the closing bracket"));
+    return !j->fault &&
+           (j->at == j->len || tarn_json_fail(j, j->at, "something follows the closing bracket"));
 }

@@ -3,8 +3,8 @@
 // in the order that its own grammar asks for. Builds no tree, does not recurse, allocates nothing:
 // strings are unescaped where they stand (an escape is never shorter than what it stands for) and
 // end in a NUL that takes the place of the closing quote. Numbers that count something are plain
-// digits. The text must be valid UTF-8 already. The first fault stays in the cursor, and every later
-// call does nothing and says so.
+// digits. The text must be valid UTF-8 already. The first fault stays in the cursor, and every
+// later call does nothing and says so.
 #ifndef TARN_STORE_JSON_H
 #define TARN_STORE_JSON_H
 
@@ -15,9 +15,9 @@
 enum { TARN_JSON_DEPTH = 64 };  // of values that are skipped
 
 typedef struct tarn_json {
-    char *text;  // modified by reading
-    size_t len;  // bytes
-    size_t at;   // the next byte
+    char *text;         // modified by reading
+    size_t len;         // bytes
+    size_t at;          // the next byte
     const char *fault;  // what was wrong, static text; NULL: nothing yet
     size_t fault_at;    // byte of the fault
 } tarn_json;

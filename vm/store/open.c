@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a path to a store: which files belong to a checkpoint, their headers in one table, and the
-// tensors as sources. A source lives inside its store, so that a tensor has one source however often
-// it is asked for, and expressions over it can be shared.
+// tensors as sources. A source lives inside its store, so that a tensor has one source however
+// often it is asked for, and expressions over it can be shared.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -97,10 +97,11 @@ static tarn_status refuse_length(const tarn_input *f, uint64_t n, tarn_error *er
                    f->path);
     }
     if (n > TARN_HEADER_MAX) {
-        TARN_RAISE(err, "HeaderTooLarge",
-                   "%s: bytes 0 to 7 announce a header of %llu bytes (limit %llu): not a safetensors "
-                   "file, or a damaged one",
-                   f->path, (unsigned long long)n, (unsigned long long)TARN_HEADER_MAX);
+        TARN_RAISE(
+            err, "HeaderTooLarge",
+            "%s: bytes 0 to 7 announce a header of %llu bytes (limit %llu): not a safetensors "
+            "file, or a damaged one",
+            f->path, (unsigned long long)n, (unsigned long long)TARN_HEADER_MAX);
     }
     TARN_RAISE(err, "InvalidHeaderLength",
                "%s: bytes 0 to 7 announce a header of %llu bytes, the file has only %llu", f->path,
@@ -202,8 +203,8 @@ static tarn_status compare_index(tarn_store *s, const tarn_index *x, const char 
                     total);
     }
     if (x->has_total == TARN_TOTAL_KNOWN && x->total != found.bytes) {
-        return warn(s, err, "TotalSize", "%s: total_size is %llu, the tensors have %llu bytes", path,
-                    (unsigned long long)x->total, total);
+        return warn(s, err, "TotalSize", "%s: total_size is %llu, the tensors have %llu bytes",
+                    path, (unsigned long long)x->total, total);
     }
     return TARN_OK;
 }
@@ -308,8 +309,8 @@ static tarn_status no_model(const tarn_store *s, const listing *l, tarn_error *e
     }
     if (l->foreign > 0) {
         TARN_RAISE(err, "NotAModel",
-                   "%s: holds no .safetensors file; %s is of a kind that tarn does not read", s->path,
-                   l->other);
+                   "%s: holds no .safetensors file; %s is of a kind that tarn does not read",
+                   s->path, l->other);
     }
     TARN_RAISE(err, "NotAModel", "%s: holds no .safetensors file", s->path);
 }
@@ -345,10 +346,10 @@ static tarn_status open_path(tarn_store *s, tarn_error *err) {
                    s->path, errno == ENOENT ? "there is no such file or folder" : strerror(errno));
     }
     s->is_folder = S_ISDIR(st.st_mode);
+    const char *slash = strrchr(s->path, '/');
     if (s->is_folder) {
         s->folder = s->path;
     } else {
-        const char *slash = strrchr(s->path, '/');
         size_t n = !slash ? 0 : slash == s->path ? 1 : (size_t)(slash - s->path);
         s->folder = tarn_arena_string(&s->table.arena, slash ? s->path : ".", slash ? n : 1);
         if (!s->folder) {
@@ -364,9 +365,7 @@ static tarn_status open_path(tarn_store *s, tarn_error *err) {
     }
     tarn_status status = s->is_folder
                              ? open_folder(s, dir, err)
-                             : open_sharded(s, dir, strrchr(s->path, '/') ? strrchr(s->path, '/') + 1
-                                                                          : s->path,
-                                            s->path, err);
+                             : open_sharded(s, dir, slash ? slash + 1 : s->path, s->path, err);
     close(dir);
     return status;
 }
@@ -392,8 +391,8 @@ static void release_source(const tarn_source *s) { tarn_store_release(stored(s)-
 
 static tarn_status make_sources(tarn_store *s, tarn_error *err) {
     const tarn_table *t = &s->table;
-    s->source = tarn_store_alloc(&s->cx->budget, (uint64_t)t->count, sizeof *s->source, "tensors",
-                                 err);
+    s->source =
+        tarn_store_alloc(&s->cx->budget, (uint64_t)t->count, sizeof *s->source, "tensors", err);
     if (!s->source) {
         return TARN_NOMEM;
     }

@@ -10,8 +10,9 @@
 static tarn_status check(const tarn_source *s, int dims, const int64_t *start, const int64_t *stop,
                          tarn_error *err) {
     if (dims > s->rank) {
-        TARN_RAISE(err, "TooManySlices", "%s: tensor '%s': %d slices of a tensor with %d dimensions",
-                   s->where, s->name, dims, s->rank);
+        TARN_RAISE(err, "TooManySlices",
+                   "%s: tensor '%s': %d slices of a tensor with %d dimensions", s->where, s->name,
+                   dims, s->rank);
     }
     for (int d = 0; d < dims; d++) {
         if (start[d] < 0 || start[d] > stop[d] || stop[d] > s->shape[d]) {
@@ -27,7 +28,8 @@ static tarn_status check(const tarn_source *s, int dims, const int64_t *start, c
 tarn_status tarn_slice_read(const tarn_source *s, int dims, const int64_t *start,
                             const int64_t *stop, void *dst, tarn_error *err) {
     TARN_TRY(check(s, dims, start, stop, err));
-    int64_t stride[TARN_RANK_MAX], at[TARN_RANK_MAX];  // in elements; no overflow: numel was checked
+    int64_t stride[TARN_RANK_MAX],
+        at[TARN_RANK_MAX];  // in elements; no overflow: numel was checked
     int64_t step = 1, runs = 1;
     for (int d = s->rank - 1; d >= 0; d--) {
         stride[d] = step;
@@ -55,8 +57,8 @@ tarn_status tarn_slice_read(const tarn_source *s, int dims, const int64_t *start
         }
         if ((uint64_t)from * bits % 8 != 0 || (uint64_t)run * bits % 8 != 0) {
             TARN_RAISE(err, "MisalignedSlice",
-                       "%s: tensor '%s': the slice cuts through a byte of its %s elements", s->where,
-                       s->name, tarn_dtype_get(s->dtype)->code);
+                       "%s: tensor '%s': the slice cuts through a byte of its %s elements",
+                       s->where, s->name, tarn_dtype_get(s->dtype)->code);
         }
         uint64_t bytes = (uint64_t)run * bits / 8;
         TARN_TRY(s->read(s, (uint64_t)from * bits / 8, bytes, to, err));

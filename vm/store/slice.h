@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A rectangular part of a stored tensor, read as few runs of bytes as there are. Private to vm/store.
+// A rectangular part of a stored tensor, read as few runs of bytes as there are. Private to
+// vm/store.
 #ifndef TARN_STORE_SLICE_H
 #define TARN_STORE_SLICE_H
 

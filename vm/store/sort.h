@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sorting of index lists: a stable merge sort that leaves alone what is in order already. Headers
 // are written in order of offset, and mostly of name, so that sorting them costs one pass of
-// comparisons; the worst case stays n log n. Names come from files, so nothing here is a hash that a
-// file could flood.
+// comparisons; the worst case stays n log n. Names come from files, so nothing here is a hash that
+// a file could flood.
 #ifndef TARN_STORE_SORT_H
 #define TARN_STORE_SORT_H
 

@@ -207,7 +207,8 @@ static tarn_status run_block(void *arg, int64_t block, int worker, tarn_error *e
         if (!s->active) {
             continue;
         }
-        int w = worker + x->worker_base;
+        // A whole-model fold is shared with the jobs of other workers, another one is not.
+        int w = tarn_gid(s->node) ? worker + x->worker_base : worker;
         if (red->exact) {
             f.fold[i].acc = s->parts + (size_t)w * red->part;
             if (!s->opened[w]) {

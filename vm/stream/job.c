@@ -91,7 +91,8 @@ static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int w
     int64_t gid = tarn_gid(s->node);
     s->active = true;
     int64_t blocks = (numel + TARN_BLOCK - 1) / TARN_BLOCK;
-    size_t nparts = red->exact ? (size_t)workers : (size_t)(blocks > 0 ? blocks : 1);
+    int sharing = gid ? workers : tarn_pool_size(j->pool);  // workers that fold into this one
+    size_t nparts = red->exact ? (size_t)sharing : (size_t)(blocks > 0 ? blocks : 1);
     if (gid && red->exact) {
         tarn_barrier *b = &j->r->barriers[gid - 1];
         s->state = b->state;
@@ -102,11 +103,11 @@ static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int w
     }
     s->state = tarn_arena_take(&j->arena, red->state + 1);
     s->parts = tarn_arena_take(&j->arena, nparts * red->part);
-    s->opened = tarn_arena_take(&j->arena, (size_t)workers);
+    s->opened = tarn_arena_take(&j->arena, (size_t)sharing);
     if (!s->state || !s->parts || !s->opened) {
         return tarn_raise_nomem(j->err, s->node->op->name, nparts * red->part);
     }
-    memset(s->opened, 0, (size_t)workers);
+    memset(s->opened, 0, (size_t)sharing);
     if (gid) {
         s->base = j->r->barriers[gid - 1].base[j->job];
     } else if (red->begin) {
@@ -115,10 +116,10 @@ static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int w
     return TARN_OK;
 }
 
-static tarn_status close_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int workers) {
+static tarn_status close_fold(job_run *j, tarn_fold_spec *s, int64_t numel) {
     int64_t gid = tarn_gid(s->node);
     if (!gid) {
-        return finish_fold(j, s, numel, workers);
+        return finish_fold(j, s, numel, tarn_pool_size(j->pool));
     }
     const tarn_reducer *red = s->node->op->reducer;
     s->active = false;
@@ -160,7 +161,7 @@ static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn
         bool again = false;
         for (int i = 0; i < p.nfold; i++) {
             if (p.fold[i].active) {
-                TARN_TRY(close_fold(j, &p.fold[i], numel, workers));
+                TARN_TRY(close_fold(j, &p.fold[i], numel));
                 again = again || p.fold[i].active;
             }
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Laying out: which nodes are computed tile by tile, which live in memory, in which pass each is
 // ready. Levels follow design rule 6: level(node) = max(level(inputs)) + (reduction ? 1 : 0).
-#include "vm/stream/layout.h"
+#include "vm/stream/program.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -101,11 +101,71 @@ static void place(const tarn_node *n, const bool *known, tarn_layout *l) {
     }
 }
 
+// Marks what the goals of a pass ask for directly: folds, tensors to keep, roots.
+static void mark_goals(const tarn_graph *g, const tarn_layout *l, int pass, int nroots,
+                       const tarn_node *const *roots, unsigned char *use) {
+    for (int i = 0; i < l->count; i++) {
+        const tarn_spot *s = &l->spot[i];
+        const tarn_node *n = g->nodes[i];
+        for (int k = 0; s->sweeps && s->ready == pass + 1 && k < n->nin; k++) {
+            use[n->in[k]->id] = 1;
+        }
+        use[i] |= s->kind == TARN_AT_TILE && s->keep && s->ready == pass;
+    }
+    for (int r = 0; r < nroots; r++) {
+        use[roots[r]->id] |= streams(l, roots[r]) && l->spot[roots[r]->id].ready == pass;
+    }
+}
+
+// Every pass reads the sources that its goals reach through what is computed tile by tile in it.
+static void count_reads(const tarn_graph *g, tarn_layout *l, int nroots,
+                        const tarn_node *const *roots, unsigned char *use) {
+    for (int pass = 0; pass < l->passes; pass++) {
+        memset(use, 0, (size_t)l->count);
+        mark_goals(g, l, pass, nroots, roots, use);
+        for (int i = l->count - 1; i >= 0; i--) {
+            const tarn_node *n = g->nodes[i];
+            bool kept = l->spot[i].keep && l->spot[i].ready < pass;
+            if (!use[i] || !streams(l, n) || kept) {
+                continue;
+            }
+            const tarn_source *src = tarn_node_source(n);
+            l->reads += src ? src->bytes : 0;
+            for (int k = 0; k < n->nin; k++) {
+                bool same = tarn_desc_numel(&n->in[k]->desc) == tarn_desc_numel(&n->desc);
+                use[n->in[k]->id] |= same && streams(l, n->in[k]);
+            }
+        }
+    }
+}
+
+// What running a node tile by tile takes of each worker: a chunk of a source, a slot for a tile (and
+// one for a conversion), accumulators. And of the job: its part of the programs of all passes.
+static void measure_scratch(const tarn_node *n, const tarn_spot *s, tarn_layout *l) {
+    enum { INSTRUCTIONS = 2048 };
+    int64_t numel = tarn_desc_numel(&n->desc);
+    l->scratch += 2 * (TARN_TILE * 8 + 64);
+    l->shared_parts += (uint64_t)INSTRUCTIONS * (uint64_t)(n->nin + 1);
+    if (tarn_node_source(n) && s->kind == TARN_AT_TILE) {
+        l->scratch += tarn_dtype_bytes(n->desc.dtype, numel < TARN_CHUNK ? numel : TARN_CHUNK) + 128;
+    }
+    if (s->sweeps) {
+        const tarn_reducer *r = n->op->reducer;
+        uint64_t blocks = (uint64_t)(tarn_desc_numel(&n->in[0]->desc) / TARN_BLOCK) + 1;
+        l->scratch += tarn_fold_scratch(r) + sizeof(tarn_fold) + 128;
+        *(r->exact ? &l->worker_parts : &l->shared_parts) += r->part * (r->exact ? 1 : blocks);
+    }
+}
+
 static void measure(tarn_graph *g, tarn_layout *l) {
+    l->scratch = TARN_CHUNK * 8;  // what is stored
     for (int i = 0; i < l->count; i++) {
         const tarn_spot *s = &l->spot[i];
         const tarn_node *n = g->nodes[i];
         int64_t numel = tarn_desc_numel(&n->desc);
+        if (s->kind != TARN_AT_NONE) {
+            measure_scratch(n, s, l);
+        }
         if (s->kind == TARN_AT_TILE) {
             l->largest = numel > l->largest ? numel : l->largest;
             l->passes = s->ready + 1 > l->passes ? s->ready + 1 : l->passes;
@@ -125,6 +185,7 @@ static void measure(tarn_graph *g, tarn_layout *l) {
         }
         l->stages = s->stage > l->stages ? s->stage : l->stages;
     }
+    l->shared_parts *= (uint64_t)(l->passes > 0 ? l->passes : 1);
 }
 
 tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
@@ -155,8 +216,9 @@ tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *
             place(g->nodes[i], known, l);
         }
     }
-    free(use);
     measure(g, l);
+    count_reads(g, l, nroots, roots, use);
+    free(use);
     return TARN_OK;
 }
 

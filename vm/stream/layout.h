@@ -25,7 +25,11 @@ typedef struct tarn_layout {
     int passes;
     int stages;             // whole-model barriers before the root
     uint64_t source_bytes;  // of all sources used
+    uint64_t reads;         // bytes of sources over all passes, when none are held
     uint64_t whole_bytes;   // of tensors in memory
+    uint64_t scratch;       // bytes of buffers that each worker of the job needs, at most
+    uint64_t shared_parts;  // bytes of parts of reductions, one set for the job
+    uint64_t worker_parts;  // the same per worker
     int64_t largest;        // elements of the largest tile domain
 } tarn_layout;
 

@@ -16,10 +16,11 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
         bool large = l.largest > TARN_BLOCK || l.whole_bytes > ((uint64_t)1 << 20);
         p.held = l.passes - l.stages > 1 && l.source_bytes <= cx->hold / (large ? 1 : 8);
         p.hold = p.held ? l.source_bytes : 0;
-        p.reads = l.source_bytes * (uint64_t)(p.held ? 1 + l.stages : p.passes);
+        p.reads = p.held ? l.source_bytes * (uint64_t)(1 + l.stages) : l.reads;
         p.writes = tarn_dtype_bytes(jobs[i].store, tarn_desc_numel(&jobs[i].root->desc));
         p.workspace = l.whole_bytes;
-        uint64_t here = (p.hold + p.workspace) * (large ? 1 : workers);
+        uint64_t each = l.scratch + l.worker_parts, job = p.hold + p.workspace + l.shared_parts;
+        uint64_t here = large ? job + each * workers : (job + each) * workers;
         most = here > most ? here : most;
         total->passes = p.passes > total->passes ? p.passes : total->passes;
         total->barriers = l.stages > total->barriers ? l.stages : total->barriers;
@@ -30,7 +31,7 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
         }
         tarn_stream_layout_free(&l);
     }
-    total->peak = most + workers * ((uint64_t)4 << 20);
+    total->peak = most + ((uint64_t)1 << 20);
     return TARN_OK;
 }
 

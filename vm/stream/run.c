@@ -224,7 +224,13 @@ static tarn_status sort_by_size(tarn_runner *r, tarn_error *err) {
 tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
                             const tarn_sink *sink, const tarn_stream_options *o, tarn_error *err) {
     tarn_runner r = {.cx = cx, .njobs = n, .jobs = jobs, .sink = sink, .options = o};
-    tarn_status s = find_barriers(&r, err);
+    tarn_stream_plan whole = {0};
+    tarn_status s = TARN_OK;
+    if (cx->progress.show) {
+        s = tarn_stream_plan_of(cx, n, jobs, &whole, NULL, err);
+        tarn_progress_begin(cx, NULL, whole.reads + whole.writes);
+    }
+    s = s == TARN_OK ? find_barriers(&r, err) : s;
     s = s == TARN_OK ? sort_by_size(&r, err) : s;
     if (s == TARN_OK && r.nbarriers > 0) {
         s = run_barriers(&r, err);
@@ -241,6 +247,7 @@ tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
     free(r.known);
     free(r.large);
     free(r.small);
+    tarn_progress_end(cx);
     return s;
 }
 

@@ -52,7 +52,7 @@ tarn_status tarn_tensor_new(tarn_context *cx, tarn_dtype dtype, int rank, const 
     if (rank < 0 || rank > TARN_MAX_RANK) {
         TARN_RAISE(err, "Rank", "a tensor has at most %d dimensions, not %d", TARN_MAX_RANK, rank);
     }
-    int64_t n;
+    int64_t n = 0;
     TARN_TRY(tarn_shape_numel(rank, shape, &n, err));
     int64_t bits;
     if (!tarn_mul_i64(n, tarn_dtype_get(dtype)->bits, &bits)) {

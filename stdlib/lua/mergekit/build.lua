@@ -8,26 +8,38 @@ local function fail(where, message, ...)
   error(where .. ": " .. message:format(...), 0)
 end
 
--- f(…), with the line of the configuration before what it raises.
+-- f(…), with the line of the configuration before what it raises. Texts raised by f have that
+-- already, or the line of the command, which is no help.
 local function located(where, f, ...)
   local ok, r = pcall(f, ...)
   if ok then return r end
-  local message, code = tostring(r), type(r) == "userdata" and r.code or ""
-  if code ~= "" then message = ("%s [%s]"):format(r.message, code) end
-  error(where .. ": " .. message, 0)
+  local message = tostring(r)
+  if type(r) == "userdata" then
+    message = r.message .. (r.code ~= "" and " [" .. r.code .. "]" or "")
+  elseif message:find("^" .. where:gsub(":%d+$", ""):gsub("%p", "%%%0") .. ":%d") then
+    error(message, 0)
+  end
+  error(where .. ": " .. message:gsub("^scripts/merge%.lua:%d+: ", ""), 0)
 end
 
 -- ---- the models ----
 
 -- Opens a model and finds its one stack of layers.
 local function open(m, d, options)
-  local opened = located(m.at, model.open, m.path, { label = m.label, strict = options.strict })
+  local opened = located(m.at, function()
+    local ok, r = pcall(model.open, m.path, { label = m.label, strict = options.strict })
+    if ok then return r end
+    if type(r) == "userdata" and r.code == "NotFound" then
+      fail(m.at, "%s does not exist; models are local folders, nothing is downloaded", m.path)
+    end
+    error(r, 0)
+  end)
   local stacks = opened:structure().stacks
   m.stacks, m.stack = stacks, #stacks == 1 and stacks[1] or nil
   m.layers = m.stack and m.stack.count or opened:structure().depths
   m.info = {}
-  for _, name in ipairs(opened:names()) do m.info[name] = opened:info(name) end
-  m.model = d.dtype and opened:cast(d.dtype) or opened
+  for i, name in ipairs(opened:names()) do m.info[i] = opened:info(name) end
+  m.model = d.dtype and opened:dtype() ~= d.dtype and opened:cast(d.dtype) or opened
 end
 
 local function check_layers(d)
@@ -76,7 +88,8 @@ local function places(d, k, source)
     before = before + (s.last or 0) - (s.first or 0)
   end
   local span = (source.last or m.layers) - (source.first or 0)
-  for name, info in pairs(m.info) do
+  for _, info in ipairs(m.info) do
+    local name = info.name
     if info.place == "layer" and not source.first then
       local stack
       for _, s in ipairs(m.stacks) do stack = s.name == info.stack and s or stack end
@@ -183,7 +196,7 @@ local function operands(d, slice)
   return base, list
 end
 
-local function merge_slice(d, k, seed)
+local function merge_slice(d, k, o)
   local slice = d.slices[k]
   local base, list = operands(d, slice)
   local where, call = {}, {}
@@ -198,17 +211,18 @@ local function merge_slice(d, k, seed)
   end
   for key, v in pairs(options(d, slice, list, where)) do call[key] = v end
   if base then call.base = part(base, places(d, k, base)) end
-  if d.row.random then call.seed = seed end
+  if d.row.random then call.seed = o.seed end
+  call.missing, call.on_integer = o.missing, o.on_integer
   return located(slice.where, merge[d.method], call)
 end
 
--- build(description, {seed =, strict =}) -> model
+-- build(description, {seed =, strict =, missing =, on_integer =}) -> model; the last two as in merge.*
 local function build(d, o)
   for _, m in ipairs(d.models) do open(m, d, o) end
   check_layers(d)
   check_tokenizers(d)
   local parts = {}
-  for k = 1, #d.slices do parts[#parts + 1] = merge_slice(d, k, o.seed) end
+  for k = 1, #d.slices do parts[#parts + 1] = merge_slice(d, k, o) end
   if #parts == 0 then fail(d.name, "nothing is left to merge: every slice is empty") end
   return #parts == 1 and parts[1] or model.join(parts)
 end

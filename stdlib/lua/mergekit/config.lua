@@ -156,7 +156,7 @@ function Reader:parameters(t, whose, source)
   for _, key in ipairs(map and self.at[map].keys or {}) do
     local row = self.row.parameters[key]
     if not row then
-      self:fail(map, key, "%sunknown parameter %s for %s%s%s", whose:gsub("^ of (.*)$", "%%1: "), key,
+      self:fail(map, key, "%sunknown parameter %s for %s%s%s", (whose:gsub("^ of (.*)$", "%1: ")), key,
         self.method, did_you_mean(key, self.row.parameters), source and self:lacking(map, whose) or "")
     end
     if source and not row.model then
@@ -172,7 +172,7 @@ end
 function Reader:lacking(map, whose)
   for key, row in pairs(self.row.parameters) do
     if row.model and row.default == nil and map[key] == nil and not (self.top or {})[key] then
-      return (";%s has no %s"):format(whose:gsub("^ of", ""), key)
+      return (";%s has no %s"):format(whose:sub(#" of" + 1), key)
     end
   end
   return ""
@@ -486,7 +486,7 @@ local function read(doc, at, name, null)
   d.slices = given "models" and r:read_models(doc, base) or r:read_slices(doc, base)
   d.models, d.base = r.models, base
   for _, s in ipairs(d.slices) do
-    s.where = r:where(s.at)
+    s.where = r:where(s.at, s.at == doc and "models" or nil)
     for _, source in ipairs(s.sources) do
       source.where = r:where(source.at, source.at.layer_range and "layer_range" or "model")
     end

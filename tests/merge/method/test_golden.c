@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Published results of mergekit's numeric functions on one small tensor (the f32 vectors of our
-// guide's Appendix A, with seven decimals): the methods of ours that compute the same, each with the
-// options that make it mergekit's.
+// guide's Appendix A, with seven decimals): the methods of ours that compute the same, each with
+// the options that make it mergekit's.
 #include "tests/merge/method/values.h"
 
 #include <math.h>
@@ -71,8 +71,8 @@ static void linear(void **state) {
     double y[N];
     options o = weighted();
     apply(&f->cx, "linear", NULL, 3, f->m, &o, N, y);
-    expect(y, (double[]){0.5253847, -1.3500001, 2.1376922, 0.2888462, 0.9053847, 0.913077, -0.4223077,
-                         -3.3153846});
+    expect(y, (double[]){0.5253847, -1.3500001, 2.1376922, 0.2888462, 0.9053847, 0.913077,
+                         -0.4223077, -3.3153846});
     set(&o, "normalize", 0);
     apply(&f->cx, "linear", NULL, 3, f->m, &o, N, y);
     expect(y, (double[]){0.683, -1.7550001, 2.7789998, 0.3755, 1.177, 1.187, -0.549, -4.3099999});
@@ -84,7 +84,8 @@ static void task_arithmetic(void **state) {
     options o = weighted();
     set(&o, "lambda", 0.8);
     apply(&f->cx, "task_arithmetic", f->base, 3, f->m, &o, N, y);
-    expect(y, (double[]){0.5264, -1.3540001, 2.1431999, 0.2954, 0.9016, 0.9196, -0.4192, -3.3280001});
+    expect(y,
+           (double[]){0.5264, -1.3540001, 2.1431999, 0.2954, 0.9016, 0.9196, -0.4192, -3.3280001});
 }
 
 static void ties(void **state) {
@@ -107,8 +108,8 @@ static void slerp(void **state) {
     tarn_model *two[2] = {f->base, f->m[0]};
     set(&o, "t", 0.3);
     apply(&f->cx, "slerp", NULL, 2, two, &o, N, y);
-    expect(y, (double[]){0.5310422, -1.3125639, 2.0940857, 0.1402813, 0.8815856, 0.7965633, -0.4257512,
-                         -3.1110454});
+    expect(y, (double[]){0.5310422, -1.3125639, 2.0940857, 0.1402813, 0.8815856, 0.7965633,
+                         -0.4257512, -3.1110454});
 }
 
 static void karcher(void **state) {
@@ -118,8 +119,8 @@ static void karcher(void **state) {
     set(&o, "max_iter", 10);
     set(&o, "tol", 1e-5);
     apply(&f->cx, "karcher", NULL, 3, f->m, &o, N, y);
-    expect(y, (double[]){0.5209982, -1.3108174, 2.1045048, 0.2963786, 0.9685218, 0.9424496, -0.4427995,
-                         -3.3473668});
+    expect(y, (double[]){0.5209982, -1.3108174, 2.1045048, 0.2963786, 0.9685218, 0.9424496,
+                         -0.4427995, -3.3473668});
 }
 
 static void model_stock(void **state) {
@@ -128,8 +129,8 @@ static void model_stock(void **state) {
     options o = {0};
     set(&o, "norm_floor", 1e-6);
     apply(&f->cx, "model_stock", f->base, 3, f->m, &o, N, y);
-    expect(y, (double[]){0.5025133, -1.2580423, 2.0135715, 0.1506352, 0.9939682, 0.7776458, -0.4909523,
-                         -3.0482545});
+    expect(y, (double[]){0.5025133, -1.2580423, 2.0135715, 0.1506352, 0.9939682, 0.7776458,
+                         -0.4909523, -3.0482545});
 }
 
 int main(void) {

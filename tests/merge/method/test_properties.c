@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What must hold for merge methods whatever the numbers: exact ends, symmetries, limits in which one
-// method is another, and for DARE the expectation. No expected numbers here, only relations.
+// What must hold for merge methods whatever the numbers: exact ends, symmetries, limits in which
+// one method is another, and for DARE the expectation. No expected numbers here, only relations.
 #include "tests/merge/method/values.h"
 
 #include <math.h>
@@ -66,7 +66,8 @@ static void near(const double *a, const double *b, int64_t n, double tol, const 
 // other model holds (even infinities) leaves no trace.
 static void ends(void **state) {
     fixture *f = *state;
-    double a[6] = {-0.0, 0.0, 1e-40F, 3.5, -1.25, 0.1F}, b[6] = {1, -1, 2, HUGE_VAL, -HUGE_VAL, 0.3F};
+    double a[6] = {-0.0, 0.0, 1e-40F, 3.5, -1.25, 0.1F},
+           b[6] = {1, -1, 2, HUGE_VAL, -HUGE_VAL, 0.3F};
     double c[6] = {1, -1, 2, 4, -5, 0.3F}, y[6];
     const double *ab[2] = {a, b}, *ba[2] = {b, a}, *ac[2] = {a, c};
     options o = {0};
@@ -156,8 +157,8 @@ typedef struct {
 
 // One recipe per method, with uneven weights where the method has them.
 static int recipes(recipe *r, bool equal_weights) {
-    static const char *const weighted[] = {"linear", "karcher", "task_arithmetic", "ties",
-                                           "dare_linear", "dare_ties"};
+    static const char *const weighted[] = {"linear", "karcher",     "task_arithmetic",
+                                           "ties",   "dare_linear", "dare_ties"};
     int n = 0;
     for (int k = 0; k < 6; k++) {
         r[n] = (recipe){.method = weighted[k], .base = k >= 2, .models = 3};

@@ -25,8 +25,8 @@ static inline void choose(options *o, const char *name, const char *text) {
     o->v[o->n++] = (tarn_value){.name = name, .model = -1, .text = text};
 }
 
-static inline tarn_model *model_named(tarn_context *cx, const char *name, tarn_dtype dtype, int64_t n,
-                                      const double *x) {
+static inline tarn_model *model_named(tarn_context *cx, const char *name, tarn_dtype dtype,
+                                      int64_t n, const double *x) {
     tarn_error err = {0};
     tarn_tensor t;
     tarn_model *m;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Headers of real models for the tests of names: tests/golden/headers, read through gzip and Jansson.
+// Headers of real models for the tests of names: tests/golden/headers, read through gzip and
+// Jansson.
 #ifndef TARN_TESTS_HEADERS_H
 #define TARN_TESTS_HEADERS_H
 
@@ -49,7 +50,8 @@ static inline tarn_name_in *header_names(tarn_arena *a, json_t *h, int64_t *n) {
         }
         tarn_dtype t;
         assert_true(tarn_dtype_find(json_string_value(json_array_get(spec, 0)), &t));
-        in[i++] = (tarn_name_in){tarn_arena_string(a, name, strlen(name)), strlen(name), t, rank, shape};
+        in[i++] =
+            (tarn_name_in){tarn_arena_string(a, name, strlen(name)), strlen(name), t, rank, shape};
     }
     return in;
 }

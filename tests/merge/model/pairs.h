@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The models of a pair: a header with edits applied (drop, keep, rename, resize, reshape, add, dtype,
-// config), as a model without data.
+// The models of a pair: a header with edits applied (drop, keep, rename, resize, reshape, add,
+// dtype, config), as a model without data.
 #ifndef TARN_TESTS_PAIRS_H
 #define TARN_TESTS_PAIRS_H
 
@@ -70,8 +70,10 @@ static inline json_t *edit_tensors(tarn_context *cx, json_t *tensors, json_t *ed
     for (; verb < 6 && !(what = json_object_get(edit, verbs[verb])); verb++) {
     }
     pattern p;
-    pattern_open(cx, &p, verb == 2 ? json_array_get(what, 0) : verb == 5 ? json_object_get(edit, "match")
-                                                                        : what);
+    pattern_open(cx, &p,
+                 verb == 2   ? json_array_get(what, 0)
+                 : verb == 5 ? json_object_get(edit, "match")
+                             : what);
     const char *name;
     json_object_foreach(tensors, name, spec) {
         bool hit = pattern_hits(&p, name);
@@ -80,7 +82,8 @@ static inline json_t *edit_tensors(tarn_context *cx, json_t *tensors, json_t *ed
         json_t *x = json_incref(spec);
         if (verb == 2 && hit) {
             size_t end = pcre2_get_ovector_pointer(p.env.data)[1];  // anchored in every pair
-            snprintf(text, sizeof text, "%s%s", json_string_value(json_array_get(what, 1)), name + end);
+            snprintf(text, sizeof text, "%s%s", json_string_value(json_array_get(what, 1)),
+                     name + end);
         }
         if ((verb == 3 || verb == 4) && hit) {
             json_decref(x);
@@ -132,8 +135,10 @@ static inline tarn_model *model_of(tarn_context *cx, int64_t n, const tarn_name_
     m->names = tarn_arena_take(&m->arena, sizeof *m->names);
     for (int64_t i = 0; i < n; i++) {
         m->slots[i] = (tarn_slot){
-            .name = tarn_arena_string(&m->arena, in[i].name, in[i].len), .len = in[i].len,
-            .dtype = in[i].dtype, .rank = in[i].rank,
+            .name = tarn_arena_string(&m->arena, in[i].name, in[i].len),
+            .len = in[i].len,
+            .dtype = in[i].dtype,
+            .rank = in[i].rank,
             .shape = tarn_arena_copy(&m->arena, in[i].shape, (size_t)in[i].rank * sizeof(int64_t))};
     }
     OK(tarn_names_find(cx, &m->arena, n, in, config, config ? strlen(config) : 0, m->names, &err));

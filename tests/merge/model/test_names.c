@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of names against 27 real families (tests/golden/headers): every count, tie, stack, place,
-// depth and role; then what no family has: numbered words, towers, odd configs, hostile names.
+// The table of names against 27 real families (tests/golden/headers): every count, tie, stack,
+// place, depth and role; then what no family has: numbered words, towers, odd configs, hostile
+// names.
 #include "tests/merge/model/headers.h"
 
 #include <time.h>
@@ -67,7 +68,8 @@ static int by_text(const void *a, const void *b) {
 
 static const char *place_of(const fixture *f, int64_t i) {
     const tarn_name_info *x = &f->names.info[i];
-    return x->place == TARN_PLACE_LAYER ? f->names.stacks[x->stack].name : tarn_place_name(x->place);
+    return x->place == TARN_PLACE_LAYER ? f->names.stacks[x->stack].name
+                                        : tarn_place_name(x->place);
 }
 
 // One line for each name, as expect/ digests them.
@@ -155,9 +157,9 @@ static void check_ties(fixture *f, json_t *want) {
             const char *other = json_string_value(json_array_get(others, o));
             bool found = false;
             for (int t = 0; t < f->names.nties; t++) {
-                found = found || (strcmp(f->names.ties[t].kept, kept) == 0 &&
-                                  strcmp(f->names.ties[t].other, other) == 0 &&
-                                  !f->names.ties[t].stored);
+                found = found ||
+                        (strcmp(f->names.ties[t].kept, kept) == 0 &&
+                         strcmp(f->names.ties[t].other, other) == 0 && !f->names.ties[t].stored);
             }
             assert_true(found);
         }
@@ -179,8 +181,8 @@ static void spans(const bool *has, int n, char *out, size_t size) {
             k++;
         }
         if (has[k]) {
-            at += (size_t)snprintf(out + at, size - at, from < k ? "%s%d-%d" : "%s%d", at ? "," : "",
-                                   from, k);
+            at += (size_t)snprintf(out + at, size - at, from < k ? "%s%d-%d" : "%s%d",
+                                   at ? "," : "", from, k);
         }
     }
 }
@@ -281,9 +283,9 @@ static void families(void **state) {
 // ---- what no family has ----
 
 static void words(void **state) {
-    static const char *const lenet[] = {"conv1.weight", "bn1.running_mean", "conv2.weight",
-                                        "bn2.weight",   "fc1.weight",       "fc2.bias",
-                                        "fc10.weight",  "bn7.weight",       "out.weight", NULL};
+    static const char *const lenet[] = {
+        "conv1.weight", "bn1.running_mean", "conv2.weight", "bn2.weight", "fc1.weight",
+        "fc2.bias",     "fc10.weight",      "bn7.weight",   "out.weight", NULL};
     fixture f;
     open_fixture(&f);
     find_texts(&f, lenet, NULL);
@@ -292,7 +294,8 @@ static void words(void **state) {
     assert_string_equal(f.names.stacks[0].regex, "^conv([0-9]+)(?:\\.|$)");
     assert_string_equal(f.names.stacks[1].name, "fc");
     assert_int_equal(f.names.ndepth, 5);
-    static const int depth[] = {0, 0, 1, 1, 2, 3, 4, -1, -1}, layer[] = {1, 1, 2, 2, 1, 2, 10, -1, -1};
+    static const int depth[] = {0, 0, 1, 1, 2, 3, 4, -1, -1},
+                     layer[] = {1, 1, 2, 2, 1, 2, 10, -1, -1};
     for (int i = 0; i < 9; i++) {
         assert_int_equal(f.names.info[i].depth, depth[i]);
         assert_int_equal(f.names.info[i].layer, layer[i]);
@@ -303,7 +306,8 @@ static void words(void **state) {
 }
 
 static void sequence(void **state) {
-    static const char *const net[] = {"0.weight", "0.bias", "2.weight", "10.weight", "4.1.weight", NULL};
+    static const char *const net[] = {"0.weight",  "0.bias",     "2.weight",
+                                      "10.weight", "4.1.weight", NULL};
     fixture f;
     open_fixture(&f);
     find_texts(&f, net, NULL);
@@ -347,14 +351,15 @@ static void without_numbers(void **state) {
 
 static void stacks_in_order(void **state) {
     static const char *const whisper[] = {
-        "model.decoder.layers.0.fc1.weight",  "model.decoder.layers.1.encoder_attn.q_proj.weight",
-        "model.encoder.layers.0.fc1.weight",  "model.encoder.conv1.weight",
-        "model.encoder.layer_norm.weight",    "model.decoder.embed_tokens.weight",
-        "model.encoder.layers.1.fc1.weight",  NULL};
+        "model.decoder.layers.0.fc1.weight", "model.decoder.layers.1.encoder_attn.q_proj.weight",
+        "model.encoder.layers.0.fc1.weight", "model.encoder.conv1.weight",
+        "model.encoder.layer_norm.weight",   "model.decoder.embed_tokens.weight",
+        "model.encoder.layers.1.fc1.weight", NULL};
     fixture f;
     open_fixture(&f);
-    find_texts(&f, whisper,
-               "{\"model_type\": \"whisper\", \"architectures\": [\"WhisperForConditionalGeneration\"]}");
+    find_texts(
+        &f, whisper,
+        "{\"model_type\": \"whisper\", \"architectures\": [\"WhisperForConditionalGeneration\"]}");
     static const int depth[] = {2, 3, 0, -1, -1, -1, 1};
     for (int i = 0; i < 7; i++) {
         assert_int_equal(f.names.info[i].depth, depth[i]);
@@ -376,7 +381,8 @@ static void stacks_in_order(void **state) {
         "swin.encoder.layers.10.blocks.0.attention.self.query.weight",
         "swin.encoder.layers.2.blocks.0.attention.self.query.weight",
         "swin.encoder.layers.0.blocks.1.attention.self.query.weight",
-        "swin.encoder.layers.0.downsample.norm.weight", NULL};
+        "swin.encoder.layers.0.downsample.norm.weight",
+        NULL};
     open_fixture(&f);
     find_texts(&f, swin, NULL);
     static const int deep[] = {0, 3, 2, 1, -1};
@@ -388,15 +394,35 @@ static void stacks_in_order(void **state) {
     close_fixture(&f);
 }
 
+// A tower starts at depth 0 whatever stands before it, and moves nothing that comes after.
+static void towers(void **state) {
+    static const char *const names[] = {"vision_tower.layers.0.w", "vision_tower.layers.1.w",
+                                        "text_model.encoder.layers.0.w", "layers.0.w", NULL};
+    fixture f;
+    open_fixture(&f);
+    find_texts(&f, names, NULL);
+    static const int depth[] = {0, 1, 0, 2};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(f.names.info[i].depth, depth[i]);
+    }
+    assert_int_equal(f.names.ndepth, 3);
+    close_fixture(&f);
+}
+
 // The layout of a UNet first published, in one file with an autoencoder and a text encoder.
 static void published_unet(void **state) {
 #define U "model.diffusion_model."
     static const char *const sd[] = {
-        U "output_blocks.0.0.weight",  U "input_blocks.11.0.weight",
-        U "input_blocks.2.1.norm.weight", U "middle_block.1.proj_in.weight",
-        U "output_blocks.11.0.weight", U "out.0.weight",
-        U "time_embed.0.weight",       "first_stage_model.encoder.down.0.block.1.norm1.weight",
-        "cond_stage_model.transformer.text_model.encoder.layers.7.mlp.fc1.weight", NULL};
+        U "output_blocks.0.0.weight",
+        U "input_blocks.11.0.weight",
+        U "input_blocks.2.1.norm.weight",
+        U "middle_block.1.proj_in.weight",
+        U "output_blocks.11.0.weight",
+        U "out.0.weight",
+        U "time_embed.0.weight",
+        "first_stage_model.encoder.down.0.block.1.norm1.weight",
+        "cond_stage_model.transformer.text_model.encoder.layers.7.mlp.fc1.weight",
+        NULL};
 #undef U
     fixture f;
     open_fixture(&f);
@@ -426,8 +452,8 @@ static void count_warning(void *arg, const char *message) {
 }
 
 static void configs(void **state) {
-    static const char *const llama[] = {"model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight",
-                                        NULL};
+    static const char *const llama[] = {"model.embed_tokens.weight",
+                                        "model.layers.0.mlp.up_proj.weight", NULL};
     static const char *const stored[] = {"model.embed_tokens.weight", "lm_head.weight", NULL};
     static const struct {
         const char *const *names;
@@ -440,15 +466,19 @@ static void configs(void **state) {
         {llama, "{\"model_type\": \"llama\", \"tie_word_embeddings\": true}", true, 1, 0},
         {llama, "{\"model_type\": \"gemma\"}", true, 1, 0},
         {llama, "{\"model_type\": \"gemma\", \"tie_word_embeddings\": false}", false, 0, 0},
-        {llama, "{\"model_type\": \"x\", \"text_config\": {\"tie_word_embeddings\": false}}", false, 0, 0},
+        {llama, "{\"model_type\": \"x\", \"text_config\": {\"tie_word_embeddings\": false}}", false,
+         0, 0},
         {llama, "{\"model_type\": \"gemma\", \"architectures\": [\"GemmaModel\"]}", true, 0, 0},
-        {llama, "{\"model_type\": \"gemma\", \"architectures\": [\"GemmaForCausalLM\"]}", true, 1, 0},
+        {llama, "{\"model_type\": \"gemma\", \"architectures\": [\"GemmaForCausalLM\"]}", true, 1,
+         0},
         {stored, "{\"model_type\": \"gemma\"}", true, 1, 0},
-        {llama, "{\"model_type\": \"gemma\", \"limit\": [0.0, -Infinity, NaN], \"a\": \"NaN\\\"\"}", true, 1, 0},
+        {llama, "{\"model_type\": \"gemma\", \"limit\": [0.0, -Infinity, NaN], \"a\": \"NaN\\\"\"}",
+         true, 1, 0},
         {llama, "{\"model_type\": ", false, 0, 1},
         {llama, "[1, 2]", false, 0, 1},
         {llama, "", false, 0, 1},
-        {llama, "{\"model_type\": 7, \"architectures\": {}, \"tie_word_embeddings\": \"yes\"}", false, 0, 0},
+        {llama, "{\"model_type\": 7, \"architectures\": {}, \"tie_word_embeddings\": \"yes\"}",
+         false, 0, 0},
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         fixture f;
@@ -549,11 +579,41 @@ static void check_sane(const fixture *f) {
 
 // Names of random pieces: numbers, words of the tables, dots, any byte.
 static void random_names(void **state) {
-    static const char *const pieces[] = {
-        "model", "layers", "0", "17", "999999999999", "00", ".", ".", ".", "experts", "fc", "conv1",
-        "block", "encoder", "decoder", "down_blocks", "resnets", "input_blocks", "up_blocks",
-        "upsamplers", "bn1", "vision_tower", "\xff", "\xc3\xa9", "self_attn.q_proj", "weight", "mid_block.",
-        "down_blocks.1.resnets.0.", "norm", "lm_head", "shared", "(", "\\", "%s", "\n"};
+    static const char *const pieces[] = {"model",
+                                         "layers",
+                                         "0",
+                                         "17",
+                                         "999999999999",
+                                         "00",
+                                         ".",
+                                         ".",
+                                         ".",
+                                         "experts",
+                                         "fc",
+                                         "conv1",
+                                         "block",
+                                         "encoder",
+                                         "decoder",
+                                         "down_blocks",
+                                         "resnets",
+                                         "input_blocks",
+                                         "up_blocks",
+                                         "upsamplers",
+                                         "bn1",
+                                         "vision_tower",
+                                         "\xff",
+                                         "\xc3\xa9",
+                                         "self_attn.q_proj",
+                                         "weight",
+                                         "mid_block.",
+                                         "down_blocks.1.resnets.0.",
+                                         "norm",
+                                         "lm_head",
+                                         "shared",
+                                         "(",
+                                         "\\",
+                                         "%s",
+                                         "\n"};
     uint64_t seed = 1;
     for (int round = 0; round < 300; round++) {
         fixture f;
@@ -588,8 +648,9 @@ static void random_names(void **state) {
 // Whatever a file holds, the work is bounded: many layers, many stacks, many shapes, long names.
 static void many_names(void **state) {
     enum { N = 100000 };
-    static const char *const forms[] = {"model.layers.%d.weight", "m%d.layers.3.weight", "t%d",
-                                        "a%c%c%c%c.layers.1.w", "%d.weight", "conv%d.weight"};
+    static const char *const forms[] = {
+        "model.layers.%d.weight", "m%d.layers.3.weight", "t%d",
+        "a%c%c%c%c.layers.1.w",   "%d.weight",           "conv%d.weight"};
     for (size_t k = 0; k < sizeof forms / sizeof *forms; k++) {
         fixture f;
         open_fixture(&f);
@@ -681,11 +742,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families),        cmocka_unit_test(words),
         cmocka_unit_test(sequence),        cmocka_unit_test(without_numbers),
-        cmocka_unit_test(stacks_in_order), cmocka_unit_test(published_unet),
-        cmocka_unit_test(configs),         cmocka_unit_test(buffers),
-        cmocka_unit_test(random_names),    cmocka_unit_test(many_names),
-        cmocka_unit_test(long_names),      cmocka_unit_test(no_memory),
-        cmocka_unit_test(stopped),
+        cmocka_unit_test(stacks_in_order), cmocka_unit_test(towers),
+        cmocka_unit_test(published_unet),  cmocka_unit_test(configs),
+        cmocka_unit_test(buffers),         cmocka_unit_test(random_names),
+        cmocka_unit_test(many_names),      cmocka_unit_test(long_names),
+        cmocka_unit_test(no_memory),       cmocka_unit_test(stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

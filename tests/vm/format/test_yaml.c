@@ -57,7 +57,8 @@ static void scalars(void **state) {
         {"08", TARN_YAML_INT, 8 /* 1.2 */}, {"0o17", TARN_YAML_INT, 15 /* 1.2 */},
         {"0x1F", TARN_YAML_INT, 31}, {"0X1F", TARN_YAML_STRING, 0}, {"0b101", TARN_YAML_INT, 5},
         {"0b12", TARN_YAML_STRING, 0}, {"1_000", TARN_YAML_INT, 1000},
-        {"1:30", TARN_YAML_INT, 90}, {"-1:2:3", TARN_YAML_INT, -3723}, {"1:60", TARN_YAML_STRING, 0},
+        {"1:30", TARN_YAML_INT, 90}, {"-1:2:3", TARN_YAML_INT, -3723},
+        {"1:60", TARN_YAML_STRING, 0},
         {"0:30", TARN_YAML_STRING, 0}, {"0:30.5", TARN_YAML_FLOAT, 30.5},
         {"9223372036854775807", TARN_YAML_INT, 9223372036854775807.0},
         {"-9223372036854775808", TARN_YAML_INT, -9223372036854775808.0},
@@ -158,14 +159,17 @@ static void aliases(void **state) {
 
 static void refusals(void **state) {
     refused("a: [1, 2\nb: 3\n", "YamlSyntax",
-            "c.yml:2:2: syntax error: the list '[' of line 1, column 4 is not closed: did not find expected ',' or ']'");
+            "c.yml:2:2: syntax error: the list '[' of line 1, column 4 is not closed: "
+            "did not find expected ',' or ']'");
     refused("a: {x: 1\n", "YamlSyntax",
-            "c.yml:2:1: syntax error: the map '{' of line 1, column 4 is not closed: did not find expected ',' or '}'");
+            "c.yml:2:1: syntax error: the map '{' of line 1, column 4 is not closed: "
+            "did not find expected ',' or '}'");
     refused("a: 'x\n", "YamlSyntax",
-            "c.yml:2:1: syntax error: the quoted text of line 1, column 4 is not closed: found unexpected end of stream");
+            "c.yml:2:1: syntax error: the quoted text of line 1, column 4 is not closed: "
+            "found unexpected end of stream");
     refused("a:\n\t- b\n", "YamlSyntax",
-            "c.yml:2:1: syntax error: found character that cannot start any token while scanning for "
-            "the next token: a tab in the indentation; YAML indents by spaces");
+            "c.yml:2:1: syntax error: found character that cannot start any token while scanning "
+            "for the next token: a tab in the indentation; YAML indents by spaces");
     refused("a: b: c\n", "YamlSyntax",
             "c.yml:1:5: syntax error: mapping values are not allowed in this context");
     refused("a: 1\nb: 2\na: 3\n", "YamlDuplicate",
@@ -182,7 +186,8 @@ static void refusals(void **state) {
     refused("m: !!int x", "YamlTag", "c.yml:1:4: 'x' is no !!int");
     refused("a: *b", "YamlAlias", "c.yml:1:4: alias *b: no anchor &b comes before it");
     refused("a: &a [*a]", "YamlAlias", "c.yml:1:8: alias *a lies inside its own anchor");
-    refused("a: &b 1\n---\na: *b\n", "YamlAlias", "c.yml:3:4: alias *b: no anchor &b comes before it");
+    refused("a: &b 1\n---\na: *b\n", "YamlAlias",
+            "c.yml:3:4: alias *b: no anchor &b comes before it");
     refused("a: {<<: 1}", "YamlMerge", "c.yml:1:9: '<<' takes a map or a list of maps");
     refused("a: {<<: [{}, 2]}", "YamlMerge", "c.yml:1:14: '<<' takes a map or a list of maps");
     refused("a: \"\xC3(\"\n", "YamlSyntax", "c.yml:1:6: invalid trailing UTF-8 octet (byte 0x28)");

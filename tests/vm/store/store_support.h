@@ -43,8 +43,8 @@ static inline void write_bytes(const char *path, const void *p, size_t n) {
 }
 
 // A file of header text and data, with the length in front.
-static inline void write_safetensors(const char *path, const char *header, size_t n, const void *data,
-                                     size_t bytes) {
+static inline void write_safetensors(const char *path, const char *header, size_t n,
+                                     const void *data, size_t bytes) {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     unsigned char length[8];
@@ -58,7 +58,8 @@ static inline void write_safetensors(const char *path, const char *header, size_
 }
 
 // Calls row(arg, cells) for every line of a table of `n` columns, the heading excepted.
-static inline void each_row(const char *path, int n, void (*row)(void *arg, char **cell), void *arg) {
+static inline void each_row(const char *path, int n, void (*row)(void *arg, char **cell),
+                            void *arg) {
     FILE *f = fopen(path, "r");
     assert_non_null(f);
     char *line = NULL;

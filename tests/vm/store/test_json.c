@@ -22,9 +22,25 @@ static long fault_of(const char *text, size_t len) {
 
 static void values(void **state) {
     static const char *const good[] = {
-        "null", "true", "false", "0", "-0", "12", "-1.5e+3", "0.0E-1", "\"\"", "[]", "{}", " [ ] ",
-        "{\"a\":1}", "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"e\"}", "[[[[]]],[]]", "\t\n\r 1 ",
-        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uD83C\\uDF0A\"", "[1 , 2]", "{ \"a\" : [ ] }",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "12",
+        "-1.5e+3",
+        "0.0E-1",
+        "\"\"",
+        "[]",
+        "{}",
+        " [ ] ",
+        "{\"a\":1}",
+        "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"e\"}",
+        "[[[[]]],[]]",
+        "\t\n\r 1 ",
+        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uD83C\\uDF0A\"",
+        "[1 , 2]",
+        "{ \"a\" : [ ] }",
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         if (fault_of(good[i], strlen(good[i])) != -1) {
@@ -35,14 +51,58 @@ static void values(void **state) {
         const char *text;
         long at;
     } bad[] = {
-        {"", 0}, {" ", 1}, {"nul", 0}, {"True", 0}, {"NaN", 0}, {"Infinity", 0}, {"+1", 0}, {".5", 0},
-        {"01", 0}, {"-01", 1}, {"1.", 2}, {"1.e3", 2}, {"1e", 2}, {"1e+", 3}, {"-", 1}, {"0x10", 1},
-        {"\"", 0}, {"\"a", 0}, {"'a'", 0}, {"\"\\x\"", 1}, {"\"\\u12\"", 1}, {"\"\\u12g4\"", 1},
-        {"\"\\ud800\"", 1}, {"\"\\udc00\"", 1}, {"\"\\ud800\\u0041\"", 1}, {"\"\\ud800x\"", 1},
-        {"\"\\", 1}, {"[", 1}, {"[1", 2}, {"[1,", 3}, {"[1,]", 3}, {"[,1]", 1}, {"[1 2]", 3}, {"]", 0},
-        {"[1}", 2}, {"{", 1}, {"{\"a\"", 4}, {"{\"a\":", 5}, {"{\"a\":1", 6}, {"{\"a\":1,", 7},
-        {"{\"a\":1,}", 7}, {"{\"a\" 1}", 5}, {"{a:1}", 1}, {"{1:1}", 1}, {"{\"a\":1]", 6}, {"}", 0},
-        {"1 2", 2}, {"{} x", 3}, {"// c\n1", 0}, {"[1,/**/2]", 3}, {"\"a\nb\"", 2}, {"1,", 1},
+        {"", 0},
+        {" ", 1},
+        {"nul", 0},
+        {"True", 0},
+        {"NaN", 0},
+        {"Infinity", 0},
+        {"+1", 0},
+        {".5", 0},
+        {"01", 0},
+        {"-01", 1},
+        {"1.", 2},
+        {"1.e3", 2},
+        {"1e", 2},
+        {"1e+", 3},
+        {"-", 1},
+        {"0x10", 1},
+        {"\"", 0},
+        {"\"a", 0},
+        {"'a'", 0},
+        {"\"\\x\"", 1},
+        {"\"\\u12\"", 1},
+        {"\"\\u12g4\"", 1},
+        {"\"\\ud800\"", 1},
+        {"\"\\udc00\"", 1},
+        {"\"\\ud800\\u0041\"", 1},
+        {"\"\\ud800x\"", 1},
+        {"\"\\", 1},
+        {"[", 1},
+        {"[1", 2},
+        {"[1,", 3},
+        {"[1,]", 3},
+        {"[,1]", 1},
+        {"[1 2]", 3},
+        {"]", 0},
+        {"[1}", 2},
+        {"{", 1},
+        {"{\"a\"", 4},
+        {"{\"a\":", 5},
+        {"{\"a\":1", 6},
+        {"{\"a\":1,", 7},
+        {"{\"a\":1,}", 7},
+        {"{\"a\" 1}", 5},
+        {"{a:1}", 1},
+        {"{1:1}", 1},
+        {"{\"a\":1]", 6},
+        {"}", 0},
+        {"1 2", 2},
+        {"{} x", 3},
+        {"// c\n1", 0},
+        {"[1,/**/2]", 3},
+        {"\"a\nb\"", 2},
+        {"1,", 1},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         long at = fault_of(bad[i].text, strlen(bad[i].text));
@@ -110,10 +170,21 @@ static void numbers(void **state) {
         bool ok;
         uint64_t value;
     } cases[] = {
-        {"0", true, 0}, {"7", true, 7}, {"18446744073709551615", true, UINT64_MAX},
-        {"18446744073709551616", false, 0}, {"99999999999999999999", false, 0}, {"-1", false, 0},
-        {"00", false, 0}, {"01", false, 0}, {"1.0", false, 0}, {"1e3", false, 0}, {"1E3", false, 0},
-        {"", false, 0}, {"\"1\"", false, 0}, {"null", false, 0}, {" 3", true, 3},
+        {"0", true, 0},
+        {"7", true, 7},
+        {"18446744073709551615", true, UINT64_MAX},
+        {"18446744073709551616", false, 0},
+        {"99999999999999999999", false, 0},
+        {"-1", false, 0},
+        {"00", false, 0},
+        {"01", false, 0},
+        {"1.0", false, 0},
+        {"1e3", false, 0},
+        {"1E3", false, 0},
+        {"", false, 0},
+        {"\"1\"", false, 0},
+        {"null", false, 0},
+        {" 3", true, 3},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[32];
@@ -139,7 +210,10 @@ static void sorting(void **state) {
         int v[MAX], n = (int)(test_random(&seed) % MAX), kind = round % 4;
         uint32_t index[MAX], spare[MAX];
         for (int i = 0; i < n; i++) {
-            v[i] = kind == 0 ? i : kind == 1 ? -i : kind == 2 ? i % 17 : (int)(test_random(&seed) % 50);
+            v[i] = kind == 0   ? i
+                   : kind == 1 ? -i
+                   : kind == 2 ? i % 17
+                               : (int)(test_random(&seed) % 50);
             index[i] = (uint32_t)i;
         }
         tarn_sort_indices(index, (size_t)n, spare, by_value, v);
@@ -157,7 +231,7 @@ static void sorting(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),  cmocka_unit_test(depth),   cmocka_unit_test(strings),
+        cmocka_unit_test(values),      cmocka_unit_test(depth),   cmocka_unit_test(strings),
         cmocka_unit_test(code_points), cmocka_unit_test(numbers), cmocka_unit_test(sorting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

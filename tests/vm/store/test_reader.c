@@ -47,7 +47,9 @@ static bool one_of(const char *code, const char *list) {
     return false;
 }
 
-static bool names_path(const char *message, const char *path) { return strstr(message, path) != NULL; }
+static bool names_path(const char *message, const char *path) {
+    return strstr(message, path) != NULL;
+}
 
 static void verdict_row(void *arg, char **cell) {
     path_text path;
@@ -150,7 +152,8 @@ static void tensor_row(void *arg, char **cell) {
     assert_string_equal(hex, cell[4]);
     for (uint64_t at = 0; at < t->bytes; at += 7) {  // in pieces, and backwards
         char piece[7];
-        uint64_t from = t->bytes - at > 7 ? t->bytes - at - 7 : 0, n = t->bytes - at < 7 ? t->bytes - at : 7;
+        uint64_t from = t->bytes - at > 7 ? t->bytes - at - 7 : 0,
+                 n = t->bytes - at < 7 ? t->bytes - at : 7;
         OK(source->read(source, from, n, piece, &err));
         assert_memory_equal(piece, bytes + from, n);
     }
@@ -207,7 +210,8 @@ static void order(void **state) {
     assert_string_equal(tarn_store_folder(s), GOLDEN "valid/sharded_3");
     for (int i = 0; i < 3; i++) {
         path_text want;
-        snprintf(want, sizeof want, GOLDEN "valid/sharded_3/model-0000%d-of-00003.safetensors", i + 1);
+        snprintf(want, sizeof want, GOLDEN "valid/sharded_3/model-0000%d-of-00003.safetensors",
+                 i + 1);
         assert_string_equal(tarn_store_file(s, i), want);
     }
     for (int64_t i = 1; i < tarn_store_count(s); i++) {
@@ -299,8 +303,13 @@ static void slices_property(void **state) {
     unsigned char half[4];
     OK(tarn_store_read_slice(s, 1, 2, (int64_t[]){1, 0}, (int64_t[]){2, 2}, half, &err));
     assert_int_equal(half[0], 0x65);
-    assert_int_equal(tarn_store_read_slice(s, 1, 2, (int64_t[]){0, 1}, (int64_t[]){1, 3}, half, &err),
-                     TARN_ERROR);
+    assert_int_equal(
+        tarn_store_read_slice(s, 1, 2, (int64_t[]){0, 1}, (int64_t[]){1, 3}, half, &err),
+        TARN_ERROR);
+    assert_string_equal(err.code, "MisalignedSlice");
+    assert_int_equal(
+        tarn_store_read_slice(s, 1, 2, (int64_t[]){0, 0}, (int64_t[]){1, 1}, half, &err),
+        TARN_ERROR);
     assert_string_equal(err.code, "MisalignedSlice");
     tarn_store_release(s);
     remove_tree(folder);
@@ -331,7 +340,8 @@ static void changed(void **state) {
     assert_int_equal(truncate(path, 1024), 0);
     assert_int_equal(w->read(w, 0, w->bytes, bytes, &err), TARN_ERROR);
     assert_string_equal(err.code, "FileChanged");
-    assert_true(strstr(err.message, "'w'") && strstr(err.message, path) && strstr(err.message, "1024"));
+    assert_true(strstr(err.message, "'w'") && strstr(err.message, path) &&
+                strstr(err.message, "1024"));
     assert_int_equal(tarn_store_check(s, &err), TARN_ERROR);
     assert_string_equal(err.code, "FileChanged");
     assert_non_null(strstr(err.message, path));
@@ -358,6 +368,7 @@ static void changed(void **state) {
 
 static void odd_paths(void **state) {
     path_text folder, path, inner;
+    int descriptors = open_descriptors();
     make_folder(folder);
     refuse(folder, false, "NotAModel");
     path_in(path, folder, "nothing");
@@ -375,9 +386,15 @@ static void odd_paths(void **state) {
     refuse(folder, false, "NotAFile");
     refuse(path, false, "NotAFile");
     assert_int_equal(remove(path), 0);
+    path_in(path, folder, "model.safetensors.index.json");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    refuse(folder, false, "NotAFile");
+    assert_int_equal(remove(path), 0);
 
     path_in(path, folder, "one.safetensors");
     copy_file(GOLDEN "valid/ST35_base.safetensors", path);
+    path_in(inner, folder, ".two.safetensors");  // a stopped writer's
+    write_bytes(inner, "x", 1);
     tarn_store *s = open_ok(folder);
     assert_string_equal(tarn_store_file(s, 0), path);
     assert_string_equal(tarn_store_path(s), folder);
@@ -388,9 +405,6 @@ static void odd_paths(void **state) {
     tarn_store_release(s);
     path_in(path, folder, "two.safetensors");
     copy_file(GOLDEN "valid/ST35_base.safetensors", path);
-    refuse(folder, false, "AmbiguousModel");
-    path_in(path, folder, ".three.safetensors");  // a stopped writer's
-    write_bytes(path, "x", 1);
     refuse(folder, false, "AmbiguousModel");
     remove_tree(folder);
 
@@ -411,6 +425,7 @@ static void odd_paths(void **state) {
     assert_int_equal(tarn_store_count(s), 2);
     assert_string_equal(tarn_store_folder(s), GOLDEN "valid/IX04_ok");
     tarn_store_release(s);
+    assert_int_equal(open_descriptors(), descriptors);
 }
 
 static void links(void **state) {
@@ -442,6 +457,100 @@ static void links(void **state) {
     // One that leads nowhere is a missing shard.
     assert_int_equal(remove(inside), 0);
     refuse(folder, false, "MissingShard");
+    remove_tree(folder);
+}
+
+// ---- rules that no stored file shows alone ----
+
+static void rules(void **state) {
+    static const struct {
+        const char *header;
+        size_t bytes;
+        const char *code;  // NULL: accepted
+    } cases[] = {
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[16],\"data_offsets\":[0,16]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[16],\"data_offsets\":[16,0]}}",
+         16, "InvalidOffset"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[281474976710656,0],\"data_offsets\":[0,0]}}", 0,
+         "LimitExceeded"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[281474976710655,0],\"data_offsets\":[0,0]}}", 0,
+         NULL},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+         "1,1,1,"
+         "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"
+         "\"data_offsets\":[0,1]}}",
+         1, "LimitExceeded"},
+        {"{\"a\":{\"dtype\":\"F64\",\"shape\":[281474976710655,4096],\"data_offsets\":[0,8]}}", 8,
+         "ValidationOverflow"},
+        {"{\"__metadata__\":{\"k\":\"1\",\"j\":\"\",\"\\u006b\":\"2\"}}", 0, "DuplicateKey"},
+        {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "DuplicateKey"},
+        {"{\"a\":{\"shape\":[],\"data_offsets\":[0,1]}}", 1, "InvalidHeaderDeserialization"},
+        {"{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "InvalidHeaderDeserialization"},
+        {"{\"a\":[\"U8\",[],[0,1]]}", 1, "InvalidHeaderDeserialization"},
+        {"{\"a\":null}", 0, "InvalidHeaderDeserialization"},
+        {"{} {}", 0, "InvalidHeaderDeserialization"},
+    };
+    path_text folder, path;
+    make_folder(folder);
+    path_in(path, folder, "a.safetensors");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char data[16] = {0};
+        write_safetensors(path, cases[i].header, strlen(cases[i].header), data, cases[i].bytes);
+        if (cases[i].code) {
+            refuse(path, false, cases[i].code);
+        } else {
+            tarn_store_release(open_ok(path));
+        }
+    }
+    remove_tree(folder);
+}
+
+static void shards(void **state) {
+    path_text folder, one, two, path;
+    make_folder(folder);
+    path_in(one, folder, "1");
+    path_in(two, folder, "2");
+    path_in(path, folder, "model.safetensors.index.json");
+    const char a[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                     "\"__metadata__\":{\"from\":\"first\"}}";
+    const char b[] = "{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                     "\"__metadata__\":{\"from\":\"second\",\"more\":\"\"}}";
+    write_safetensors(one, a, sizeof a - 1, "x", 1);
+    write_safetensors(two, b, sizeof b - 1, "y", 1);
+    const char swapped[] = "{\"weight_map\":{\"a\":\"2\",\"b\":\"1\"}}";
+    write_bytes(path, swapped, sizeof swapped - 1);
+    refuse(folder, false, "MissingTensor");
+    assert_non_null(strstr(err.message, "mapped to 2 but lies in 1"));
+
+    const char right[] = "{\"weight_map\":{\"b\":\"2\",\"a\":\"1\"}}";
+    write_bytes(path, right, sizeof right - 1);
+    tarn_store *s = open_ok(folder);
+    const char *key, *value;
+    assert_int_equal(tarn_store_meta_count(s), 1);
+    tarn_store_meta(s, 0, &key, &value);
+    assert_string_equal(key, "from");
+    assert_string_equal(value, "first");
+    for (int i = 0; i < 2; i++) {
+        char byte;
+        const tarn_source *source = tarn_store_source(s, i);
+        OK(source->read(source, 0, 1, &byte, &err));
+        assert_int_equal(byte, "xy"[i]);
+        source->release(source);
+    }
+    tarn_store_release(s);
+    static const char *const bad[] = {"{\"weight_map\":{}}",
+                                      "[]",
+                                      "",
+                                      "{\"metadata\":7,\"weight_map\":{}}",
+                                      "{\"weight_map\":{\"a\":\"1\"}} x",
+                                      "{\"\xFF\":1}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_bytes(path, bad[i], strlen(bad[i]));
+        refuse(folder, false, "IndexFormat");
+    }
+    const char twice[] = "{\"weight_map\":{\"a\":\"1\"},\"weight_map\":{\"a\":\"1\"}}";
+    write_bytes(path, twice, sizeof twice - 1);
+    refuse(folder, false, "DuplicateKey");
     remove_tree(folder);
 }
 
@@ -480,10 +589,9 @@ static void messages(void **state) {
 // ---- memory and threads ----
 
 static void out_of_memory(void **state) {
-    static const char *const paths[] = {GOLDEN "valid/names_escaped.safetensors",
-                                        GOLDEN "valid/metadata_unicode.safetensors",
-                                        GOLDEN "valid/data_order_shuffled.safetensors",
-                                        GOLDEN "valid/sharded_3"};
+    static const char *const paths[] = {
+        GOLDEN "valid/names_escaped.safetensors", GOLDEN "valid/metadata_unicode.safetensors",
+        GOLDEN "valid/data_order_shuffled.safetensors", GOLDEN "valid/sharded_3"};
     for (int k = 0; k < 4; k++) {
         int descriptors = open_descriptors();
         tarn_status status = TARN_NOMEM;
@@ -514,7 +622,8 @@ static tarn_status read_task(void *arg, int64_t task, int worker, tarn_error *e)
     uint64_t seed = (uint64_t)task;
     char piece[4096];
     for (int i = 0; i < 200; i++) {
-        uint64_t n = test_random(&seed) % sizeof piece, at = test_random(&seed) % (r->source->bytes - n);
+        uint64_t n = test_random(&seed) % sizeof piece,
+                 at = test_random(&seed) % (r->source->bytes - n);
         TARN_TRY(r->source->read(r->source, at, n, piece, e));
         if (memcmp(piece, r->whole + at, n) != 0) {
             TARN_RAISE(e, "", "other bytes");
@@ -583,8 +692,9 @@ static void add_string(tarn_text *t, const char *s, size_t len, uint64_t *seed) 
 }
 
 static void random_name(planned *p, int i, uint64_t *seed) {
-    static const char *const parts[] = {"model.", "layers.", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x8C\x8A",
-                                        "\"", "\\", "/", "\n", "a", "weight", ".", "\x7F"};
+    static const char *const parts[] = {
+        "model.", "layers.", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x8C\x8A", "\"", "\\", "/", "\n",
+        "a",      "weight",  ".",        "\x7F"};
     p->len = 0;
     for (uint64_t k = test_random(seed) % 6; k > 0; k--) {
         const char *s = parts[test_random(seed) % 13];
@@ -704,20 +814,14 @@ static void random_headers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(verdicts),
-        cmocka_unit_test(contents),
-        cmocka_unit_test(metadata),
-        cmocka_unit_test(order),
-        cmocka_unit_test(slices),
-        cmocka_unit_test(slices_property),
-        cmocka_unit_test(changed),
-        cmocka_unit_test(odd_paths),
-        cmocka_unit_test(links),
-        cmocka_unit_test(unknown_fields),
-        cmocka_unit_test(messages),
-        cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(threads),
-        cmocka_unit_test(random_headers),
+        cmocka_unit_test(verdicts), cmocka_unit_test(contents),
+        cmocka_unit_test(metadata), cmocka_unit_test(order),
+        cmocka_unit_test(slices),   cmocka_unit_test(slices_property),
+        cmocka_unit_test(changed),  cmocka_unit_test(odd_paths),
+        cmocka_unit_test(links),    cmocka_unit_test(rules),
+        cmocka_unit_test(shards),   cmocka_unit_test(unknown_fields),
+        cmocka_unit_test(messages), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(threads),  cmocka_unit_test(random_headers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

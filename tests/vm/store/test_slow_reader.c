@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Large and hostile inputs, made here: headers at the limit, a million tensors, deep nesting, indexes
-// of gigabytes, and three sharded models of the shape of a 405 B one. With bounds on time and memory.
+// Large and hostile inputs, made here: headers at the limit, a million tensors, deep nesting,
+// indexes of gigabytes, and three sharded models of the shape of a 405 B one. With bounds on time
+// and memory.
 #include "tests/vm/store/store_support.h"
 
 #include <fcntl.h>
@@ -107,7 +108,8 @@ static void million(void **state) {
         t.len = 0;
         for (int i = 0; i < N; i++) {
             long long name = shuffled ? (long long)i * 611953 % N : i;
-            tarn_text_printf(&t, "%c\"%lld\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+            tarn_text_printf(&t,
+                             "%c\"%lld\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
                              i ? ',' : '{', name);
         }
         tarn_text_puts(&t, "}");
@@ -123,7 +125,8 @@ static void aliases(void **state) {
     tarn_text t;
     tarn_text_init(&t, &b);
     for (int i = 0; i < 100000; i++) {
-        tarn_text_printf(&t, "%c\"t%d\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}",
+        tarn_text_printf(&t,
+                         "%c\"t%d\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}",
                          i ? ',' : '{', i);
     }
     tarn_text_puts(&t, "}");
@@ -204,20 +207,18 @@ static int plan_405b(planned *p) {
         const char *name;
         int rank;
         int64_t shape[2];
-    } layer[] = {{"input_layernorm", 1, {HIDDEN}},
-                 {"post_attention_layernorm", 1, {HIDDEN}},
-                 {"mlp.down_proj", 2, {HIDDEN, INNER}},
-                 {"mlp.gate_proj", 2, {INNER, HIDDEN}},
-                 {"mlp.up_proj", 2, {INNER, HIDDEN}},
-                 {"self_attn.k_proj", 2, {HEADS, HIDDEN}},
-                 {"self_attn.o_proj", 2, {HIDDEN, HIDDEN}},
-                 {"self_attn.q_proj", 2, {HIDDEN, HIDDEN}},
-                 {"self_attn.v_proj", 2, {HEADS, HIDDEN}}};
+    } layer[] = {
+        {"input_layernorm", 1, {HIDDEN}},          {"post_attention_layernorm", 1, {HIDDEN}},
+        {"mlp.down_proj", 2, {HIDDEN, INNER}},     {"mlp.gate_proj", 2, {INNER, HIDDEN}},
+        {"mlp.up_proj", 2, {INNER, HIDDEN}},       {"self_attn.k_proj", 2, {HEADS, HIDDEN}},
+        {"self_attn.o_proj", 2, {HIDDEN, HIDDEN}}, {"self_attn.q_proj", 2, {HIDDEN, HIDDEN}},
+        {"self_attn.v_proj", 2, {HEADS, HIDDEN}}};
     int n = 0;
     p[n++] = (planned){.name = "model.embed_tokens.weight", .rank = 2, .shape = {VOCAB, HIDDEN}};
     for (int l = 0; l < LAYERS; l++) {
         for (size_t k = 0; k < sizeof layer / sizeof *layer; k++) {
-            p[n] = (planned){.rank = layer[k].rank, .shape = {layer[k].shape[0], layer[k].shape[1]}};
+            p[n] =
+                (planned){.rank = layer[k].rank, .shape = {layer[k].shape[0], layer[k].shape[1]}};
             snprintf(p[n++].name, sizeof p->name, "model.layers.%d.%s.weight", l, layer[k].name);
         }
     }
@@ -248,11 +249,13 @@ static void make_405b(const char *model) {
             unsigned long long bytes = 2 * (unsigned long long)(a * (p[i].rank == 2 ? c : 1));
             char shape[48];
             snprintf(shape, sizeof shape, p[i].rank == 2 ? "%lld,%lld" : "%lld", a, c);
-            tarn_text_printf(&header,
-                             "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}",
-                             at ? "," : "{\"__metadata__\":{\"format\":\"pt\"},", p[i].name, shape, at,
-                             at + bytes);
-            tarn_text_printf(&index, "%s\"%s\":\"%s\"", i ? "," : "{\"weight_map\":{", p[i].name, name);
+            tarn_text_printf(
+                &header,
+                "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}",
+                at ? "," : "{\"__metadata__\":{\"format\":\"pt\"},", p[i].name, shape, at,
+                at + bytes);
+            tarn_text_printf(&index, "%s\"%s\":\"%s\"", i ? "," : "{\"weight_map\":{", p[i].name,
+                             name);
             at += bytes;
         }
         tarn_text_puts(&header, "}");
@@ -300,8 +303,8 @@ static void three_405b(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(header_limit), cmocka_unit_test(nesting),      cmocka_unit_test(million),
-        cmocka_unit_test(aliases),      cmocka_unit_test(long_name),    cmocka_unit_test(index_limits),
+        cmocka_unit_test(header_limit), cmocka_unit_test(nesting),   cmocka_unit_test(million),
+        cmocka_unit_test(aliases),      cmocka_unit_test(long_name), cmocka_unit_test(index_limits),
         cmocka_unit_test(three_405b),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -586,6 +586,7 @@ static void sweep(tarn_context *cx, const char *name, const char *weights, int e
     tarn_error err = {0};
     tarn_writer_options o = {.overwrite = true};
     bool done = false;
+    int descriptors = open_descriptors();
     for (long n = 1; !done; n++) {
         char *dir = scratch(), *m = at_path(dir, name);
         if (exists) {
@@ -616,6 +617,7 @@ static void sweep(tarn_context *cx, const char *name, const char *weights, int e
         snprintf(want, sizeof want, "%s ", name);
         assert_string_equal(names_in(dir), seed >= 0 ? want : "");
         remove_tree(dir);
+        assert_int_equal(open_descriptors(), descriptors);
         assert_true(n < 2000);
     }
 }
@@ -693,7 +695,7 @@ static void test_file_size_limit(void **state) {
 
 // A real full disk, where this process may mount one: 77 when it may not.
 static int on_small_disk(const char *dir) {
-    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", dir, "tmpfs", 0, "size=1m") != 0) {
         return 77;
     }
@@ -806,7 +808,7 @@ static void *contend(void *arg) {
 }
 
 static void test_contenders(void **state) {
-    char *dir = scratch(), path[128];
+    char *dir = scratch(), path[520];
     snprintf(path, sizeof path, "%s/m", dir);
     mkdir(path, 0777);
     char *notes = at_path(path, "notes.md"), *weights = at_path(path, "model.safetensors");

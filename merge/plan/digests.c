@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Content digests of a plan's inputs: what provenance states, from the digest store where a file is
+// known. Planning never needs them; a save takes them after the run, when the files were just read.
+#include "vm/store/digests.h"
+
+#include <string.h>
+
+#include "merge/plan/output.h"
+
+tarn_status tarn_plan_unhashed(tarn_model *m, int *files, uint64_t *bytes, tarn_error *err) {
+    tarn_model *list[TARN_PLAN_INPUTS];
+    int n = tarn_plan_inputs(m, list, TARN_PLAN_INPUTS);
+    *files = 0;
+    *bytes = 0;
+    for (int k = 0; k < n && k < TARN_PLAN_INPUTS; k++) {
+        tarn_digests_todo todo = {0};
+        if (list[k]->store) {
+            TARN_TRY(tarn_digests_unknown(m->cx, list[k]->store, NULL, &todo, err));
+        }
+        *files += todo.files;
+        *bytes += todo.bytes;
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_model_digest(const tarn_model *input, char hex[65], tarn_error *err) {
+    tarn_context *cx = input->cx;
+    size_t bytes = (size_t)input->n * 32 + 1;
+    unsigned char sum[32], (*each)[32] = tarn_alloc(&cx->budget, bytes);
+    if (!each) {
+        return tarn_raise_nomem(err, "digests", bytes);
+    }
+    tarn_progress_begin(cx, "hashing inputs", 0);
+    tarn_status s = tarn_digests_get(cx, input->store, NULL, each, err);
+    tarn_progress_end(cx);
+    s = s == TARN_OK ? tarn_digest_model(cx, input->store, each, sum, err) : s;
+    tarn_free(&cx->budget, each, bytes);
+    if (s == TARN_OK) {
+        tarn_hex(sum, 32, hex);
+    }
+    return s;
+}
+
+tarn_status tarn_output_inputs(tarn_model *m, tarn_digested *list, int *n, tarn_error *err) {
+    tarn_model *inputs[TARN_PLAN_INPUTS];
+    int count = tarn_plan_inputs(m, inputs, TARN_PLAN_INPUTS);
+    *n = count < TARN_PLAN_INPUTS ? count : TARN_PLAN_INPUTS;
+    for (int k = 0; k < *n; k++) {
+        list[k].input = inputs[k];
+        memset(list[k].digest, 0, sizeof list[k].digest);
+        memset(list[k].digest, '0', inputs[k]->store ? 64 : 0);
+        TARN_TRY(tarn_header_digest(inputs[k], list[k].header, err));
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_output_digests(tarn_digested *list, int n, tarn_error *err) {
+    for (int k = 0; k < n; k++) {
+        if (list[k].input->store) {
+            TARN_TRY(tarn_model_digest(list[k].input, list[k].digest, err));
+        }
+    }
+    return TARN_OK;
+}

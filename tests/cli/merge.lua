@@ -1,0 +1,236 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The language of mergekit's configurations, run by test_merge.sh in its working folder: which value
+-- a parameter has for a tensor, which layers go where, what is accepted and what is refused.
+-- usage: tarn merge.lua TARN
+
+local config = require "mergekit.config"
+
+local function read(text)
+  local doc, at = yaml.read(text, "c.yml")
+  return config.read(doc, at, "c.yml", yaml.null)
+end
+
+local function refused(text, message)
+  local ok, why = pcall(read, text)
+  assert(not ok, "accepted: " .. text)
+  assert(tostring(why) == message, ("said: %s\nexpected: %s"):format(why, message))
+end
+
+local function near(a, b) return math.abs(a - b) < 1e-6 end
+
+-- ---- values ----
+
+-- A gradient over 32 layers (published values of mergekit).
+do
+  local d = read "merge_method: linear\nmodels: [{model: a, parameters: {weight: [0, 0.3, 0.7, 1]}}]"
+  local want = { [0] = 0, [1] = 0.029032, [10] = 0.290323, [11] = 0.325806, [20] = 0.674194,
+    [21] = 0.709677, [30] = 0.970968, [31] = 1 }
+  local slice = d.slices[1]
+  for layer, v in pairs(want) do
+    assert(near(config.resolve(d, slice, slice.sources[1], "weight", "x", layer / 31), v), layer)
+  end
+end
+
+-- Source before slice before top level before default; rules that do not fit fall through; filters
+-- are plain substrings; numbers may be texts and booleans.
+do
+  local d = read [[
+merge_method: ties
+base_model: base
+slices:
+  - sources:
+      - {model: base, layer_range: [0, 2]}
+      - model: a
+        layer_range: [0, 2]
+        parameters: {weight: [{filter: q_proj, value: 0.1}]}
+      - {model: b, layer_range: [0, 2], parameters: {weight: "0.25", density: yes}}
+    parameters: {weight: {filter: mlp, value: [1, 3]}, lambda: 0.5}
+parameters:
+  weight: 1e-1
+  density: [{filter: m.p, value: 0.5}, {filter: "*", value: 0.75}]
+]]
+  local s = d.slices[1]
+  local function value(source, key, tensor, t)
+    return config.resolve(d, s, source and s.sources[source], key, tensor, t)
+  end
+  assert(value(2, "weight", "l.q_proj.w", 0.5) == 0.1)
+  assert(value(2, "weight", "l.mlp.w", 0.5) == 2)
+  assert(value(2, "weight", "l.o_proj.w", 0.5) == 0.1)
+  assert(value(3, "weight", "l.mlp.w", 0.5) == 0.25)
+  assert(value(3, "density", "l", 0) == 1)
+  assert(value(2, "density", "l.mlp.w", 0) == 0.75)
+  assert(value(2, "density", "l.m.p.w", 0) == 0.5)
+  assert(value(nil, "lambda", "l", 0) == 0.5)
+  assert(value(nil, "normalize", "l", 0) == 1)
+  assert(value(nil, "rescale", "l", 0) == 0)
+end
+
+-- ---- what is accepted ----
+
+do
+  local d = read [[
+merge_method: linear
+base_model: {model: {path: "x+y"}}
+models:
+  - {model: a/b/}
+  - {model: c/b}
+parameters: {weight: 1, normalize: off}
+dtype: torch.bfloat16
+out_dtype: float32
+tokenizer_source:
+]]
+  assert(d.dtype == "bf16" and d.out_dtype == "f32" and not d.tokenizer)
+  assert(#d.slices[1].sources == 3 and d.slices[1].sources[3].model.path == "x+y")
+  assert(d.models[2].path == "a/b" and d.models[2].label == "a/b" and d.models[3].label == "c/b")
+end
+
+-- ---- what is refused ----
+
+local head = "merge_method: linear\nparameters: {weight: 1}\n"
+refused("", "c.yml: the file is empty")
+refused("- a", "c.yml: a list, expected a map with merge_method, models …")
+refused(head, "c.yml:1: neither models nor slices are given")
+refused(head .. "modles: []", "c.yml:3: unknown top-level key modles; did you mean 'models'?")
+refused(head .. "modules: {}", "c.yml:3: modules are not supported yet; models and slices are")
+refused(head .. "models: []", "c.yml:3: models is an empty list")
+refused(head .. "models: [a]", "c.yml:3: models[1] is the text 'a', expected {model: …}")
+refused(head .. "models: [{model: a, layer_range: [0, 1]}]",
+  "c.yml:3: models[1]: unknown key layer_range")
+refused(head .. "models: [{model: 12}]", "c.yml:3: models[1] is 12, expected a text (quote it)")
+refused(head .. "models:\n - {model: a}\n - {model: a+lora}",
+  "c.yml:5: models[2] 'a+lora': adapters (model+lora) are not supported yet; merge the adapter into its "
+    .. "model first (a folder with + in its name: {model: {path: …}})")
+refused(head .. "models: [{model: a@main}]",
+  "c.yml:3: models[1] 'a@main': revisions (model@revision) are not supported, models are read from local "
+    .. "folders (a folder with @ in its name: {model: {path: …}})")
+refused(head .. "models: [{model: {model: a, lora: b}}]", "c.yml:3: models[1]: adapters (lora) are not supported yet")
+refused(head .. "chat_template: auto\nmodels: [{model: a}]",
+  "c.yml:3: chat_template is not supported yet: remove it, and the template of the base (or first) model "
+    .. "goes with the output")
+refused(head .. "tokenizer: {source: union, pad_to_multiple_of: 8}\nmodels: [{model: a}]",
+  "c.yml:3: tokenizer: pad_to_multiple_of is not supported yet (it changes the rows of embeddings)")
+refused("merge_method: karcher\nmodels: [{model: a}]\nparameters: {max_iter: 2.5}",
+  "c.yml:3: max_iter is 2.5, expected a whole number")
+refused("merge_method: linear\nmodels: [{model: a, parameters: {normalize: true}}]",
+  "c.yml:2: normalize is one value for all models of linear; it belongs to the slice or to the top-level "
+    .. "parameters, not to a model")
+refused("merge_method: linear\nparameters: {weight: 1, normalize: 0.5}\nmodels: [{model: a}]",
+  "c.yml:2: normalize is 0.5, expected true or false")
+refused("merge_method: linear\nparameters: {weight: .inf}\nmodels: [{model: a}]",
+  "c.yml:2: weight is inf, expected a finite number")
+refused("merge_method: linear\nparameters: {weight: [{filter: mlp, vlaue: 1}]}\nmodels: [{model: a}]",
+  "c.yml:2: weight, entry 1: unknown key 'vlaue'; an entry has filter and value")
+refused("merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}]",
+  "c.yml: slerp needs the parameter t")
+refused("merge_method: slerp\nmodels: [{model: a}, {model: b}]\nparameters: {t: 1}",
+  "c.yml: slerp needs base_model")
+refused("merge_method: ties\nbase_model: a\nmodels: [{model: a}]",
+  "c.yml:3: ties takes at least one model besides the base; got a")
+refused("merge_method: model_stock\nbase_model: a\nmodels: [{model: b}]\nparameters: {filter_wise: true}",
+  "c.yml:4: filter_wise: only false is supported so far")
+refused("merge_method: passthrough\nmodels: [{model: a}, {model: b}]",
+  "c.yml:2: passthrough takes one model; got a and b")
+refused("merge_method: ties\nbase_model: o\nparameters: {weight: 1}\n"
+  .. "slices:\n - sources: [{model: a, layer_range: [0, 1]}]",
+  "c.yml:5: ties needs its base among the sources: add {model: o, layer_range: …} (slice 1)")
+refused("merge_method: passthrough\nslices:\n - sources: [{model: a, layer_range: [1]}]",
+  "c.yml:3: layer_range of model a has 1 entries, expected [first, end]")
+refused("merge_method: passthrough\nslices:\n - sources: [{model: a, layer_range: [-1, 2]}]",
+  "c.yml:3: layer_range of model a, entry 1 is -1, expected a layer's number")
+
+-- ---- whole merges, against the language itself ----
+
+local function merge_of(name, text)
+  local file = assert(io.open(name .. ".yml", "w"))
+  file:write(text)
+  file:close()
+  assert(os.execute(("'%s' merge --quiet %s.yml out/%s"):format(arg[1], name, name)))
+  return model.load("out/" .. name)
+end
+
+local prose, code = model.load "inputs/bf16/prose", model.load "inputs/bf16/code"
+
+local function same(m, name, expected)
+  local differ = m:tensor(name):ne(expected):to("f64"):sum()
+  assert(differ == 0, name .. ": " .. differ .. " elements differ")
+end
+
+-- Position 0 for the embedding, the final norm and the head; 0, 1/2, 1 for the three layers.
+do
+  local m = merge_of("gradient", [[
+merge_method: linear
+models:
+  - {model: inputs/bf16/prose, parameters: {weight: [1, 0]}}
+  - {model: inputs/bf16/code, parameters: {weight: [0, 1]}}
+]])
+  for _, name in ipairs(m:names()) do
+    local layer = m:info(name).layer or 0
+    local p, c = prose:tensor(name), code:tensor(name)
+    same(m, name, layer == 0 and p or layer == 2 and c or ((p * 0.5 + c * 0.5) / 1):to "bf16")
+  end
+end
+
+-- Filters see a source's own names, whatever they become.
+do
+  local m = merge_of("slices", [[
+merge_method: passthrough
+slices:
+  - sources: [{model: inputs/bf16/prose, layer_range: [2, 3]}]
+  - sources: [{model: inputs/bf16/code, layer_range: [0, 2],
+               parameters: {scale: [{filter: layers.1.mlp, value: 2}, {value: 1}]}}]
+  - sources: [{model: inputs/bf16/prose, layer_range: [1, 1]}]
+]])
+  assert(#m == #prose and m:structure().depths == 3)
+  for _, name in ipairs(m:names()) do
+    local layer = m:info(name).layer
+    local from = layer and name:gsub("layers%.%d", "layers." .. (layer + 2) % 3) or name
+    local x = (layer == 1 or layer == 2) and code:tensor(from) or prose:tensor(from)
+    same(m, name, from:find "layers.1.mlp" and x * 2 or x)
+  end
+end
+
+-- A base that is not listed joins linear; rescaling ties by L1 norms keeps the sum of magnitudes.
+do
+  local m = merge_of("joined", [[
+merge_method: linear
+base_model: inputs/bf16/code
+models: [{model: inputs/bf16/prose}]
+parameters: {weight: 1}
+dtype: float32
+]])
+  local name = "model.norm.weight"
+  assert(m:tensor(name).dtype == "f32")
+  same(m, name, (code:tensor(name):to "f32" + prose:tensor(name)) / 2)
+  local t = merge_of("rescaled", [[
+merge_method: ties
+base_model: inputs/bf16/code
+models: [{model: inputs/bf16/prose, parameters: {weight: 1, density: 0.3}}]
+parameters: {rescale: true}
+dtype: float32
+]])
+  name = "lm_head.weight"
+  local base = code:tensor(name):to "f32"
+  local before, after = (prose:tensor(name):to "f32" - base):abs():sum(), (t:tensor(name) - base):abs():sum()
+  assert(math.abs(after / before - 1) < 1e-4)
+end
+
+-- Equal tokenizers: nothing moves. Different ones are refused.
+do
+  local text = "merge_method: linear\nmodels: [{model: t1}, {model: t2}]\nparameters: {weight: 1}\n"
+    .. "tokenizer_source: union\n"
+  prose:save "t1"
+  code:save "t2"
+  local function write(path, what)
+    local file = assert(io.open(path, "w"))
+    file:write(what)
+    file:close()
+  end
+  write("t1/tokenizer.json", "{}")
+  write("t2/tokenizer.json", "{}")
+  merge_of("tokens", text)
+  write("t2/tokenizer.json", "{ }")
+  local command = ("'%s' merge --quiet tokens.yml out/differ 2>said.txt"):format(arg[1])
+  assert(not os.execute(command))
+  local said = assert(io.open "said.txt"):read "a"
+  assert(said:find("tokens.yml:4: tokenizer source 'union': the tokenizers of t1 and t2 differ", 1, true), said)
+end

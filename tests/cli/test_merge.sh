@@ -1,0 +1,119 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# `tarn merge`: what mergekit wrote for the same configurations (tests/golden/merge), every refusal
+# with its message and nothing left behind, and the language of configurations (merge.lua).
+# usage: test_merge.sh TARN
+set -u
+tarn=$1
+here=$(cd "$(dirname "$0")" && pwd)
+golden=$here/../golden/merge
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+ln -s "$golden/inputs" inputs
+ln -s "$golden/cases" cases
+mkdir rejects
+cp "$golden"/rejects/*.yml rejects
+failed=0
+wrong() {
+    echo "FAILED: $*"
+    failed=1
+}
+
+# ---- what mergekit wrote; the tolerances are those of its rounding after each step ----
+
+same() {  # case rtol atol
+    "$tarn" merge --quiet "cases/$1.yml" "out/$1" || wrong "$1 does not run"
+    "$tarn" diff "out/$1/model.safetensors" "cases/$1.safetensors" --rtol "$2" --atol "$3" \
+        >diff.txt 2>&1 || wrong "$1: $(head -3 diff.txt)"
+}
+same linear-main-bf16 0.0079 1e-6
+same slerp-main-bf16 0.0079 1e-6
+same task_arithmetic-main-bf16 0.0079 0.001
+# magnitudes tie in bf16, and mergekit's sort is unstable: so many elements of a tensor may differ
+"$tarn" merge --quiet cases/ties-main-bf16.yml out/ties || wrong "ties does not run"
+"$tarn" diff --json out/ties/model.safetensors cases/ties-main-bf16.safetensors --rtol 0.0079 \
+    --atol 0.004 >diff.txt 2>&1
+"$tarn" -e '
+local seen = 0
+for line in io.lines "diff.txt" do
+  local name, wrong = line:match "\"name\":\"([^\"]+)\".*\"wrong\":(%d+)"
+  if name then
+    seen = seen + 1
+    local n = model.open("cases/ties-main-bf16.safetensors"):info(name).numel
+    assert(tonumber(wrong) <= math.max(28, 0.02 * n), name)
+  end
+end
+assert(seen == 30)' >/dev/null || wrong "ties-main-bf16: $(head -3 diff.txt)"
+"$tarn" replay out/ties >/dev/null || wrong "the plan of ties does not replay"
+
+# ---- refusals ----
+
+"$tarn" -e '
+local prose = model.open "inputs/bf16/prose"
+local up = "model.layers.1.mlp.up_proj.weight"
+prose:only(function(name) return name ~= up end):save "rejects/inputs/lost-tensor"
+prose:slice(up, 1, 150):save "rejects/inputs/cut-tensor"
+prose:only(function(name, info) return info.layer ~= 2 end):save "rejects/inputs/two-layers"
+' >/dev/null || wrong "the damaged models cannot be made"
+mkdir -p rejects/inputs/config-only rejects/inputs/truncated
+cp inputs/bf16/prose/config.json rejects/inputs/config-only
+cp inputs/bf16/prose/config.json rejects/inputs/truncated
+head -c 100000 inputs/bf16/prose/model.safetensors >rejects/inputs/truncated/model.safetensors
+
+refused() {  # case text…: each text is in the message
+    name=$1
+    shift
+    "$tarn" merge --quiet "rejects/$name.yml" out/refused >said.txt 2>&1
+    code=$?
+    [ $code = 1 ] || wrong "$name: exit code $code"
+    [ -e out/refused ] && wrong "$name left something behind"
+    for text in "$name.yml" "$@"; do
+        grep -qF -e "$text" said.txt || wrong "$name: '$text' is not in: $(cat said.txt)"
+    done
+}
+refused unknown-method ":1: merge_method 'tiess' does not exist; did you mean 'ties'?"
+refused method-missing "the key merge_method is missing"
+refused base-missing "ties needs base_model"
+refused weight-missing ":8: model code: unknown parameter scale for linear; model code has no weight"
+refused weight-text ":8: weight of model code is the text 'heavy', expected a number"
+refused weight-empty-list ":8: weight of model code is an empty list"
+refused weight-mixed-list ":8: weight of model code, entry 2 is the text 'high'"
+refused parameter-misspelt ":7: model prose: unknown parameter densty for ties; did you mean 'density'?"
+refused parameter-misplaced ":10: unknown top-level key normalize; it belongs under parameters"
+refused indentation-lost ":5: models[1]: unknown key weight beside an empty parameters (wrong indentation)"
+refused density-above-one ":7: density of model prose is 1.5, outside 0..1"
+refused shape-mismatch "model.layers.1.mlp.up_proj.weight: [160, 64] in prose, [150, 64] in cut-tensor"
+refused tensor-missing "only in base" "model.layers.1.mlp.up_proj.weight" "lost-tensor"
+refused depth-mismatch ":6: two-layers has 2 layers, prose has 3"
+refused model-missing ":6: inputs/bf16/poems does not exist"
+refused weights-missing ":6: rejects/inputs/config-only: holds no .safetensors file"
+refused file-truncated ":6: rejects/inputs/truncated/model.safetensors" "truncated"
+refused slice-out-of-range ":5: layer_range [0, 4] of model base: it has 3 layers"
+refused slice-reversed ":5: layer_range [2, 1] of model base: end before begin"
+refused slice-lengths ":7: slice 1: its sources span 2 and 3 layers"
+refused model-twice ":6: model prose is listed twice"
+refused models-and-slices ":7: both models and slices are given"
+refused slerp-three-inputs ":3: slerp takes two models, one of them the base; got prose, code and base"
+refused della-epsilon ":1: merge_method 'della'"
+refused dtype-unknown ":9: dtype 'float17' is unknown"
+refused yaml-unclosed ":3:1: syntax error: the list '[' of line 2, column 9 is not closed"
+refused yaml-tab ":3:1: syntax error" "a tab in the indentation"
+refused yaml-bomb ":6:45: more than 1000000 values"
+refused yaml-object-tag ":1:15: the tag !!python/object/apply:os.getcwd is not accepted"
+
+# ---- arguments ----
+
+"$tarn" merge cases/linear-main-bf16.yml >said.txt 2>&1
+[ $? = 2 ] || wrong "a missing OUT is no usage error"
+"$tarn" merge cases/linear-main-bf16.yml out/linear-main-bf16 >said.txt 2>&1 && wrong "an output was replaced"
+"$tarn" merge --quiet cases/linear-main-bf16.yml out/linear-main-bf16 --force --dtype f32 ||
+    wrong "--force"
+"$tarn" -e 'assert(model.open("out/linear-main-bf16"):dtype() == "f32")' >/dev/null || wrong "--dtype"
+grep -q '"dtype": "float32"' out/linear-main-bf16/config.json || wrong "config.json keeps the old dtype"
+"$tarn" merge rejects/tensor-missing.yml out/lost --quiet --missing base || wrong "--missing base"
+"$tarn" merge --plan cases/slerp-main-bf16.yml out/planned | grep -q slerp || wrong "--plan"
+[ -e out/planned ] && wrong "--plan wrote something"
+
+"$tarn" "$here/merge.lua" "$tarn" || wrong "merge.lua"
+exit $failed

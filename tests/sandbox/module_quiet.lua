@@ -1,0 +1,2 @@
+-- skip: a module
+return 42
