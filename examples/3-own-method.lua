@@ -22,5 +22,10 @@ local projected = merge.map { base = base, low, high,
     return t.base + (s.ab / s.aa) * (t[1] - t.base)
   end }
 print(projected)
-print(string.format("cosine of the projection with low - base: %.6f",
-  (projected - base):cosine(low - base)))
+
+local step, projection = low - base, projected - base
+for name in pairs(base) do
+  print(string.format("%-12s |projection| / |step| = %.4f, cosine %.4f", name,
+    projection[name]:norm():item() / step[name]:norm():item(),
+    projection:only(name):cosine(step:only(name))))
+end

@@ -362,6 +362,7 @@ static void make_strict(lua_State *L) {  // the table on top
 
 int tarn_env_open(lua_State *L) {
     luaL_checkversion(L);
+    tarn_stop_prepare(L);
     tarn_error_class(L);
     tarn_loader_open(L);
     open_base(L);

@@ -47,24 +47,76 @@ static void give(tarn_host *h, size_t bytes) {
     }
 }
 
-// A shrink never fails: the old block serves when the machine cannot give a smaller one. A large
-// growth fails while a stop is wanted: a C function that gathers without end (reading all of an
-// endless file) runs no hook, but it asks for memory.
-static void *allocate(void *ud, void *p, size_t old, size_t want) {
+// When memory is out, calling a finaliser still needs a small block for the call itself; without it
+// the tensor behind the value would never be released. The host keeps a few, outside of the budget.
+static void *take_spare(tarn_host *h) {
+    for (uint32_t i = 0; i < TARN_SPARES; i++) {
+        if (!(h->spare_used >> i & 1)) {
+            h->spare_used |= (uint32_t)1 << i;
+            return h->spare[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_spare(const tarn_host *h, const void *p) {
+    return (uintptr_t)p - (uintptr_t)h->spare < sizeof h->spare;
+}
+
+static void give_spare(tarn_host *h, const void *p) {
+    size_t i = ((uintptr_t)p - (uintptr_t)h->spare) / TARN_SPARE;
+    h->spare_used &= ~((uint32_t)1 << i);
+}
+
+// A large growth fails while a stop is wanted: a C function that gathers without end (reading all of
+// an endless file) runs no hook, but it asks for memory.
+static bool refuse_growth(const tarn_host *h, size_t want) {
     enum { LARGE = 1 << 18 };
-    tarn_host *h = ud;
-    size_t had = p ? old : 0;
-    if (want == 0) {
+    return want >= LARGE && !h->fatal && tarn_cancel_reason(&h->cx->cancel) != TARN_STOP_NONE;
+}
+
+// A new block. `kind`: 0 for what is no value of a script (a call record, say).
+static void *fresh(tarn_host *h, size_t kind, size_t want) {
+    if (!refuse_growth(h, want) && take(h, want)) {
+        void *p = malloc(want);
+        if (p) {
+            return p;
+        }
+        give(h, want);
+    }
+    return kind == 0 && want <= TARN_SPARE ? take_spare(h) : NULL;
+}
+
+static void drop(tarn_host *h, void *p, size_t had) {
+    if (is_spare(h, p)) {
+        give_spare(h, p);
+    } else if (p) {
         free(p);
         give(h, had);
+    }
+}
+
+// Lua's allocator. When it refuses, Lua collects garbage and tries again by itself. A shrink never
+// fails: the old block serves when the machine cannot give a smaller one.
+static void *allocate(void *ud, void *p, size_t had, size_t want) {
+    tarn_host *h = ud;
+    if (want == 0) {
+        drop(h, p, had);
         return NULL;
     }
-    if (want > had && want >= LARGE && !h->fatal &&
-        tarn_cancel_reason(&h->cx->cancel) != TARN_STOP_NONE) {
-        return NULL;
+    if (!p) {
+        return fresh(h, had, want);
     }
-    if (want > had && !take(h, want - had)) {
-        return NULL;  // Lua collects garbage and tries again by itself
+    if (is_spare(h, p)) {
+        void *q = want <= TARN_SPARE ? p : fresh(h, LUA_TUSERDATA, want);
+        if (q && q != p) {
+            memcpy(q, p, had);
+            give_spare(h, p);
+        }
+        return q;
+    }
+    if (want > had && (refuse_growth(h, want) || !take(h, want - had))) {
+        return NULL;
     }
     void *q = realloc(p, want);
     if (!q && want > had) {
@@ -221,6 +273,7 @@ void tarn_host_close(tarn_host *h) {
         cx->budget.relief_arg = NULL;
     }
     if (h->L) {
+        lua_setwarnf(h->L, NULL, NULL);  // a finaliser that finds no memory now says nothing useful
         lua_settop(h->L, 0);
         lua_gc(h->L, LUA_GCCOLLECT);
         lua_close(h->L);  // the limits stay armed until here

@@ -16,7 +16,7 @@ typedef struct tarn_doc_entry {
     lua_CFunction call;  // NULL: documentation only
 } tarn_doc_entry;
 
-enum { TARN_HOST_TYPES = 64, TARN_TYPE_NAME = 32 };
+enum { TARN_HOST_TYPES = 64, TARN_TYPE_NAME = 32, TARN_SPARES = 32, TARN_SPARE = 128 };
 
 typedef struct tarn_type_hooks {
     char type[TARN_TYPE_NAME];
@@ -54,6 +54,8 @@ struct tarn_host {
     int type_count;
 
     size_t reserve;                 // bytes of the budget that are taken for Lua but not used yet
+    _Alignas(16) char spare[TARN_SPARES][TARN_SPARE];  // blocks for when nothing else is left
+    uint32_t spare_used;            // bit i: block i is in use
     size_t since_gc;                // bytes of tensors taken since the last full collection
     size_t live_after;              // bytes of tensors alive after it
     bool tight;                     // the collector runs without pauses (over half of the budget)
@@ -66,6 +68,7 @@ struct tarn_host {
 };
 
 // ---- stop.c ----
+void tarn_stop_prepare(lua_State *L);  // may raise
 tarn_status tarn_stop_open(tarn_host *h, double seconds, tarn_error *err);
 void tarn_stop_close(tarn_host *h);
 void tarn_stop_arm(tarn_host *h, lua_State *L);

@@ -86,11 +86,12 @@ static void set_timer(tarn_host *h, bool on, bool at_deadline) {
     timer_settime(h->timer, at_deadline ? TIMER_ABSTIME : 0, &t, NULL);
 }
 
-tarn_status tarn_stop_open(tarn_host *h, double seconds, tarn_error *err) {
-    lua_State *L = h->L;
+void tarn_stop_prepare(lua_State *L) {
     lua_pushliteral(L, "the run is being stopped");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &unwinding);
+}
 
+tarn_status tarn_stop_open(tarn_host *h, double seconds, tarn_error *err) {
     struct sigaction a;
     memset(&a, 0, sizeof a);
     a.sa_sigaction = on_tick;
