@@ -43,7 +43,7 @@ local function node_lines(plan, out)
       out[#out + 1] = string.format("  #%-3d %s(%s)%s", k, node.title, table.concat(operands, ", "),
         node.dropped > 0 and string.format(", %s dropped by policy", plural(node.dropped, "name")) or "")
       for _, v in ipairs(node.values) do
-        if v.name ~= "reversed" and v.name ~= "slot" then
+        if v.name ~= "reversed" then
           out[#out + 1] = "         " .. show_value(v)
         end
       end

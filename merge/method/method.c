@@ -36,7 +36,6 @@ typedef struct {
 static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) {
     const applied *a = m->extra;
     const tarn_slot *slot = &m->slots[i];
-    int first = a->base >= 0 ? a->base : 0;
     if (tarn_slot_integer(slot)) {
         return tarn_expand_integer(e, m, i);
     }
@@ -44,15 +43,7 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
                     .len = slot->len};
     tarn_status s = tarn_shape_numel(slot->rank, slot->shape, &b.numel, &e->graph->err);
     for (int k = 0; k < m->nin && s == TARN_OK; k++) {
-        const tarn_node *x = NULL;
-        if (m->map[k][i] >= 0) {
-            x = tarn_model_expr(e, m->in[k], m->map[k][i]);
-        } else if (m->map[first][i] < 0 || m->policy.missing == TARN_MISSING_ZERO ||
-                   m->in[k]->mass == 0) {
-            x = tarn_num(e->graph, 0);
-        } else {
-            x = tarn_model_expr(e, m->in[first], m->map[first][i]);
-        }
+        const tarn_node *x = tarn_model_operand(e, m, k, i, 0);
         if (k == a->base) {
             b.base = x;
         } else {
@@ -185,7 +176,8 @@ static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_p
         TARN_RAISE(err, "MissingOption", "merge.%s: %s is missing%s%s", method->name, p->name,
                    whose ? " for " : "", whose ? whose : "");
     } else if (g) {
-        v->origin = g->origin ? g->origin : "given";
+        const char *origin = g->origin ? g->origin : "given";
+        v->origin = tarn_arena_string(&m->arena, origin, strlen(origin));
         v->number = g->number;
         if ((p->type == TARN_CHOICE) != (g->text != NULL)) {
             TARN_RAISE(err, "OptionType", "merge.%s: %s takes a %s", method->name, p->name,
@@ -285,8 +277,9 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
     for (int i = 0; i < n; i++) {
         in[k++] = models[i];
     }
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_method, k, in);
-    applied *a = m ? tarn_arena_take(&m->arena, sizeof *a) : NULL;
+    tarn_model *m;
+    TARN_TRY(tarn_model_new(cx, &tarn_model_row_method, k, in, &m, err));
+    applied *a = tarn_arena_take(&m->arena, sizeof *a);
     if (!a) {
         tarn_model_release(m);
         return tarn_raise_nomem(err, "a model", sizeof *m);

@@ -10,16 +10,8 @@ static const tarn_node *expand_binary(tarn_expand *e, tarn_model *m, int64_t i) 
         return tarn_expand_integer(e, m, i);
     }
     const tarn_op *op = m->extra;
-    const tarn_node *x[2];
-    for (int k = 0; k < 2; k++) {
-        int64_t at = m->map[k][i];
-        x[k] = at >= 0 ? tarn_model_expr(e, m->in[k], at) : NULL;
-        if (at < 0 && m->policy.missing == TARN_MISSING_BASE) {
-            return tarn_model_expr(e, m->in[1 - k], m->map[1 - k][i]);
-        }
-    }
-    const tarn_node *zero = tarn_num(e->graph, 0);
-    return tarn_binary(e->graph, op, x[0] ? x[0] : zero, x[1] ? x[1] : zero);
+    const tarn_node *a = tarn_model_operand(e, m, 0, i, 1), *b = tarn_model_operand(e, m, 1, i, 0);
+    return tarn_binary(e->graph, op, a, b);
 }
 
 static const char *title_op(const tarn_model *m) { return ((const tarn_op *)m->extra)->name; }
@@ -58,10 +50,8 @@ const tarn_model_op tarn_model_row_binary = {.name = "binary", .expand = expand_
 tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
                               tarn_model **out, tarn_error *err) {
     tarn_model *in[2] = {a, b};
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_binary, 2, in);
-    if (!m) {
-        return tarn_raise_nomem(err, "a model", sizeof *m);
-    }
+    tarn_model *m;
+    TARN_TRY(tarn_model_new(cx, &tarn_model_row_binary, 2, in, &m, err));
     m->extra = op;
     m->mass = tarn_mass_of(op, a->mass, b->mass);
     bool point[2] = {a->mass != 0, b->mass != 0};
@@ -77,9 +67,10 @@ tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a
 // One operand whose signature stays.
 static tarn_status like(tarn_context *cx, const tarn_model_op *row, tarn_model *m,
                         tarn_model **out, tarn_error *err) {
-    tarn_model *r = tarn_model_new(cx, row, 1, &m);
-    int64_t *same = r ? tarn_arena_take(&r->arena, (size_t)m->n * sizeof *same + 1) : NULL;
-    int64_t **map = r ? tarn_arena_take(&r->arena, sizeof *map) : NULL;
+    tarn_model *r;
+    TARN_TRY(tarn_model_new(cx, row, 1, &m, &r, err));
+    int64_t *same = tarn_arena_take(&r->arena, (size_t)m->n * sizeof *same + 1);
+    int64_t **map = tarn_arena_take(&r->arena, sizeof *map);
     if (!same || !map) {
         tarn_model_release(r);
         return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *same);
@@ -93,8 +84,8 @@ static tarn_status like(tarn_context *cx, const tarn_model_op *row, tarn_model *
     r->slots = m->slots;  // the operand is retained: its arena outlives this node
     r->by_name = m->by_name;
     r->side = m->side;
+    r->named = m->named;
     r->mass = m->mass;
-    r->policy = m->policy;
     *out = r;
     return TARN_OK;
 }
@@ -133,13 +124,15 @@ tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_mod
     r->values = tarn_arena_take(&r->arena, 2 * sizeof *r->values);
     if (r->values) {
         r->nvalues = 2;
-        r->values[0] = *value;
+        const char *origin = value->origin ? value->origin : "given";
+        r->values[0] = (tarn_value){.name = "c", .model = -1, .number = value->number};
+        r->values[0].origin = tarn_arena_string(&r->arena, origin, strlen(origin));
         r->values[1] = (tarn_value){.name = "reversed", .model = -1, .number = reversed};
         if (value->each) {
             r->values[0].each = tarn_arena_copy(&r->arena, value->each, (size_t)m->n * sizeof(double));
         }
     }
-    if (!r->values || (value->each && !r->values[0].each)) {
+    if (!r->values || !r->values[0].origin || (value->each && !r->values[0].each)) {
         tarn_model_release(r);
         return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof(double));
     }
@@ -152,8 +145,11 @@ tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_mod
             c += value->each[i] / (double)m->n;
         }
     }
-    int scale = op->mass.scale;
-    r->mass = scale == 0 ? m->mass : scale > 0 ? m->mass * c : reversed ? 0 : m->mass / c;
+    if (op->mass.scale != 0) {
+        r->mass = op->mass.scale > 0 ? m->mass * c : reversed ? 0 : m->mass / c;
+    } else if (op->mass.a != 0 || op->mass.b != 0) {  // c itself is no point
+        r->mass = tarn_mass_of(op, reversed ? 0 : m->mass, reversed ? m->mass : 0);
+    }
     *out = r;
     return TARN_OK;
 }
@@ -218,22 +214,14 @@ tarn_status tarn_model_with(tarn_context *cx, tarn_model *m, const tarn_policy *
 
 static const tarn_node *expand_cast(tarn_expand *e, tarn_model *m, int64_t i) {
     const tarn_node *x = tarn_model_expr(e, m->in[0], i);
-    return tarn_dtype_is_float(m->in[0]->slots[i].dtype)
-               ? tarn_cast(e->graph, x, (tarn_dtype)(int)m->values[0].number)
-               : x;
-}
-
-static void write_cast(const tarn_model *m, tarn_text *out) {
-    tarn_text_printf(out, ",\"dtype\":\"%s\"",
-                     tarn_dtype_get((tarn_dtype)(int)m->values[0].number)->name);
+    return tarn_slot_integer(&m->slots[i]) ? x : tarn_cast(e->graph, x, *(const tarn_dtype *)m->extra);
 }
 
 static tarn_status restore_cast(tarn_context *cx, const tarn_model_json *j, int nin,
                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
-    const char *name;
     tarn_dtype dtype;
     TARN_TRY(need_one(nin, "cast", err));
-    TARN_TRY(tarn_restore_text(j, "dtype", &name, err));
+    const char *name = j->nvalues == 1 && j->values[0].text ? j->values[0].text : "";
     if (!tarn_dtype_find(name, &dtype) || !tarn_dtype_is_float(dtype)) {
         TARN_RAISE(err, "PlanInvalid", "plan: cast to '%.40s', which is no floating dtype", name);
     }
@@ -241,7 +229,7 @@ static tarn_status restore_cast(tarn_context *cx, const tarn_model_json *j, int 
 }
 
 const tarn_model_op tarn_model_row_cast = {.name = "cast", .expand = expand_cast,
-                                           .write = write_cast, .restore = restore_cast};
+                                           .restore = restore_cast};
 
 tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, tarn_model **out,
                             tarn_error *err) {
@@ -249,12 +237,13 @@ tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, t
     TARN_TRY(like(cx, &tarn_model_row_cast, m, &r, err));
     r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
     r->values = tarn_arena_take(&r->arena, sizeof *r->values);
-    if (!r->slots || !r->values) {
+    r->extra = tarn_arena_copy(&r->arena, &dtype, sizeof dtype);
+    if (!r->slots || !r->values || !r->extra) {
         tarn_model_release(r);
         return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *m->slots);
     }
     r->nvalues = 1;
-    r->values[0] = (tarn_value){.name = "dtype", .model = -1, .number = dtype};
+    r->values[0] = (tarn_value){.name = "dtype", .model = -1, .text = tarn_dtype_get(dtype)->name};
     for (int64_t i = 0; i < r->n; i++) {
         if (tarn_dtype_is_float(r->slots[i].dtype)) {
             r->slots[i].dtype = dtype;
@@ -287,6 +276,23 @@ static void write_renames(const tarn_model *m, tarn_text *out) {
         tarn_text_json(out, s->name, s->len);
     }
     tarn_text_puts(out, "]");
+}
+
+// New names say new things: which layer, which place.
+static tarn_status find_names(tarn_model *m, tarn_error *err) {
+    tarn_name_in *in = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *in + 1);
+    m->names = tarn_arena_take(&m->arena, sizeof *m->names);
+    if (!in || !m->names) {
+        return tarn_raise_nomem(err, "the table of names", (size_t)m->n * sizeof *in);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        const tarn_slot *s = &m->slots[i];
+        in[i] = (tarn_name_in){s->name, s->len, s->dtype, s->rank, s->shape};
+    }
+    const char *config = m->side ? m->side->config : NULL;
+    m->named = m;
+    return tarn_names_find(m->cx, &m->arena, m->n, in, config, config ? m->side->config_len : 0, m->names,
+                           err);
 }
 
 static tarn_status restore_only(tarn_context *cx, const tarn_model_json *j, int nin,
@@ -335,10 +341,8 @@ const tarn_model_op tarn_model_row_rename = {.name = "rename", .expand = expand_
 static tarn_status pick(tarn_context *cx, const tarn_model_op *row, tarn_model *m, int64_t n,
                         const int64_t *from, const char *const *names, tarn_model **out,
                         tarn_error *err) {
-    tarn_model *r = tarn_model_new(cx, row, 1, &m);
-    if (!r) {
-        return tarn_raise_nomem(err, "a model", sizeof *r);
-    }
+    tarn_model *r;
+    TARN_TRY(tarn_model_new(cx, row, 1, &m, &r, err));
     r->map = tarn_arena_take(&r->arena, sizeof *r->map);
     r->slots = tarn_arena_take(&r->arena, (size_t)n * sizeof *r->slots + 1);
     int64_t *map = tarn_arena_copy(&r->arena, from, (size_t)n * sizeof *from);
@@ -356,8 +360,10 @@ static tarn_status pick(tarn_context *cx, const tarn_model_op *row, tarn_model *
         r->map[0] = map;
         r->n = n;
         r->side = m->side;
+        r->named = m->named;
         r->mass = m->mass;
         s = tarn_model_index(r, err);
+        s = s == TARN_OK && names ? find_names(r, err) : s;
     }
     if (s != TARN_OK) {
         tarn_model_release(r);
@@ -417,16 +423,15 @@ const tarn_model_op tarn_model_row_join = {.name = "join", .expand = expand_join
 
 tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, tarn_model **out,
                             tarn_error *err) {
-    tarn_model *r = tarn_model_new(cx, &tarn_model_row_join, n, parts);
+    tarn_model *r;
+    TARN_TRY(tarn_model_new(cx, &tarn_model_row_join, n, parts, &r, err));
     int64_t total = 0;
     for (int k = 0; k < n; k++) {
         total += parts[k]->n;
     }
-    if (r) {
-        r->map = tarn_arena_take(&r->arena, (size_t)n * sizeof *r->map);
-        r->slots = tarn_arena_take(&r->arena, (size_t)total * sizeof *r->slots + 1);
-    }
-    tarn_status s = r && r->map && r->slots ? TARN_OK : tarn_raise_nomem(err, "a model", (size_t)total * 64);
+    r->map = tarn_arena_take(&r->arena, (size_t)n * sizeof *r->map + 1);
+    r->slots = tarn_arena_take(&r->arena, (size_t)total * sizeof *r->slots + 1);
+    tarn_status s = r->map && r->slots ? TARN_OK : tarn_raise_nomem(err, "a model", (size_t)total * 64);
     for (int k = 0; k < n && s == TARN_OK; k++) {
         r->map[k] = tarn_arena_take(&r->arena, (size_t)total * sizeof **r->map + 1);
         if (!r->map[k]) {
@@ -443,6 +448,7 @@ tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, t
         r->side = n > 0 ? parts[0]->side : NULL;
         r->mass = n > 0 ? parts[0]->mass : 1;
         s = tarn_model_index(r, err);
+        s = s == TARN_OK ? find_names(r, err) : s;
     }
     if (s != TARN_OK) {
         tarn_model_release(r);
@@ -454,13 +460,13 @@ tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, t
 
 static const tarn_node *expand_slice(tarn_expand *e, tarn_model *m, int64_t i) {
     const tarn_node *x = tarn_model_expr(e, m->in[0], i);
-    if (!x || i != (int64_t)m->values[0].number) {
+    if (!x || i != *(const int64_t *)m->extra) {
         return x;
     }
     int64_t range[3 * TARN_MAX_RANK];
     for (int d = 0; d < x->desc.rank; d++) {
-        range[3 * d] = d == 0 ? (int64_t)m->values[1].number : 0;
-        range[3 * d + 1] = d == 0 ? (int64_t)m->values[2].number : x->desc.shape[d];
+        range[3 * d] = d == 0 ? (int64_t)m->values[0].number : 0;
+        range[3 * d + 1] = d == 0 ? (int64_t)m->values[1].number : x->desc.shape[d];
         range[3 * d + 2] = 1;
     }
     tarn_attr a = {.ni = 3 * x->desc.rank, .i = range};
@@ -468,7 +474,7 @@ static const tarn_node *expand_slice(tarn_expand *e, tarn_model *m, int64_t i) {
 }
 
 static void write_slice(const tarn_model *m, tarn_text *out) {
-    const tarn_slot *s = &m->slots[(int64_t)m->values[0].number];
+    const tarn_slot *s = &m->slots[*(const int64_t *)m->extra];
     tarn_text_puts(out, ",\"tensor\":");
     tarn_text_json(out, s->name, s->len);
 }
@@ -478,12 +484,12 @@ static tarn_status restore_slice(tarn_context *cx, const tarn_model_json *j, int
     const char *name;
     TARN_TRY(need_one(nin, "slice", err));
     TARN_TRY(tarn_restore_text(j, "tensor", &name, err));
-    if (j->nvalues != 3 || !(j->values[1].number >= 0 && j->values[1].number < 1e15) ||
-        !(j->values[2].number >= 0 && j->values[2].number < 1e15)) {
+    if (j->nvalues != 2 || !(j->values[0].number >= 0 && j->values[0].number < 1e15) ||
+        !(j->values[1].number >= 0 && j->values[1].number < 1e15)) {
         TARN_RAISE(err, "PlanInvalid", "plan: slice of %s: bad range", name);
     }
-    return tarn_model_slice(cx, in[0], name, (int64_t)j->values[1].number,
-                            (int64_t)j->values[2].number, out, err);
+    return tarn_model_slice(cx, in[0], name, (int64_t)j->values[0].number,
+                            (int64_t)j->values[1].number, out, err);
 }
 
 const tarn_model_op tarn_model_row_slice = {.name = "slice", .expand = expand_slice,
@@ -505,15 +511,15 @@ tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, 
     TARN_TRY(like(cx, &tarn_model_row_slice, m, &r, err));
     r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
     int64_t *shape = tarn_arena_copy(&r->arena, slot->shape, (size_t)slot->rank * sizeof *shape);
-    r->values = tarn_arena_take(&r->arena, 3 * sizeof *r->values);
-    if (!r->slots || !shape || !r->values) {
+    r->values = tarn_arena_take(&r->arena, 2 * sizeof *r->values);
+    r->extra = tarn_arena_copy(&r->arena, &at, sizeof at);
+    if (!r->slots || !shape || !r->values || !r->extra) {
         tarn_model_release(r);
         return tarn_raise_nomem(err, "a model", (size_t)m->n * sizeof *m->slots);
     }
-    r->nvalues = 3;
-    r->values[0] = (tarn_value){.name = "slot", .model = -1, .number = (double)at};
-    r->values[1] = (tarn_value){.name = "first", .model = -1, .number = (double)first};
-    r->values[2] = (tarn_value){.name = "count", .model = -1, .number = (double)count};
+    r->nvalues = 2;
+    r->values[0] = (tarn_value){.name = "first", .model = -1, .number = (double)first};
+    r->values[1] = (tarn_value){.name = "count", .model = -1, .number = (double)count};
     shape[0] = count;
     r->slots[at].shape = shape;
     *out = r;

@@ -13,8 +13,6 @@ tarn_status tarn_differ_shapes(const tarn_model *a, const tarn_model *b, tarn_er
 
 // ---- what matching calls the same (match.c) ----
 
-// The slot of `in` behind slot i of `from`, by name or through a tie of `in`; -1: none.
-int64_t tarn_match_slot(const tarn_model *from, int64_t i, const tarn_model *in);
 // A stored second name of a tied parameter where both models tie: no slot of its own.
 bool tarn_match_spare(const tarn_model *from, int64_t i, const tarn_model *in);
 

@@ -77,10 +77,14 @@ static tarn_status fill_input(tarn_context *cx, tarn_model *m, tarn_error *err) 
     return tarn_model_index(m, err);
 }
 
-// "base" of path/base.safetensors and of path/base/.
-static const char *last_component(tarn_arena *a, const char *path) {
-    static const char suffix[] = ".safetensors";
-    size_t n = strlen(path), k = sizeof suffix - 1;
+// "base" of path/base.safetensors, of path/base/, and of path/base/model.safetensors: there the folder
+// is what tells one model from another.
+static const char *short_name(tarn_arena *a, const char *path) {
+    static const char suffix[] = ".safetensors", usual[] = "/model.safetensors";
+    size_t n = strlen(path), k = sizeof suffix - 1, u = sizeof usual - 1;
+    if (n > u && strcmp(path + n - u, usual) == 0) {
+        n -= u;
+    }
     while (n > 1 && path[n - 1] == '/') {
         n--;
     }
@@ -99,18 +103,18 @@ tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_
     tarn_store_options so = {.strict = o && o->strict};
     tarn_store *store;
     TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_input, 0, NULL);
-    if (!m) {
+    tarn_model *m;
+    if (tarn_model_new(cx, &tarn_model_row_input, 0, NULL, &m, err) != TARN_OK) {
         tarn_store_release(store);
-        return tarn_raise_nomem(err, "a model", sizeof *m);
+        return err->status;
     }
     m->store = store;
     m->mass = 1;
-    m->side = m;
+    m->side = m->named = m;
     m->policy = o ? o->policy : (tarn_policy){0};
     m->path = tarn_arena_string(&m->arena, path, strlen(path));
     m->label = o && o->label ? tarn_arena_string(&m->arena, o->label, strlen(o->label))
-                             : last_component(&m->arena, path);
+                             : short_name(&m->arena, path);
     m->config = read_config(&m->arena, tarn_store_folder(store), &m->config_len);
     tarn_status s = m->path && m->label ? fill_input(cx, m, err)
                                         : tarn_raise_nomem(err, "a model", 0);
@@ -147,12 +151,10 @@ const tarn_model_op tarn_model_row_memory = {.name = "tensors", .expand = expand
                                              .release = release_memory};
 
 tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const *names,
-                                  const tarn_tensor *tensors, double mass, tarn_model **out,
-                                  tarn_error *err) {
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_memory, 0, NULL);
-    if (!m) {
-        return tarn_raise_nomem(err, "a model", sizeof *m);
-    }
+                                  const tarn_tensor *tensors, double mass, const tarn_model *from,
+                                  tarn_model **out, tarn_error *err) {
+    tarn_model *m;
+    TARN_TRY(tarn_model_new(cx, &tarn_model_row_memory, 0, NULL, &m, err));
     const tarn_source **s = tarn_arena_take(&m->arena, (size_t)n * sizeof *s + 1);
     tarn_name_in *in = tarn_arena_take(&m->arena, (size_t)n * sizeof *in + 1);
     m->slots = tarn_arena_take(&m->arena, (size_t)n * sizeof *m->slots + 1);
@@ -180,11 +182,20 @@ tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const
                                   .dtype = s[i]->dtype, .rank = s[i]->rank, .shape = s[i]->shape};
         in[i] = (tarn_name_in){.name = s[i]->name, .len = strlen(s[i]->name), .dtype = s[i]->dtype,
                                .rank = s[i]->rank, .shape = s[i]->shape};
+        if (from) {
+            m->slots[i].dtype = in[i].dtype = from->slots[i].dtype;
+        }
     }
     m->mass = mass;
-    m->side = m;
+    m->side = m->named = m;
     m->label = "memory";
-    st = st == TARN_OK ? tarn_names_find(cx, &m->arena, n, in, NULL, 0, m->names, err) : st;
+    if (from && from->side && from->side->store) {
+        m->kept = tarn_model_retain((tarn_model *)(uintptr_t)from->side);
+        m->side = m->kept;
+    }
+    m->policy = from ? from->policy : (tarn_policy){0};
+    st = st == TARN_OK ? tarn_names_find(cx, &m->arena, n, in, m->side->config, m->side->config_len,
+                                         m->names, err) : st;
     st = st == TARN_OK ? tarn_model_index(m, err) : st;
     if (st != TARN_OK) {
         tarn_model_release(m);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A user's method as a model node: tensor expressions over input leaves, recorded once per distinct
 // expression, and which tensor takes which. The plan holds the expressions as nodes of the operation
-// table, so that it replays without the function they came from.
+// table, so that it replays without the function they came from. It says the same whatever the order
+// of tensors in files: expressions come in byte order of the names that use them first.
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@ typedef struct {
     tarn_graph *graph;
     int n;
     tarn_template *templates;
-    int *which;  // [slots of operand 0]; -1: the tensor is copied
+    int *which;  // [slots]; -1: the first operand's tensor as it is
 } mapped;
 
 const tarn_node *tarn_template_import(tarn_expand *e, tarn_model *m, int64_t i, tarn_graph *from,
@@ -24,8 +25,7 @@ const tarn_node *tarn_template_import(tarn_expand *e, tarn_model *m, int64_t i, 
     }
     for (int k = 0; k < t->ninputs; k++) {
         if (t->input[k] >= 0) {
-            memo[t->input[k]] = m->map[k][i] >= 0 ? tarn_model_expr(e, m->in[k], m->map[k][i])
-                                                  : tarn_num(e->graph, 0);
+            memo[t->input[k]] = tarn_model_operand(e, m, k, i, 0);
         }
     }
     const tarn_node *r = e->graph->err.status == TARN_OK
@@ -35,17 +35,13 @@ const tarn_node *tarn_template_import(tarn_expand *e, tarn_model *m, int64_t i, 
     return r;
 }
 
-static int which_of(const tarn_model *m, const mapped *p, int64_t i) {
-    return m->map[0][i] >= 0 ? p->which[m->map[0][i]] : -1;
-}
-
 static const tarn_node *expand(tarn_expand *e, tarn_model *m, int64_t i) {
     const mapped *p = m->extra;
-    int which = which_of(m, p, i);
-    if (tarn_slot_integer(&m->slots[i]) || which < 0) {
+    if (tarn_slot_integer(&m->slots[i])) {
         return tarn_expand_integer(e, m, i);
     }
-    return tarn_template_import(e, m, i, p->graph, &p->templates[which]);
+    return p->which[i] < 0 ? tarn_model_operand(e, m, 0, i, 0)
+                           : tarn_template_import(e, m, i, p->graph, &p->templates[p->which[i]]);
 }
 
 static void release(tarn_model *m) {
@@ -65,58 +61,102 @@ static void write_integers(tarn_text *out, const char *key, int n, const int64_t
     tarn_text_puts(out, "]");
 }
 
-static void write_node(tarn_text *out, const tarn_node *n, int operand) {
-    tarn_text_printf(out, "{\"operation\":\"%s\",\"version\":%d", n->op->name, n->op->version);
+// The nodes that some root needs, and of those that are input leaves, the operand.
+typedef struct {
+    int *number;   // [nodes] in the plan, -1: not needed
+    int *operand;  // [nodes], -1: no input
+} written;
+
+static bool look(const mapped *p, written *w) {
+    int n = p->graph->count, next = 0;
+    unsigned char *use = calloc((size_t)n + 1, 1);
+    const tarn_node **roots = calloc((size_t)p->n + 1, sizeof *roots);
+    w->number = calloc((size_t)n + 1, sizeof *w->number);
+    w->operand = calloc((size_t)n + 1, sizeof *w->operand);
+    bool whole = use && roots && w->number && w->operand;
+    for (int k = 0; k < n && whole; k++) {
+        w->operand[k] = -1;
+    }
+    for (int t = 0; t < p->n && whole; t++) {
+        roots[t] = p->graph->nodes[p->templates[t].root];
+        for (int k = 0; k < p->templates[t].ninputs; k++) {
+            if (p->templates[t].input[k] >= 0) {
+                w->operand[p->templates[t].input[k]] = k;
+            }
+        }
+    }
+    if (whole) {
+        tarn_graph_mark(p->graph, p->n, roots, use);
+    }
+    for (int k = 0; k < n && whole; k++) {
+        w->number[k] = use[k] ? next++ : -1;
+    }
+    free(use);
+    free((void *)roots);
+    return whole;
+}
+
+static void forget(written *w) {
+    free(w->number);
+    free(w->operand);
+}
+
+static void write_node(tarn_text *out, const tarn_node *n, const written *w) {
+    int operand = w->operand[n->id];
     if (operand >= 0) {
-        tarn_text_printf(out, ",\"operand\":%d,\"dtype\":\"%s\"", operand,
+        tarn_text_printf(out, "{\"operand\":%d,\"dtype\":\"%s\"", operand,
                          tarn_dtype_get(n->desc.dtype)->name);
         write_integers(out, "shape", n->desc.rank, n->desc.shape);
+        tarn_text_puts(out, "}");
+        return;
     }
-    tarn_text_puts(out, ",\"in\":[");
+    if (n->op->cls == TARN_CLASS_LEAF && n->attr.nf == 1) {
+        tarn_text_puts(out, "{\"number\":");
+        tarn_model_write_number(out, n->attr.f[0]);
+        tarn_text_puts(out, "}");
+        return;
+    }
+    tarn_text_printf(out, "{\"operation\":\"%s\",\"version\":%d,\"in\":[", n->op->name, n->op->version);
     for (int i = 0; i < n->nin; i++) {
-        tarn_text_printf(out, "%s%d", i ? "," : "", n->in[i]->id);
+        tarn_text_printf(out, "%s%d", i ? "," : "", w->number[n->in[i]->id]);
     }
     tarn_text_puts(out, "]");
     write_integers(out, "i", n->attr.ni, n->attr.i);
     tarn_text_puts(out, ",\"f\":[");
     for (int i = 0; i < n->attr.nf; i++) {
-        tarn_text_printf(out, "%s%.17g", i ? "," : "", n->attr.f[i]);
+        tarn_text_puts(out, i ? "," : "");
+        tarn_model_write_number(out, n->attr.f[i]);
     }
     tarn_text_puts(out, "]}");
 }
 
-// Which operand the input leaf `id` stands for; -1: the node is no input.
-static int operand_of(const mapped *p, int id) {
-    for (int t = 0; t < p->n; t++) {
-        for (int k = 0; k < p->templates[t].ninputs; k++) {
-            if (p->templates[t].input[k] == id) {
-                return k;
-            }
-        }
-    }
-    return -1;
-}
-
 static void write(const tarn_model *m, tarn_text *out) {
     const mapped *p = m->extra;
-    const tarn_model *x = m->in[0];
+    written w = {0};
+    bool whole = look(p, &w), first = true;
+    out->failed = out->failed || !whole;
     tarn_text_puts(out, ",\"nodes\":[");
-    for (int k = 0; k < p->graph->count; k++) {
-        tarn_text_puts(out, k ? "," : "");
-        write_node(out, p->graph->nodes[k], operand_of(p, k));
+    for (int k = 0; whole && k < p->graph->count; k++) {
+        if (w.number[k] >= 0) {
+            tarn_text_puts(out, first ? "" : ",");
+            write_node(out, p->graph->nodes[k], &w);
+            first = false;
+        }
     }
     tarn_text_puts(out, "],\"roots\":[");
-    for (int k = 0; k < p->n; k++) {
-        tarn_text_printf(out, "%s%d", k ? "," : "", p->templates[k].root);
+    for (int k = 0; whole && k < p->n; k++) {
+        tarn_text_printf(out, "%s%d", k ? "," : "", w.number[p->templates[k].root]);
     }
-    tarn_text_puts(out, "],\"which\":[");  // in byte order of the first operand's names
-    for (int64_t i = 0; i < x->n; i++) {
-        tarn_text_printf(out, "%s%d", i ? "," : "", p->which[x->by_name[i]]);
+    tarn_text_puts(out, "],\"which\":[");  // in byte order of the result's names
+    for (int64_t i = 0; i < m->n; i++) {
+        tarn_text_printf(out, "%s%d", i ? "," : "", p->which[m->by_name[i]]);
     }
     tarn_text_puts(out, "]");
+    forget(&w);
 }
 
 enum { NODES = 1 << 16, ATTRIBUTES = 64, FAN_IN = 4096 };
+static const int64_t STEPS = (int64_t)1 << 30;  // roots times nodes
 
 static tarn_status invalid(tarn_error *err, const char *what) {
     TARN_RAISE(err, "PlanInvalid", "plan: merge.map: %s", what);
@@ -161,18 +201,25 @@ static tarn_status read_node(tarn_graph *g, const json_t *o, const tarn_node *co
     double floats[ATTRIBUTES];
     tarn_attr a = {.i = ints, .f = floats};
     size_t nin = json_array_size(in), nf = json_array_size(f);
+    if (json_object_get(o, "operand")) {
+        return read_leaf(g, o, out, err);
+    }
+    if (json_object_get(o, "number")) {
+        double v;
+        *out = tarn_model_read_number(json_object_get(o, "number"), &v) ? tarn_num(g, v) : NULL;
+        return *out ? TARN_OK : invalid(err, "a number that is none");
+    }
     if (!op || nin > FAN_IN || nf > ATTRIBUTES) {
         return invalid(err, op ? "a node is too large" : "an unknown operation");
     }
     if (json_integer_value(json_object_get(o, "version")) != op->version) {
         TARN_RAISE(err, "PlanVersion", "plan: merge.map: made with another version of %s", op->name);
     }
-    if (json_object_get(o, "operand")) {
-        return read_leaf(g, o, out, err);
-    }
     TARN_TRY(read_integers(json_object_get(o, "i"), ATTRIBUTES, ints, &a.ni, err));
     for (size_t k = 0; k < nf; k++) {
-        floats[k] = json_number_value(json_array_get(f, k));
+        if (!tarn_model_read_number(json_array_get(f, k), &floats[k])) {
+            return invalid(err, "an attribute is no number");
+        }
     }
     a.nf = (int)nf;
     for (size_t k = 0; k < nin; k++) {
@@ -191,7 +238,7 @@ static tarn_status read_node(tarn_graph *g, const json_t *o, const tarn_node *co
 }
 
 // Template t: its root, and for each operand the leaf it reads (a root reaches one shape only).
-static tarn_status read_template(tarn_graph *g, const json_t *nodes, int nin, const json_t *root,
+static tarn_status read_template(tarn_graph *g, const int *operand, int nin, const json_t *root,
                                  const tarn_node *const *made, int count, tarn_template *t,
                                  tarn_error *err) {
     json_int_t at = json_is_integer(root) ? json_integer_value(root) : -1;
@@ -209,33 +256,43 @@ static tarn_status read_template(tarn_graph *g, const json_t *nodes, int nin, co
     tarn_graph_mark(g, 1, &made[at], use);
     tarn_status s = TARN_OK;
     for (int k = 0; k < count && s == TARN_OK; k++) {
-        const json_t *operand = json_object_get(json_array_get(nodes, (size_t)k), "operand");
-        if (!operand || !use[made[k]->id]) {
+        if (operand[k] < 0 || !use[made[k]->id]) {
             continue;
         }
-        json_int_t which = json_is_integer(operand) ? json_integer_value(operand) : -1;
-        if (which < 0 || which >= nin || t->input[which] >= 0) {
-            s = invalid(err, "an input that belongs to no operand, or two for one");
+        if (t->input[operand[k]] >= 0) {
+            s = invalid(err, "two inputs for one operand");
         } else {
-            t->input[which] = made[k]->id;
+            t->input[operand[k]] = made[k]->id;
         }
     }
     free(use);
     return s;
 }
 
-static tarn_status read_which(const json_t *list, const tarn_model *x, int n, int *which,
-                              tarn_error *err) {
-    if (json_array_size(list) != (size_t)x->n) {
-        return invalid(err, "'which' does not fit the first operand");
+// Which operand each node stands for; -1: none.
+static tarn_status read_operands(const json_t *nodes, int nin, int *operand, tarn_error *err) {
+    for (size_t k = 0; k < json_array_size(nodes); k++) {
+        const json_t *v = json_object_get(json_array_get(nodes, k), "operand");
+        json_int_t which = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (v && (which < 0 || which >= nin)) {
+            return invalid(err, "an input that belongs to no operand");
+        }
+        operand[k] = (int)which;
     }
-    for (int64_t i = 0; i < x->n; i++) {
+    return TARN_OK;
+}
+
+static tarn_status read_which(const json_t *list, int64_t count, int n, int *which, tarn_error *err) {
+    if (json_array_size(list) != (size_t)count) {
+        return invalid(err, "'which' does not fit the operands");
+    }
+    for (int64_t i = 0; i < count; i++) {
         const json_t *v = json_array_get(list, (size_t)i);
         json_int_t k = json_is_integer(v) ? json_integer_value(v) : n;
         if (k < -1 || k >= n) {
             return invalid(err, "'which' names no expression");
         }
-        which[x->by_name[i]] = (int)k;
+        which[i] = (int)k;
     }
     return TARN_OK;
 }
@@ -244,22 +301,28 @@ static tarn_status restore_into(tarn_graph *g, tarn_context *cx, const tarn_mode
                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
     const json_t *nodes = json_object_get(j->object, "nodes"), *roots = json_object_get(j->object, "roots");
     size_t count = json_array_size(nodes), n = json_array_size(roots);
-    if (count > NODES || n > NODES) {
+    if (count > NODES || n > NODES || (int64_t)(count * n) > STEPS) {
         return invalid(err, "too many nodes");
     }
+    tarn_model *plain;  // says which tensors there are
+    TARN_TRY(tarn_model_map(cx, nin, in, g, 0, NULL, NULL, &j->policy, &plain, err));
+    int64_t slots = plain->n;
+    tarn_model_release(plain);
     const tarn_node **made = tarn_arena_take(j->arena, count * sizeof *made + 1);
     tarn_template *t = tarn_arena_take(j->arena, n * sizeof *t + 1);
-    int *which = tarn_arena_take(j->arena, (size_t)in[0]->n * sizeof *which + 1);
-    if (!made || !t || !which) {
+    int *operand = tarn_arena_take(j->arena, count * sizeof *operand + 1);
+    int *which = tarn_arena_take(j->arena, (size_t)slots * sizeof *which + 1);
+    if (!made || !t || !operand || !which) {
         return tarn_raise_nomem(err, "a plan", count * sizeof *made);
     }
+    TARN_TRY(read_operands(nodes, nin, operand, err));
     for (size_t k = 0; k < count; k++) {
         TARN_TRY(read_node(g, json_array_get(nodes, k), made, (int)k, &made[k], err));
     }
     for (size_t k = 0; k < n; k++) {
-        TARN_TRY(read_template(g, nodes, nin, json_array_get(roots, k), made, (int)count, &t[k], err));
+        TARN_TRY(read_template(g, operand, nin, json_array_get(roots, k), made, (int)count, &t[k], err));
     }
-    TARN_TRY(read_which(json_object_get(j->object, "which"), in[0], (int)n, which, err));
+    TARN_TRY(read_which(json_object_get(j->object, "which"), slots, (int)n, which, err));
     return tarn_model_map(cx, nin, in, g, (int)n, t, which, &j->policy, out, err);
 }
 
@@ -276,12 +339,18 @@ static tarn_status restore(tarn_context *cx, const tarn_model_json *j, int nin,
 
 static bool replayable(const tarn_model *m) {
     const mapped *p = m->extra;
-    for (int k = 0; k < p->graph->count; k++) {
-        if (p->graph->nodes[k]->attr.p) {
-            return false;  // a tensor in memory, or another file
+    written w = {0};
+    bool yes = look(p, &w);
+    int64_t count = 0;
+    for (int k = 0; yes && k < p->graph->count; k++) {
+        const tarn_node *n = p->graph->nodes[k];
+        if (w.number[k] >= 0) {  // p: a tensor in memory, or another file
+            yes = !n->attr.p && n->nin <= FAN_IN && n->attr.ni <= ATTRIBUTES && n->attr.nf <= ATTRIBUTES;
+            count++;
         }
     }
-    return true;
+    forget(&w);
+    return yes && count <= NODES && p->n <= NODES && count * p->n <= STEPS;
 }
 
 const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand, .release = release,
@@ -293,11 +362,17 @@ const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand, .rele
 // The expression says which shape comes out; a number takes the shape that was there.
 static tarn_status set_shapes(tarn_model *m, const mapped *p, tarn_error *err) {
     for (int64_t i = 0; i < m->n; i++) {
-        int which = which_of(m, p, i);
-        if (which < 0 || tarn_slot_integer(&m->slots[i])) {
+        if (p->which[i] < 0 || tarn_slot_integer(&m->slots[i])) {
             continue;
         }
-        const tarn_desc *d = &p->graph->nodes[p->templates[which].root]->desc;
+        const tarn_template *t = &p->templates[p->which[i]];
+        for (int k = 0; k < t->ninputs; k++) {
+            const tarn_desc *x = t->input[k] >= 0 ? &p->graph->nodes[t->input[k]]->desc : NULL;
+            if (x && !tarn_shape_equal(x->rank, x->shape, m->slots[i].rank, m->slots[i].shape)) {
+                return invalid(err, "an expression is given a tensor of another shape");
+            }
+        }
+        const tarn_desc *d = &p->graph->nodes[t->root]->desc;
         if (d->rank == 0) {
             continue;
         }
@@ -315,8 +390,7 @@ static tarn_status fill(tarn_model *m, mapped *p, int nin, tarn_model *const *in
                         const tarn_template *templates, const int *which, tarn_error *err) {
     bool *point = tarn_arena_take(&m->arena, (size_t)nin * sizeof *point + 1);
     p->templates = tarn_arena_copy(&m->arena, templates, (size_t)p->n * sizeof *templates);
-    p->which = tarn_arena_copy(&m->arena, which, (size_t)in[0]->n * sizeof *which);
-    if (!point || !p->templates || !p->which) {
+    if (!point || !p->templates) {
         return tarn_raise_nomem(err, "merge.map", 0);
     }
     for (int k = 0; k < nin; k++) {
@@ -324,14 +398,22 @@ static tarn_status fill(tarn_model *m, mapped *p, int nin, tarn_model *const *in
     }
     m->mass = in[0]->mass;
     TARN_TRY(tarn_model_match(m, point, 0, err));
+    p->which = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *p->which + 1);
+    if (!p->which) {
+        return tarn_raise_nomem(err, "merge.map", (size_t)m->n * sizeof *p->which);
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        p->which[m->by_name[i]] = which ? which[i] : -1;
+    }
     return set_shapes(m, p, err);
 }
 
 tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
                            int ntemplates, const tarn_template *templates, const int *which,
                            const tarn_policy *policy, tarn_model **out, tarn_error *err) {
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_map, nin, in);
-    mapped *p = m ? tarn_arena_take(&m->arena, sizeof *p) : NULL;
+    tarn_model *m;
+    TARN_TRY(tarn_model_new(cx, &tarn_model_row_map, nin, in, &m, err));
+    mapped *p = tarn_arena_take(&m->arena, sizeof *p);
     if (!p) {
         tarn_model_release(m);
         return tarn_raise_nomem(err, "merge.map", sizeof *p);

@@ -155,6 +155,7 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
     matching t = {.m = m, .lead = m->in[first], .point = point, .first = first};
     t.join = m->policy.missing == TARN_MISSING_ZERO || !point[first];
     m->side = t.lead->side;
+    m->named = t.lead->named;
     TARN_TRY(take_slots(&t, err));
     for (int64_t i = 0; i < t.lead->n; i++) {
         TARN_TRY(place(&t, t.lead, i, err));

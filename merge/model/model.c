@@ -3,14 +3,24 @@
 // expression.
 #include "merge/model/model.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-tarn_model *tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
-                           tarn_model *const *in) {
+tarn_status tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
+                           tarn_model *const *in, tarn_model **out, tarn_error *err) {
+    int level = 0;
+    for (int k = 0; k < nin; k++) {
+        level = in[k]->level >= level ? in[k]->level + 1 : level;
+    }
+    if (level > TARN_MODEL_LEVELS) {
+        TARN_RAISE(err, "PlanTooDeep",
+                   "%s: more than %d operations on top of each other; m:stage() or m:load() makes "
+                   "values on the way", op->name, (int)TARN_MODEL_LEVELS);
+    }
     tarn_model *m = tarn_alloc_zero(&cx->budget, sizeof *m);
     if (!m) {
-        return NULL;
+        return tarn_raise_nomem(err, "a model", sizeof *m);
     }
     m->cx = cx;
     m->op = op;
@@ -19,14 +29,16 @@ tarn_model *tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
     m->in = tarn_arena_take(&m->arena, (size_t)nin * sizeof *m->in + 1);
     if (!m->in) {
         tarn_model_release(m);
-        return NULL;
+        return tarn_raise_nomem(err, "a model", (size_t)nin * sizeof *m->in);
     }
     for (int k = 0; k < nin; k++) {
         m->in[k] = tarn_model_retain(in[k]);
         m->nin = k + 1;
     }
+    m->level = level;
     m->policy = nin > 0 ? in[0]->policy : (tarn_policy){0};
-    return m;
+    *out = m;
+    return TARN_OK;
 }
 
 tarn_model *tarn_model_retain(tarn_model *m) {
@@ -44,6 +56,7 @@ void tarn_model_release(tarn_model *m) {
     for (int k = 0; k < m->nin; k++) {
         tarn_model_release(m->in[k]);
     }
+    tarn_model_release(m->kept);
     tarn_arena_free(&m->arena);
     tarn_free(&m->cx->budget, m, sizeof *m);
 }
@@ -71,10 +84,11 @@ int64_t tarn_model_find(const tarn_model *m, const char *name, size_t len) {
     return -1;
 }
 
+int tarn_slot_order(const tarn_slot *a, const tarn_slot *b) { return compare_names(a, b->name, b->len); }
+
 static int by_slot_name(const void *a, const void *b, void *slots) {
     const tarn_slot *s = slots;
-    const tarn_slot *x = &s[*(const int64_t *)a], *y = &s[*(const int64_t *)b];
-    return compare_names(x, y->name, y->len);
+    return tarn_slot_order(&s[*(const int64_t *)a], &s[*(const int64_t *)b]);
 }
 
 tarn_status tarn_model_index(tarn_model *m, tarn_error *err) {
@@ -96,7 +110,7 @@ tarn_status tarn_model_index(tarn_model *m, tarn_error *err) {
 }
 
 const tarn_names *tarn_model_names(const tarn_model *m) {
-    return m->side ? m->side->names : NULL;
+    return m->named ? m->named->names : NULL;
 }
 
 const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i) {
@@ -104,7 +118,7 @@ const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i) {
     if (!names) {
         return NULL;
     }
-    int64_t k = tarn_model_find(m->side, m->slots[i].name, m->slots[i].len);
+    int64_t k = tarn_model_find(m->named, m->slots[i].name, m->slots[i].len);
     return k < 0 || k >= names->n ? NULL : &names->info[k];
 }
 
@@ -231,6 +245,23 @@ const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i) {
     return first;
 }
 
+const tarn_node *tarn_model_operand(tarn_expand *e, tarn_model *m, int k, int64_t i, int first) {
+    if (m->map[k][i] >= 0) {
+        return tarn_model_expr(e, m->in[k], m->map[k][i]);
+    }
+    int64_t at = m->map[first][i];
+    double whole = m->in[first]->mass, part = m->in[k]->mass;
+    if (at >= 0 && m->policy.missing == TARN_MISSING_BASE && whole != 0 && part != 0) {
+        const tarn_node *x = tarn_model_expr(e, m->in[first], at);
+        return part == whole ? x : tarn_mul(e->graph, x, tarn_num(e->graph, part / whole));
+    }
+    const tarn_slot *s = &m->slots[i];
+    const tarn_node *zero = tarn_cast(e->graph, tarn_num(e->graph, 0), tarn_dtype_compute(s->dtype));
+    return tarn_broadcast(e->graph, zero, s->rank, s->shape);
+}
+
+// Rounding leaves 1e-17 of 0.1 a + 0.2 b - 0.3 c: a vector all the same.
 double tarn_mass_of(const tarn_op *op, double a, double b) {
-    return op->mass.a * a + op->mass.b * b;
+    double mass = op->mass.a * a + op->mass.b * b, whole = floor(mass + 0.5);
+    return fabs(mass - whole) < 1e-9 ? whole : mass;
 }

@@ -60,14 +60,17 @@ struct tarn_model {
     int64_t *by_name;        // [n] slot indices in byte order of names
     int64_t **map;           // [nin][n]: slot of operand k behind slot i; -1: absent there
     double mass;
-    const tarn_model *side;  // the input whose side files and names table go with it; may be self
+    int level;               // operations below it, at most; inputs 0
+    const tarn_model *side;   // the input whose side files go with it; may be self
+    const tarn_model *named;  // the node whose table of names describes the tensors; may be self
+    tarn_model *kept;         // tensors in memory: the input that `side` is; retained, may be NULL
     // inputs only
     tarn_store *store;
     const char *label;  // "base", "a" … or the path
     const char *path;
     const char *config;  // text of config.json, NULL if none
     size_t config_len;
-    tarn_names *names;         // for inputs: what names say
+    tarn_names *names;         // of inputs and new names: what they say
     int64_t ndropped;          // names left out by policy, for the plan
 };
 
@@ -111,6 +114,10 @@ tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, doubl
 // A list of n texts, n given (-1: any, set).
 tarn_status tarn_restore_texts(const tarn_model_json *j, const char *key, int64_t *n,
                             const char *const **out, tarn_error *err);
+// JSON has no words for what is not finite (texts here) and forgets the sign of a zero.
+void tarn_model_write_number(tarn_text *out, double v);
+// The number back; false: something else.
+bool tarn_model_read_number(const void *json, double *out);
 // One node's JSON, operands as numbers by `index`.
 void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_model *in), void *arg,
                       tarn_text *out);
@@ -139,6 +146,9 @@ struct tarn_expand {
 
 // Expands once: a model that is used twice is one expression.
 const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i);
+// Operand k at slot i. Where it lacks the tensor: zero, or under missing = "base", between points, what
+// operand `first` has, scaled to the mass of operand k.
+const tarn_node *tarn_model_operand(tarn_expand *e, tarn_model *m, int k, int64_t i, int first);
 // Walks what was expanded, in no order: *k counts from 0. False at the end.
 bool tarn_expand_visited(const tarn_expand *e, int *k, const tarn_model **m, int64_t *slot);
 // An integer or bool tensor: that of the first operand that has it, with checks against the others
@@ -148,11 +158,14 @@ const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i);
 const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, int k,
                                     const tarn_op *op, const tarn_node *x, const tarn_attr *rest);
 
-tarn_model *tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
-                           tarn_model *const *in);  // NULL: no memory
+// Chains of operations longer than this are refused: every walk over a plan recurses.
+enum { TARN_MODEL_LEVELS = 4096 };
+tarn_status tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
+                           tarn_model *const *in, tarn_model **out, tarn_error *err);
 tarn_model *tarn_model_retain(tarn_model *m);
 void tarn_model_release(tarn_model *m);  // m may be NULL
 int64_t tarn_model_find(const tarn_model *m, const char *name, size_t len);  // -1: absent
+int tarn_slot_order(const tarn_slot *a, const tarn_slot *b);  // by the bytes of their names, as memcmp
 // Sorts by_name; refuses duplicate names.
 tarn_status tarn_model_index(tarn_model *m, tarn_error *err);
 static inline bool tarn_slot_integer(const tarn_slot *s) {
@@ -160,7 +173,7 @@ static inline bool tarn_slot_integer(const tarn_slot *s) {
 }
 // What the name of slot i says; NULL where nothing is known (new names).
 const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i);
-const tarn_names *tarn_model_names(const tarn_model *m);  // of the side input; may be NULL
+const tarn_names *tarn_model_names(const tarn_model *m);  // may be NULL
 // A value by name and operand (-1: shared); NULL when absent. Its number for slot i.
 const tarn_value *tarn_model_value(const tarn_model *m, const char *name, int model);
 static inline double tarn_value_at(const tarn_value *v, int64_t i) {
@@ -178,10 +191,12 @@ typedef struct tarn_open_options {
 } tarn_open_options;
 tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_options *o,
                             tarn_model **out, tarn_error *err);
-// Tensors in memory as a model (names and tensors are shared, not copied).
+// Tensors in memory as a model (names and tensors are shared, not copied). `from`: the model whose
+// values they are, slot by slot: they stay unrounded and keep the dtypes of its output, its side files
+// and what its config says of names; NULL: none.
 tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const *names,
-                                  const tarn_tensor *tensors, double mass, tarn_model **out,
-                                  tarn_error *err);
+                                  const tarn_tensor *tensors, double mass, const tarn_model *from,
+                                  tarn_model **out, tarn_error *err);
 bool tarn_model_in_memory(const tarn_model *m);  // every input of the plan is in memory
 
 // Point-wise algebra. op: the tensor row (add, sub, mul, div, …).
@@ -208,13 +223,15 @@ tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, 
 // Side files of `from` go with the result instead of m's own.
 tarn_status tarn_model_with(tarn_context *cx, tarn_model *m, const tarn_policy *policy,
                             tarn_model **out, tarn_error *err);
-// Tensor expressions that replace some tensors: for each slot a root in `graph` over leaves of
-// tarn_op_input whose ids are listed per slot (merge.map). Owned by the node.
+// Tensor expressions that make the tensors (merge.map): each a root in `graph` over leaves of
+// tarn_op_input, one per operand.
 typedef struct tarn_template {
     int root;        // node id in the graph
     int ninputs;
     int input[64];   // node ids of the input leaves, -1: operand not used; order of the operands
 } tarn_template;
+// which: for each slot of the result, in byte order of names, the template that makes it; -1: the
+// tensor is that of the first operand. NULL: all -1.
 tarn_status tarn_model_map(tarn_context *cx, int nin, tarn_model *const *in, tarn_graph *graph,
                            int ntemplates, const tarn_template *templates, const int *which,
                            const tarn_policy *policy, tarn_model **out, tarn_error *err);
@@ -224,9 +241,11 @@ const tarn_node *tarn_template_import(tarn_expand *e, tarn_model *m, int64_t i, 
 
 // ---- matching operands ----
 
-// Fills m->slots, m->map, m->side, by policy, from its operands: `point[k]` tells points from
+// Fills m->slots, m->map, m->side, m->named, by policy, from its operands: `point[k]` tells points from
 // vectors (mass 0). The first point operand (the base, if there is one) gives order and dtypes.
 tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_error *err);
+// The slot of `in` behind slot i of `from`, by name or through a tie of `in`; -1: none.
+int64_t tarn_match_slot(const tarn_model *from, int64_t i, const tarn_model *in);
 // Explains why a and b do not match (names, shapes): always fails with MissingTensor or
 // ShapeMismatch, or yields TARN_OK when they do match under the policy.
 tarn_status tarn_model_compare(const tarn_model *a, const tarn_model *b, tarn_missing missing,

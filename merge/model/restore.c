@@ -10,6 +10,26 @@
 
 static const char *const missing_names[] = {"error", "base", "zero", "drop"};
 
+void tarn_model_write_number(tarn_text *out, double v) {
+    if (!isfinite(v)) {
+        tarn_text_puts(out, isnan(v) ? "\"nan\"" : v > 0 ? "\"inf\"" : "\"-inf\"");
+    } else if (v == 0 && signbit(v)) {
+        tarn_text_puts(out, "-0.0");
+    } else {
+        tarn_text_printf(out, "%.17g", v);
+    }
+}
+
+bool tarn_model_read_number(const void *json, double *out) {
+    const char *word = json_string_value(json);
+    if (word) {
+        *out = strcmp(word, "nan") == 0 ? NAN : word[0] == '-' ? -INFINITY : INFINITY;
+        return strcmp(word, "nan") == 0 || strcmp(word + (word[0] == '-'), "inf") == 0;
+    }
+    *out = json_number_value(json);
+    return json_is_number((const json_t *)json);
+}
+
 static void write_value(const tarn_model *m, const tarn_value *v, tarn_text *out) {
     tarn_text_puts(out, "{\"name\":");
     tarn_text_json(out, v->name, strlen(v->name));
@@ -20,7 +40,8 @@ static void write_value(const tarn_model *m, const tarn_value *v, tarn_text *out
         tarn_text_puts(out, ",\"text\":");
         tarn_text_json(out, v->text, strlen(v->text));
     } else if (!v->each) {
-        tarn_text_printf(out, ",\"number\":%.17g", v->number);
+        tarn_text_puts(out, ",\"number\":");
+        tarn_model_write_number(out, v->number);
     } else {
         // In byte order of the first operand's names; what was dropped has none.
         const tarn_model *x = m->in[0];
@@ -37,7 +58,12 @@ static void write_value(const tarn_model *m, const tarn_value *v, tarn_text *out
         tarn_text_puts(out, ",\"each\":[");
         for (int64_t i = 0; back && i < x->n; i++) {
             int64_t at = back[x->by_name[i]];
-            tarn_text_printf(out, at < 0 ? "%snull" : "%s%.17g", i ? "," : "", at < 0 ? 0 : v->each[at]);
+            tarn_text_puts(out, i ? "," : "");
+            if (at < 0) {
+                tarn_text_puts(out, "null");
+            } else {
+                tarn_model_write_number(out, v->each[at]);
+            }
         }
         tarn_text_puts(out, "]");
         tarn_free(&m->cx->budget, back, (size_t)x->n * sizeof *back + 1);
@@ -75,11 +101,9 @@ tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const c
 
 tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, double *out,
                              tarn_error *err) {
-    const json_t *v = json_object_get(j->object, key);
-    if (!json_is_number(v)) {
+    if (!tarn_model_read_number(json_object_get(j->object, key), out)) {
         TARN_RAISE(err, "PlanInvalid", "plan: a node lacks the number '%s'", key);
     }
-    *out = json_number_value(v);
     return TARN_OK;
 }
 
@@ -117,7 +141,12 @@ static tarn_status read_each(const json_t *list, tarn_arena *a, const tarn_model
     }
     for (int64_t i = 0; i < x->n; i++) {
         const json_t *e = json_array_get(list, (size_t)i);
-        each[x->by_name[i]] = json_is_number(e) ? json_number_value(e) : NAN;
+        double *at = &each[x->by_name[i]];
+        if (json_is_null(e)) {
+            *at = NAN;  // the tensor was dropped: nothing asks
+        } else if (!tarn_model_read_number(e, at)) {
+            TARN_RAISE(err, "PlanInvalid", "plan: %s has something that is no number", v->name);
+        }
     }
     v->each = each;
     return TARN_OK;
@@ -149,11 +178,9 @@ static tarn_status read_values(tarn_model_json *j, int nin, tarn_model *const *i
         if (json_is_array(each) && nin > 0) {
             TARN_TRY(read_each(each, j->arena, in[0], &v, err));
         } else if (!v.text) {
-            const json_t *number = json_object_get(o, "number");
-            if (!json_is_number(number)) {
+            if (!tarn_model_read_number(json_object_get(o, "number"), &v.number)) {
                 TARN_RAISE(err, "PlanInvalid", "plan: %s has no value", name);
             }
-            v.number = json_number_value(number);
         }
         j->values[j->nvalues++] = v;
     }

@@ -9,10 +9,11 @@
 
 tarn_status tarn_plan_unhashed(tarn_model *m, int *files, uint64_t *bytes, tarn_error *err) {
     tarn_model *list[TARN_PLAN_INPUTS];
-    int n = tarn_plan_inputs(m, list, TARN_PLAN_INPUTS);
+    int n;
+    TARN_TRY(tarn_plan_inputs(m, list, &n, err));
     *files = 0;
     *bytes = 0;
-    for (int k = 0; k < n && k < TARN_PLAN_INPUTS; k++) {
+    for (int k = 0; k < n; k++) {
         tarn_digests_todo todo = {0};
         if (list[k]->store) {
             TARN_TRY(tarn_digests_unknown(m->cx, list[k]->store, NULL, &todo, err));
@@ -43,8 +44,7 @@ tarn_status tarn_model_digest(const tarn_model *input, char hex[65], tarn_error 
 
 tarn_status tarn_output_inputs(tarn_model *m, tarn_digested *list, int *n, tarn_error *err) {
     tarn_model *inputs[TARN_PLAN_INPUTS];
-    int count = tarn_plan_inputs(m, inputs, TARN_PLAN_INPUTS);
-    *n = count < TARN_PLAN_INPUTS ? count : TARN_PLAN_INPUTS;
+    TARN_TRY(tarn_plan_inputs(m, inputs, n, err));
     for (int k = 0; k < *n; k++) {
         list[k].input = inputs[k];
         memset(list[k].digest, 0, sizeof list[k].digest);

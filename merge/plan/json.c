@@ -7,7 +7,7 @@
 #include "merge/plan/output.h"
 #include "vm/store/digests.h"
 
-enum { NODES = 1 << 20, INPUTS = 256 };
+enum { NODES = 1 << 16 };
 
 static const tarn_model_op *const rows[] = {
     &tarn_model_row_binary, &tarn_model_row_number, &tarn_model_row_unary, &tarn_model_row_with,
@@ -40,14 +40,24 @@ typedef struct {
     bool failed;
 } order;
 
-static int index_of(void *arg, const tarn_model *m) {
-    const order *o = arg;
-    for (int k = o->n - 1; k >= 0; k--) {
-        if (o->list[k] == m) {
+// Opened twice from one path under one label: one input.
+static bool same_input(const tarn_model *a, const tarn_model *b) {
+    return a->store && b->store && strcmp(a->path, b->path) == 0 &&
+           strcmp(tarn_model_label(a), tarn_model_label(b)) == 0;
+}
+
+int tarn_plan_index(tarn_model *const *list, int n, const tarn_model *m) {
+    for (int k = n - 1; k >= 0; k--) {
+        if (list[k] == m || same_input(list[k], m)) {
             return k;
         }
     }
     return -1;
+}
+
+static int index_of(void *arg, const tarn_model *m) {
+    const order *o = arg;
+    return tarn_plan_index(o->list, o->n, m);
 }
 
 static void visit(order *o, tarn_model *m) {
@@ -73,11 +83,12 @@ static void visit(order *o, tarn_model *m) {
     o->list[o->n++] = m;
 }
 
-static tarn_status write_input(const tarn_model *m, tarn_text *out, tarn_error *err) {
+static tarn_status write_input(const order *all, int k, tarn_text *out, tarn_error *err) {
+    const tarn_model *m = all->list[k];
     char hex[65];
     TARN_TRY(tarn_header_digest(m, hex, err));
     tarn_text_printf(out, "{\"node\":\"%s\",\"label\":", m->op->name);
-    tarn_text_json(out, tarn_model_label(m), strlen(tarn_model_label(m)));
+    tarn_plan_label(all->list, k, out);
     tarn_text_printf(out, ",\"tensors\":%lld,\"header\":\"%s\"}", (long long)m->n, hex);
     return TARN_OK;
 }
@@ -104,7 +115,7 @@ tarn_status tarn_plan_json(tarn_model *m, const tarn_plan_options *o, tarn_text 
         const tarn_model *x = all.list[k];
         tarn_text_puts(out, k ? "," : "");
         if (x->nin == 0) {
-            s = write_input(x, out, err);
+            s = write_input(&all, k, out, err);
             *replayable = *replayable && x->store;
         } else {
             tarn_model_write(x, index_of, &all, out);
@@ -168,6 +179,10 @@ static tarn_status read_node(reader *r, json_t *o, tarn_model **out, tarn_error 
     }
     if (strcmp(name, tarn_model_row_input.name) == 0) {
         return read_input(r, o, out, err);
+    }
+    if (strcmp(name, tarn_model_row_memory.name) == 0) {
+        TARN_RAISE(err, "NotReplayable", "plan: it holds tensors that were in memory, not in files: it cannot be "
+                   "executed again");
     }
     const json_t *in = json_object_get(o, "in");
     size_t nin = json_array_size(in);

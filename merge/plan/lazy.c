@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One tensor of a planned model as an expression of its own. Where the tensor hangs on a reduction
-// over the whole model, other tensors have to be read for it: then it is a leaf whose bytes are
-// computed when they are first read, once.
+// over the whole model, other tensors have to be read for it, and integers have to be compared: then
+// it is a leaf whose bytes are computed when they are first read, once.
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ static tarn_status read(const tarn_source *s, uint64_t at, uint64_t n, void *dst
     return st;
 }
 
-static const tarn_source *make(tarn_model *m, int64_t slot, tarn_error *err) {
+static const tarn_source *make(tarn_model *m, int64_t slot, tarn_dtype dtype, tarn_error *err) {
     const tarn_slot *s = &m->slots[slot];
     lazy *z = tarn_alloc_zero(&m->cx->budget, sizeof *z);
     if (!z) {
@@ -55,7 +55,7 @@ static const tarn_source *make(tarn_model *m, int64_t slot, tarn_error *err) {
         return NULL;
     }
     atomic_init(&z->refs, 1);
-    z->face = (tarn_source){.name = s->name, .where = tarn_model_label(m), .dtype = s->dtype,
+    z->face = (tarn_source){.name = s->name, .where = tarn_model_label(m), .dtype = dtype,
                             .rank = s->rank, .shape = s->shape, .read = read, .retain = retain,
                             .release = release};
     z->model = tarn_model_retain(m);
@@ -65,7 +65,7 @@ static const tarn_source *make(tarn_model *m, int64_t slot, tarn_error *err) {
         release(&z->face);
         return NULL;
     }
-    z->face.bytes = tarn_dtype_bytes(s->dtype, z->face.numel);
+    z->face.bytes = tarn_dtype_bytes(dtype, z->face.numel);
     return &z->face;
 }
 
@@ -74,24 +74,20 @@ tarn_status tarn_model_node(tarn_graph *g, tarn_model *m, int64_t slot, const ta
     tarn_globals globals = {0};
     tarn_arena_init(&globals.arena, &m->cx->budget);
     tarn_expand e = {.cx = m->cx, .graph = g, .globals = &globals};
-    const tarn_node *n = tarn_model_expr(&e, m, slot);
-    bool whole = globals.n > 0;
+    const tarn_node *n = tarn_plan_slot(&e, m, slot);
+    bool whole = globals.n > 0 || e.checks;
     tarn_arena_free(&globals.arena);
     if (n && whole) {
-        const tarn_source *s = make(m, slot, err);
+        const tarn_source *s = make(m, slot, n->desc.dtype, err);
         if (!s) {
             return err->status;
         }
         n = tarn_leaf_source(g, s);
         s->release(s);
     }
-    const tarn_slot *s = &m->slots[slot];
-    if (n && !tarn_shape_equal(n->desc.rank, n->desc.shape, s->rank, s->shape)) {
-        n = tarn_broadcast(g, n, s->rank, s->shape);
-    }
     if (!n) {
         *err = g->err;
-        return tarn_error_prefix(err, "%s", s->name);
+        return tarn_error_prefix(err, "%s", m->slots[slot].name);
     }
     *out = n;
     return TARN_OK;

@@ -21,35 +21,51 @@ static const char *const carried[] = {
     "scheduler_config.json", "feature_extractor_config.json", "normalizer.json",
 };
 
-static void walk(tarn_model *m, tarn_model **list, int most, int *n) {
-    if (m->nin == 0) {
-        for (int k = 0; k < *n && k < most; k++) {
-            if (list[k] == m || (m->store && list[k]->store && strcmp(list[k]->path, m->path) == 0 &&
-                                 strcmp(list[k]->label, m->label) == 0)) {
-                return;
-            }
+tarn_status tarn_plan_inputs(tarn_model *m, tarn_model **list, int *n, tarn_error *err) {
+    tarn_arena a;
+    tarn_model **all;
+    int count;
+    tarn_arena_init(&a, &m->cx->budget);
+    tarn_status s = tarn_plan_nodes(m, &a, &count, &all, err);
+    *n = 0;
+    for (int k = 0; k < count && s == TARN_OK; k++) {
+        if (all[k]->nin > 0) {
+            continue;
         }
-        if (*n < most) {
-            list[*n] = m;
+        if (*n == TARN_PLAN_INPUTS) {
+            s = tarn_raise(err, "PlanInputs", "a plan has at most %d inputs; m:stage() or m:load() makes values "
+                           "on the way", (int)TARN_PLAN_INPUTS);
+            break;
         }
-        ++*n;
-        return;
+        list[(*n)++] = all[k];
     }
-    for (int k = 0; k < m->nin; k++) {
-        walk(m->in[k], list, most, n);
-    }
+    tarn_arena_free(&a);
+    return s;
 }
 
-int tarn_plan_inputs(tarn_model *m, tarn_model **list, int most) {
-    int n = 0;
-    walk(m, list, most, &n);
-    return n;
+void tarn_plan_label(tarn_model *const *list, int k, tarn_text *out) {
+    const char *label = tarn_model_label(list[k]);
+    int twin = 1;
+    for (int i = 0; i < k; i++) {
+        twin += list[i]->nin == 0 && strcmp(tarn_model_label(list[i]), label) == 0;
+    }
+    if (twin == 1) {
+        tarn_text_json(out, label, strlen(label));
+        return;
+    }
+    tarn_text t;
+    tarn_text_init(&t, out->budget);
+    tarn_text_printf(&t, "%s#%d", label, twin);
+    out->failed = out->failed || t.failed;
+    tarn_text_json(out, t.data ? t.data : "", t.len);
+    tarn_text_free(&t);
 }
 
 tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err) {
     tarn_model *list[TARN_PLAN_INPUTS];
-    int n = tarn_plan_inputs(m, list, TARN_PLAN_INPUTS);
-    for (int k = 0; k < n && k < TARN_PLAN_INPUTS; k++) {
+    int n;
+    TARN_TRY(tarn_plan_inputs(m, list, &n, err));
+    for (int k = 0; k < n; k++) {
         if (list[k]->store) {
             TARN_TRY(tarn_store_check(list[k]->store, err));
         }
@@ -60,6 +76,21 @@ tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err) {
 static const char *torch_name(tarn_dtype t) {
     return t == TARN_F32 ? "float32" : t == TARN_BF16 ? "bfloat16" : t == TARN_F16 ? "float16"
            : t == TARN_F64 ? "float64" : NULL;
+}
+
+// The dtype of all floating tensors of the output; NULL when there are several.
+static const char *one_dtype(const tarn_plan *p) {
+    const char *one = NULL;
+    for (int64_t i = 0; i < p->n; i++) {
+        if (tarn_dtype_is_float(p->jobs[i].store)) {
+            const char *name = torch_name(p->jobs[i].store);
+            if (!name || (one && strcmp(one, name) != 0)) {
+                return NULL;
+            }
+            one = name;
+        }
+    }
+    return one;
 }
 
 // Layers that the output has, by the table of names of its own; 0 when it has none.
@@ -92,7 +123,7 @@ static tarn_status write_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
         return tarn_writer_side(w, "config.json", side->config, side->config_len, err);
     }
     bool changed = false;
-    const char *dtype = p->options.has_dtype ? torch_name(p->options.dtype) : NULL;
+    const char *dtype = one_dtype(p);
     for (int k = 0; dtype && k < 2; k++) {
         const char *was = json_string_value(json_object_get(root, dtype_keys[k]));
         if (was && strcmp(was, dtype) != 0) {
@@ -144,10 +175,19 @@ static tarn_status carry(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     return TARN_OK;
 }
 
-static void add_input(tarn_text *t, const tarn_digested *d) {
+static void add_label(const tarn_provenance *from, int k, tarn_text *t) {
+    tarn_model *list[TARN_PLAN_INPUTS];
+    for (int i = 0; i <= k; i++) {
+        list[i] = from->inputs[i].input;
+    }
+    tarn_plan_label(list, k, t);
+}
+
+static void add_input(tarn_text *t, const tarn_provenance *from, int k) {
+    const tarn_digested *d = &from->inputs[k];
     const tarn_model *m = d->input;
     tarn_text_puts(t, "    {\"label\": ");
-    tarn_text_json(t, tarn_model_label(m), strlen(tarn_model_label(m)));
+    add_label(from, k, t);
     tarn_text_printf(t, ", \"header\": \"%s\", \"digest\": ", d->header);
     tarn_text_printf(t, d->digest[0] ? "\"%s\"" : "null", d->digest);
     tarn_text_puts(t, ", \"path\": ");
@@ -178,7 +218,7 @@ static tarn_status provenance(tarn_plan *p, tarn_writer *w, const tarn_save_opti
                      hex, from->replayable ? "true" : "false", tarn_pool_size(p->cx->pool),
                      tarn_isa_name(p->cx->isa));
     for (int k = 0; k < from->n; k++) {
-        add_input(&t, &from->inputs[k]);
+        add_input(&t, from, k);
         tarn_text_puts(&t, k + 1 < from->n ? ",\n" : "\n");
     }
     tarn_text_puts(&t, "  ],\n  \"script\": ");
@@ -201,9 +241,8 @@ tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_proven
     tarn_text_init(&t, &p->cx->budget);
     tarn_text_puts(&t, "[");
     for (int k = 0; k < from->n; k++) {
-        const char *label = tarn_model_label(from->inputs[k].input);
         tarn_text_puts(&t, k ? ",{\"label\":" : "{\"label\":");
-        tarn_text_json(&t, label, strlen(label));
+        add_label(from, k, &t);
         tarn_text_printf(&t, from->inputs[k].digest[0] ? ",\"digest\":\"%s\"}" : ",\"digest\":null}",
                          from->inputs[k].digest);
     }

@@ -6,14 +6,15 @@
 
 #include "merge/plan/plan.h"
 
-// Inputs of a model in the order that plans number them. Returns how many there are; `list` gets at
-// most `most`.
-int tarn_plan_inputs(tarn_model *m, tarn_model **list, int most);
+// Inputs of a model in the order that plans number them; at most TARN_PLAN_INPUTS of them.
 enum { TARN_PLAN_INPUTS = 256 };
+tarn_status tarn_plan_inputs(tarn_model *m, tarn_model **list, int *n, tarn_error *err);
+// The label of list[k] in the plan, as a JSON text: two inputs of one label are told apart as "a", "a#2".
+void tarn_plan_label(tarn_model *const *list, int k, tarn_text *out);
 
 // An input and what it is, as hex; digest "" for tensors in memory.
 typedef struct tarn_digested {
-    const tarn_model *input;
+    tarn_model *input;
     char header[65], digest[65];
 } tarn_digested;
 // The inputs with header digests; digests of the right width but all zeros.

@@ -46,6 +46,8 @@ typedef struct tarn_plan {
 tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
                            const tarn_plan_options *o, tarn_plan **out, tarn_error *err);
 void tarn_plan_free(tarn_plan *p);  // p may be NULL
+// The expression of slot i, in the shape of the slot (a method may leave a number where a tensor is due).
+const tarn_node *tarn_plan_slot(tarn_expand *e, tarn_model *m, int64_t i);
 // For numbers of a model: a job whose root `build` makes, stored in f64; then what is hidden.
 tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
                           const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
@@ -99,9 +101,11 @@ tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double
 // memory), and then a model node says so by name.
 tarn_status tarn_plan_json(tarn_model *m, const tarn_plan_options *o, tarn_text *out,
                            bool *replayable, tarn_error *err);
-// Every node of m's plan, operands before users; the list lives in the arena.
+// Every node of m's plan, operands before users; the list lives in the arena. A file that was opened
+// twice under one label is one node.
 tarn_status tarn_plan_nodes(tarn_model *m, tarn_arena *a, int *n, tarn_model ***list,
                             tarn_error *err);
+int tarn_plan_index(tarn_model *const *list, int n, const tarn_model *m);  // -1: absent
 // SHA-256 over the lines name\tdtype\tshape in byte order of names, as hex.
 tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *err);
 // Input files whose content digests are not known yet, and the bytes that a save will hash for them.

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "merge/plan/plan.h"
+#include "merge/plan/output.h"
 
 typedef struct {
     int n;
@@ -121,16 +121,46 @@ static tarn_status run(tarn_context *cx, tarn_store *stored, tarn_model *m,
     return s;
 }
 
+// The inputs are those that the plan ran on, by their content. `recorded`: [{label, digest}, …].
+static tarn_status check_inputs(tarn_model *m, const json_t *recorded, tarn_error *err) {
+    tarn_model *list[TARN_PLAN_INPUTS];
+    int n;
+    TARN_TRY(tarn_plan_inputs(m, list, &n, err));
+    for (size_t i = 0; i < json_array_size(recorded); i++) {
+        const json_t *o = json_array_get(recorded, i);
+        const char *label = json_string_value(json_object_get(o, "label"));
+        const char *was = json_string_value(json_object_get(o, "digest"));
+        for (int k = 0; k < n && label && was; k++) {
+            char hex[65];
+            if (strcmp(tarn_model_label(list[k]), label) != 0) {
+                continue;
+            }
+            TARN_TRY(tarn_model_digest(list[k], hex, err));
+            if (strcmp(hex, was) != 0) {
+                TARN_RAISE(err, "InputDiffers", "%s is not the input '%s' of the plan: its contents differ (digest "
+                           "%.12s…, was %.12s…)", list[k]->path, label, hex, was);
+            }
+        }
+    }
+    return TARN_OK;
+}
+
+static const char *metadata(const tarn_store *s, const char *want) {
+    for (int i = 0; i < tarn_store_meta_count(s); i++) {
+        const char *key, *value;
+        tarn_store_meta(s, i, &key, &value);
+        if (strcmp(key, want) == 0) {
+            return value;
+        }
+    }
+    return NULL;
+}
+
 tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
                         bool *same, tarn_text *report, tarn_error *err) {
     tarn_store *stored;
     TARN_TRY(tarn_store_open(cx, path, NULL, &stored, err));
-    const char *plan = NULL;
-    for (int i = 0; i < tarn_store_meta_count(stored); i++) {
-        const char *key, *value;
-        tarn_store_meta(stored, i, &key, &value);
-        plan = strcmp(key, "tarn_plan") == 0 ? value : plan;
-    }
+    const char *plan = metadata(stored, "tarn_plan"), *inputs_text = metadata(stored, "tarn_inputs");
     tarn_status s = TARN_OK;
     if (!plan) {
         s = tarn_raise(err, "NoPlan", "%s holds no plan: tarn did not save it", path);
@@ -142,8 +172,11 @@ tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const c
     tarn_plan_options o;
     *same = true;
     s = s == TARN_OK ? tarn_plan_read(cx, plan, strlen(plan), find_path, &h, &m, &o, err) : s;
+    json_t *recorded = inputs_text ? json_loads(inputs_text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    s = s == TARN_OK ? check_inputs(m, recorded, err) : s;
     s = s == TARN_OK ? run(cx, stored, m, &o, same, report, err) : s;
     tarn_model_release(m);
+    json_decref(recorded);
     json_decref(h.provenance);
     tarn_store_release(stored);
     return s;

@@ -21,6 +21,14 @@ static tarn_status run_load(tarn_plan *p, const char *what, tarn_tensor *t, tarn
     return s;
 }
 
+// In memory nothing is rounded to the dtype of the output: what follows sees the same values as in a
+// plan.
+static void keep_unrounded(tarn_plan *p) {
+    for (int64_t i = 0; i < p->n; i++) {
+        p->jobs[i].store = p->jobs[i].root->desc.dtype;
+    }
+}
+
 static tarn_status put(void *arg, int64_t job, uint64_t at, const void *p, uint64_t n,
                        tarn_error *err) {
     return tarn_writer_put(((writer_sink *)arg)->w, job, at, p, n, err);
@@ -112,6 +120,7 @@ tarn_status tarn_model_save(tarn_context *cx, tarn_model *m, const char *path,
 tarn_status tarn_model_load(tarn_context *cx, tarn_model *m, tarn_model **out, tarn_error *err) {
     tarn_plan *p;
     TARN_TRY(tarn_plan_make(cx, m, NULL, NULL, &p, err));
+    keep_unrounded(p);
     size_t bytes = (size_t)p->count * sizeof(tarn_tensor) + 1, list = (size_t)p->n * sizeof(char *) + 1;
     tarn_tensor *t = tarn_alloc_zero(&cx->budget, bytes);
     const char **names = tarn_alloc(&cx->budget, list);
@@ -124,7 +133,7 @@ tarn_status tarn_model_load(tarn_context *cx, tarn_model *m, tarn_model **out, t
         for (int64_t i = 0; i < p->n; i++) {
             names[i] = p->jobs[i].name;
         }
-        s = tarn_model_of_tensors(cx, p->n, names, t, m->mass, out, err);
+        s = tarn_model_of_tensors(cx, p->n, names, t, m->mass, m, out, err);
     }
     for (int64_t i = 0; t && i < p->n; i++) {
         tarn_tensor_release(&t[i]);
@@ -148,7 +157,9 @@ tarn_status tarn_model_tensor(tarn_context *cx, tarn_model *m, int64_t slot, tar
     size_t bytes = p ? (size_t)p->count * sizeof(tarn_tensor) : 0;
     tarn_tensor *t = s == TARN_OK ? tarn_alloc_zero(&cx->budget, bytes) : NULL;
     if (s == TARN_OK) {
-        s = t ? run_load(p, "loading", t, err) : tarn_raise_nomem(err, "a tensor", bytes);
+        keep_unrounded(p);
+        s = t ? tarn_plan_check(p, err) : tarn_raise_nomem(err, "a tensor", bytes);
+        s = s == TARN_OK ? run_load(p, "loading", t, err) : s;
     }
     if (s == TARN_OK) {
         *out = t[0];
@@ -160,12 +171,39 @@ tarn_status tarn_model_tensor(tarn_context *cx, tarn_model *m, int64_t slot, tar
 
 // ---- numbers of whole models ----
 
-// Runs one rank-1 job per floating tensor (made by `build`) and adds the results up in byte order of
-// names; `most`: takes the largest instead.
+// A job per tensor, over the names of one model or of two.
+typedef struct {
+    tarn_model *lead;  // the model that the slot at hand is of
+    int n;
+    tarn_model *const *a, *const *b;
+} numbers;
 typedef const tarn_node *(*number_fn)(tarn_expand *e, void *arg, int64_t slot);
 
-static tarn_status run_numbers(tarn_context *cx, tarn_model *m, number_fn build, void *arg, int k,
-                               const bool *most, double *out, tarn_error *err) {
+// Adds a job for each floating tensor of m, and of those of `other` (may be NULL) that m lacks, in byte
+// order of names.
+static tarn_status add_numbers(tarn_plan *p, tarn_model *m, tarn_model *other, number_fn build,
+                               numbers *arg, tarn_error *err) {
+    int64_t i = 0, j = 0, n = other ? other->n : 0;
+    while (i < m->n || j < n) {
+        const tarn_slot *x = i < m->n ? &m->slots[m->by_name[i]] : NULL;
+        const tarn_slot *y = j < n ? &other->slots[other->by_name[j]] : NULL;
+        int order = !x ? 1 : !y ? -1 : tarn_slot_order(x, y);
+        int64_t at = order <= 0 ? m->by_name[i] : other->by_name[j];
+        arg->lead = order <= 0 ? m : other;
+        i += order <= 0;
+        j += order >= 0;
+        if (!tarn_slot_integer(&arg->lead->slots[at]) &&
+            (order <= 0 || tarn_match_slot(other, at, m) < 0)) {
+            TARN_TRY(tarn_plan_add(p, &arg->lead->slots[at], build, arg, at, err));
+        }
+    }
+    return TARN_OK;
+}
+
+// Runs one rank-1 job per floating tensor (made by `build`) and adds the results up in byte order of
+// names; `most`: takes the largest instead.
+static tarn_status run_numbers(tarn_context *cx, tarn_model *m, tarn_model *other, number_fn build,
+                               numbers *arg, int k, const bool *most, double *out, tarn_error *err) {
     tarn_plan *p = NULL;
     unsigned char *none = tarn_alloc_zero(&cx->budget, (size_t)m->n + 1);
     if (!none) {
@@ -174,12 +212,7 @@ static tarn_status run_numbers(tarn_context *cx, tarn_model *m, number_fn build,
     tarn_status s = tarn_plan_make(cx, m, none, NULL, &p, err);  // empty: holds the jobs made here
     tarn_free(&cx->budget, none, (size_t)m->n + 1);
     TARN_TRY(s);
-    for (int64_t j = 0; j < m->n && s == TARN_OK; j++) {
-        int64_t i = m->by_name[j];
-        if (!tarn_slot_integer(&m->slots[i])) {
-            s = tarn_plan_add(p, &m->slots[i], build, arg, i, err);
-        }
-    }
+    s = add_numbers(p, m, other, build, arg, err);
     p->n = p->count;
     s = s == TARN_OK ? tarn_plan_hidden(p, err) : s;
     size_t bytes = (size_t)p->count * sizeof(tarn_tensor) + 1;
@@ -204,12 +237,6 @@ static tarn_status run_numbers(tarn_context *cx, tarn_model *m, number_fn build,
     return s;
 }
 
-typedef struct {
-    int n;
-    tarn_model *const *a, *const *b;
-    const tarn_model *lead;
-} dots;
-
 static const tarn_node *column(tarn_graph *g, int n, const tarn_node **cell) {
     int64_t one = 1, axis = 0;
     tarn_attr along = {.ni = 1, .i = &axis};
@@ -220,12 +247,11 @@ static const tarn_node *column(tarn_graph *g, int n, const tarn_node **cell) {
 }
 
 static const tarn_node *build_dots(tarn_expand *e, void *arg, int64_t slot) {
-    const dots *d = arg;
+    const numbers *d = arg;
     const tarn_node *cell[8];
-    const tarn_slot *s = &d->lead->slots[slot];
     for (int q = 0; q < d->n; q++) {
-        int64_t i = tarn_model_find(d->a[q], s->name, s->len);
-        int64_t j = tarn_model_find(d->b[q], s->name, s->len);
+        int64_t i = d->a[q] == d->lead ? slot : tarn_match_slot(d->lead, slot, d->a[q]);
+        int64_t j = d->b[q] == d->lead ? slot : tarn_match_slot(d->lead, slot, d->b[q]);
         // A vector without this coordinate is zero there.
         const tarn_node *x = i < 0 || j < 0 ? NULL : tarn_model_expr(e, d->a[q], i);
         const tarn_node *y = x ? tarn_model_expr(e, d->b[q], j) : NULL;
@@ -237,18 +263,21 @@ static const tarn_node *build_dots(tarn_expand *e, void *arg, int64_t slot) {
 tarn_status tarn_model_dots(tarn_context *cx, int n, tarn_model *const *a, tarn_model *const *b,
                             double *out, tarn_error *err) {
     static const bool add[8] = {false};
+    tarn_model *other = NULL;
     for (int q = 0; q < n; q++) {
         if (a[q] != b[q]) {
-            TARN_TRY(tarn_model_compare(a[q], b[q], a[q]->policy.missing,
-                                        a[q]->mass == 0 || b[q]->mass == 0, err));
+            bool vector = a[q]->mass == 0 || b[q]->mass == 0;
+            TARN_TRY(tarn_model_compare(a[q], b[q], a[q]->policy.missing, vector, err));
+            TARN_TRY(tarn_model_compare(b[q], a[q], a[q]->policy.missing, vector, err));
+            other = b[q] == a[0] ? a[q] : b[q];
         }
     }
-    dots d = {n, a, b, a[0]};
-    return run_numbers(cx, a[0], build_dots, &d, n, add, out, err);
+    numbers d = {.n = n, .a = a, .b = b};
+    return run_numbers(cx, a[0], other, build_dots, &d, n, add, out, err);
 }
 
 static const tarn_node *build_sizes(tarn_expand *e, void *arg, int64_t slot) {
-    const tarn_node *x = tarn_abs(e->graph, tarn_model_expr(e, arg, slot));
+    const tarn_node *x = tarn_abs(e->graph, tarn_model_expr(e, ((const numbers *)arg)->lead, slot));
     if (!x) {
         return NULL;
     }
@@ -263,7 +292,8 @@ tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double
                              tarn_error *err) {
     static const bool most[2] = {false, true};
     double out[2];
-    TARN_TRY(run_numbers(cx, m, build_sizes, m, 2, most, out, err));
+    numbers d = {0};
+    TARN_TRY(run_numbers(cx, m, NULL, build_sizes, &d, 2, most, out, err));
     *l1 = out[0];
     *linf = out[1];
     return TARN_OK;

@@ -114,12 +114,19 @@ tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     return tarn_host_call(h, 2, 0, err);
 }
 
-tarn_status tarn_bind_open(tarn_host *h, tarn_error *err) {
+// Protected as a whole: registering allocates, and Lua raises when memory ends.
+static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
         tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
     };
     for (size_t i = 0; i < sizeof open / sizeof *open; i++) {
-        TARN_TRY(open[i](h, err));
+        tarn_error err;
+        TARN_LUA_TRY(L, open[i](tarn_host_of(L), &err), &err);
     }
-    return TARN_OK;
+    return 0;
+}
+
+tarn_status tarn_bind_open(tarn_host *h, tarn_error *err) {
+    lua_pushcfunction(tarn_host_state(h), l_open);
+    return tarn_host_call(h, 0, 0, err);
 }

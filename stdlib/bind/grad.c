@@ -36,12 +36,6 @@ static recording *push_recording(lua_State *L) {
     return lua_touserdata(L, -1);
 }
 
-tarn_graph *tarn_bind_recording(lua_State *L) {
-    tarn_graph *g = push_recording(L)->graph;
-    lua_pop(L, 1);
-    return g;
-}
-
 // Ends one level, also when an error passes by.
 typedef struct {
     recording *r;  // kept alive by the registry; NULL: closed
@@ -209,13 +203,12 @@ typedef struct {
     const tarn_node *y;
 } problem;
 
-static void register_input(lua_State *L, problem *p, const tarn_node *n) {
+static void register_input(lua_State *L, const tarn_node *n) {
     recording *r = push_recording(L);
     lua_getiuservalue(L, -1, 1);
     lua_pushinteger(L, n->id);
     lua_rawseti(L, -2, ++r->inputs);
     lua_pop(L, 2);
-    (void)p;
 }
 
 // A fresh input for leaf i, pushed as a recorded tensor.
@@ -236,7 +229,7 @@ static void open_leaf(lua_State *L, problem *p, int i) {
     lua_pop(L, 1);
     p->wrt[i] = tarn_leaf_input(p->g, &d);
     tarn_bind_push_node(L, p->g, p->wrt[i], true);
-    register_input(L, p, p->wrt[i]);
+    register_input(L, p->wrt[i]);
 }
 
 static void *scratch(lua_State *L, size_t bytes) {
@@ -304,24 +297,23 @@ static void record(lua_State *L, problem *p, int rest) {
 
 // True when a root needs an input of an outer call: then it stays an expression.
 static bool is_inner(lua_State *L, const problem *p, int n, const tarn_node *const *roots) {
-    bool needs = false;
-    recording *r = push_recording(L);
-    if (p->level->outer > 0) {
-        unsigned char *use = scratch(L, (size_t)p->g->count);
-        tarn_graph_mark(p->g, n, roots, use);
-        lua_getiuservalue(L, -2, 1);
-        for (lua_Integer k = 1; k <= p->level->outer && !needs; k++) {
-            lua_rawgeti(L, -1, k);
-            needs = use[lua_tointeger(L, -1)];
-            lua_pop(L, 1);
-        }
-        for (int i = 0; i < p->n; i++) {
-            needs = needs || (p->outer[i] && use[p->wrt[i]->id]);
-        }
-        lua_pop(L, 2);
+    if (p->level->outer == 0) {
+        return false;
     }
-    (void)r;
-    lua_pop(L, 1);
+    bool needs = false;
+    unsigned char *use = scratch(L, (size_t)p->g->count);
+    tarn_graph_mark(p->g, n, roots, use);
+    for (int i = 0; i < p->n; i++) {
+        needs = needs || (p->outer[i] && use[p->wrt[i]->id]);
+    }
+    push_recording(L);
+    lua_getiuservalue(L, -1, 1);
+    for (lua_Integer k = 1; k <= p->level->outer && !needs; k++) {
+        lua_rawgeti(L, -1, k);
+        needs = use[lua_tointeger(L, -1)];
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 3);
     return needs;
 }
 
@@ -395,17 +387,11 @@ static void gradient(lua_State *L, const problem *p, const tarn_node *y, const t
 static const tarn_node *one_number(lua_State *L, const problem *p) {
     const tarn_node *y = p->y;
     if (tarn_desc_numel(&y->desc) != 1) {
-        char text[128] = "";
-        tarn_text shape;
-        tarn_text_init(&shape, &tarn_host_context(L)->budget);
-        tarn_shape_show(&shape, y->desc.rank, y->desc.shape);
-        strncat(text, shape.data ? shape.data : "", sizeof text - 1);
-        tarn_text_free(&shape);
         tarn_lua_error(L, "%s: the function must yield one number, not a tensor of shape %s", p->function,
-                       text);
+                       tarn_bind_shape_text(L, y->desc.rank, y->desc.shape));
     }
     if (y->desc.rank > 0) {
-        y = tarn_reshape(p->g, y, 0, NULL);
+        y = tarn_reshape(p->g, y, 0, &(int64_t){0});
     }
     if (!y) {
         fail(L, p->g);
@@ -476,7 +462,9 @@ static int l_value_and_grad(lua_State *L) {
 
 static void check_shape(lua_State *L, const problem *p, const tarn_desc *want, const tarn_desc *got) {
     if (!tarn_shape_equal(want->rank, want->shape, got->rank, got->shape)) {
-        tarn_lua_error(L, "%s: a direction's shape differs from that of what it belongs to", p->function);
+        tarn_lua_error(L, "%s: the direction has the shape %s; expected %s", p->function,
+                       tarn_bind_shape_text(L, got->rank, got->shape),
+                       tarn_bind_shape_text(L, want->rank, want->shape));
     }
 }
 

@@ -160,22 +160,30 @@ int tarn_bind_select(lua_State *L, int idx, int key) {
 
 // ---- fields ----
 
-static int shape_tostring(lua_State *L) {
+const char *tarn_bind_shape_text(lua_State *L, int rank, const int64_t *shape) {
     luaL_Buffer b;
-    lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+    luaL_checkstack(L, 4, "shape");
     luaL_buffinit(L, &b);
     luaL_addchar(&b, '[');
-    for (lua_Integer k = 1; k <= n; k++) {
-        if (k > 1) {
-            luaL_addstring(&b, ", ");
-        }
-        lua_rawgeti(L, 1, k);
-        luaL_tolstring(L, -1, NULL);
-        lua_remove(L, -2);
+    for (int k = 0; k < rank; k++) {
+        lua_pushfstring(L, k ? ", %I" : "%I", (LUAI_UACINT)shape[k]);
         luaL_addvalue(&b);
     }
     luaL_addchar(&b, ']');
     luaL_pushresult(&b);
+    return lua_tostring(L, -1);
+}
+
+static int shape_tostring(lua_State *L) {
+    int64_t shape[TARN_MAX_RANK];
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+    n = n < TARN_MAX_RANK ? n : TARN_MAX_RANK;
+    for (lua_Integer k = 0; k < n; k++) {
+        lua_rawgeti(L, 1, k + 1);
+        shape[k] = lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    tarn_bind_shape_text(L, (int)n, shape);
     return 1;
 }
 

@@ -109,9 +109,7 @@ static void make_template(phase *f, const tarn_node *root, tarn_template *t) {
     lua_pop(f->L, 1);
 }
 
-static bool mapped(const tarn_model *m, int64_t i) {
-    return !tarn_slot_integer(&m->slots[i]) && m->map[0][i] >= 0;
-}
+static bool mapped(const tarn_model *m, int64_t i) { return !tarn_slot_integer(&m->slots[i]); }
 
 // ---- stats ----
 
@@ -126,14 +124,17 @@ static void ask(phase *f, int fn, int kept, int64_t i, const tarn_template **roo
         tarn_lua_error(L, "%s: stats returned a %s for %s, not a table of expressions", f->function,
                        luaL_typename(L, -1), f->m->slots[i].name);
     }
-    enum { MOST = 64 };
-    int answer = lua_gettop(L), n = 0;
-    tarn_template *t = lua_newuserdatauv(L, MOST * sizeof *t, 0);
-    lua_createtable(L, MOST, 0);  // {key, node tensor} in the order of the templates
+    int answer = lua_gettop(L), n = 0, most = 0;
+    for (lua_pushnil(L); lua_next(L, answer); lua_pop(L, 1)) {
+        most++;
+    }
+    tarn_template *t = lua_newuserdatauv(L, (size_t)most * sizeof *t + 1, 0);
+    lua_createtable(L, most, 0);  // {key, node tensor} in the order of the templates
     lua_pushnil(L);
     while (lua_next(L, answer)) {
-        if (n == MOST) {
-            tarn_lua_error(L, "%s: stats returned more than %d values", f->function, (int)MOST);
+        if (!tarn_bind_to_tensor(L, -1) && lua_type(L, -1) != LUA_TNUMBER) {
+            tarn_lua_error(L, "%s: stats returned a %s among its values for %s, not an expression", f->function,
+                           luaL_typename(L, -1), f->m->slots[i].name);
         }
         const tarn_node *root = tarn_bind_node(L, -1, f->graph);
         make_template(f, root, &t[n++]);
@@ -164,7 +165,8 @@ static void run_stats(phase *f, mapping *p, int fn, int kept) {
     tarn_error err;
     tarn_error_clear(&err);
     memset(count, 0, ((size_t)n + 1) * sizeof *count);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t j = 0; j < n; j++) {
+        int64_t i = f->m->by_name[j];
         if (mapped(f->m, i)) {
             ask(f, fn, kept, i, roots, count);
         }
@@ -236,15 +238,6 @@ static const tarn_node *call_apply(phase *f, const mapping *p, int fn, int kept,
     return root;
 }
 
-static int index_of(const tarn_template *t, int n, int root) {
-    for (int k = 0; k < n; k++) {
-        if (t[k].root == root) {
-            return k;
-        }
-    }
-    return -1;
-}
-
 static void start(phase *f, mapping *p) {
     tarn_graph_release(p->graph);
     p->graph = f->graph = tarn_graph_new(f->cx);
@@ -255,7 +248,31 @@ static void start(phase *f, mapping *p) {
     }
 }
 
-// Stack: apply at `fn`, stats at `sfn` (0: none). Pushes the mapped model.
+// One template for each distinct root, in the order of first use. Pushes what holds them.
+static tarn_template *make_templates(phase *f, const tarn_node *const *roots, int *which, int *n) {
+    lua_State *L = f->L;
+    int64_t slots = f->m->n;
+    int *seen = lua_newuserdatauv(L, ((size_t)f->graph->count + 1) * sizeof *seen, 0);
+    memset(seen, -1, (size_t)f->graph->count * sizeof *seen);
+    *n = 0;
+    for (int64_t j = 0; j < slots; j++) {
+        if (roots[j] && seen[roots[j]->id] < 0) {
+            seen[roots[j]->id] = (*n)++;
+        }
+        which[j] = roots[j] ? seen[roots[j]->id] : -1;
+    }
+    tarn_template *t = lua_newuserdatauv(L, ((size_t)*n + 1) * sizeof *t, 0);
+    int made = 0;
+    for (int64_t j = 0; j < slots; j++) {
+        if (which[j] == made) {
+            make_template(f, roots[j], &t[made++]);
+        }
+    }
+    return t;
+}
+
+// Stack: apply at `fn`, stats at `sfn` (0: none). Pushes the mapped model. Tensors are visited in byte
+// order of names, so that the plan does not depend on their order in files.
 static int run(lua_State *L, const char *function, int nin, tarn_model *const *in, bool based, int fn,
                int sfn, const tarn_policy *policy) {
     tarn_context *cx = tarn_host_context(L);
@@ -263,35 +280,26 @@ static int run(lua_State *L, const char *function, int nin, tarn_model *const *i
     phase f = {.L = L, .cx = cx, .function = function, .based = based};
     tarn_error err;
     tarn_error_clear(&err);
-    int64_t lead = in[0]->n;
-    int *which = lua_newuserdatauv(L, ((size_t)lead + 1) * sizeof *which, 0);
-    for (int64_t i = 0; i < lead; i++) {
-        which[i] = -1;
-    }
     start(&f, p);
-    TARN_LUA_TRY(L, tarn_model_map(cx, nin, in, f.graph, 0, NULL, which, policy, &p->matched, &err), &err);
+    TARN_LUA_TRY(L, tarn_model_map(cx, nin, in, f.graph, 0, NULL, NULL, policy, &p->matched, &err), &err);
     f.m = p->matched;
+    size_t slots = (size_t)f.m->n;
+    int *which = lua_newuserdatauv(L, (slots + 1) * sizeof *which, 0), n;
+    const tarn_node **roots = lua_newuserdatauv(L, (slots + 1) * sizeof *roots, 0);
+    memset((void *)roots, 0, slots * sizeof *roots);
     lua_newtable(L);
     int kept = lua_gettop(L);
     if (sfn) {
         run_stats(&f, p, sfn, kept);
         start(&f, p);
     }
-    tarn_template *t = lua_newuserdatauv(L, ((size_t)f.m->n + 1) * sizeof *t, 0);
-    int n = 0;
-    for (int64_t i = 0; i < f.m->n; i++) {
-        if (!mapped(f.m, i)) {
-            continue;
+    for (int64_t j = 0; j < f.m->n; j++) {
+        if (mapped(f.m, f.m->by_name[j])) {
+            roots[j] = call_apply(&f, p, fn, kept, f.m->by_name[j]);
+            lua_pop(L, 1);
         }
-        const tarn_node *root = call_apply(&f, p, fn, kept, i);
-        int at = index_of(t, n, root->id);
-        if (at < 0) {
-            at = n;
-            make_template(&f, root, &t[n++]);
-        }
-        lua_pop(L, 1);
-        which[f.m->map[0][i]] = at;
     }
+    const tarn_template *t = make_templates(&f, roots, which, &n);
     tarn_model **out = tarn_bind_new_model(L);
     TARN_LUA_TRY(L, tarn_model_map(cx, nin, in, f.graph, n, t, which, policy, out, &err), &err);
     release(p);

@@ -2,6 +2,7 @@
 // Models in Lua: opening, algebra, looking inside, choosing, renaming. A model of files is a plan
 // that grows with every operation; a model whose inputs are all in memory is computed at once.
 #include "stdlib/bind/model.h"
+#include "stdlib/bind/tensor.h"
 
 #include <string.h>
 
@@ -119,16 +120,8 @@ static int l_load_path(lua_State *L) {
 typedef struct {
     int64_t n;
     const char **names;
-    tarn_tensor *tensors;
+    tarn_tensor *tensors;  // owned by a userdata on the stack
 } parts;
-
-static void release_parts(void *self) {
-    parts *p = self;
-    for (int64_t i = 0; p->tensors && i < p->n; i++) {
-        tarn_tensor_release(&p->tensors[i]);
-    }
-    p->n = 0;
-}
 
 static void add_part(lua_State *L, parts *p, int name, int value) {
     if (lua_type(L, name) != LUA_TSTRING || !tarn_bind_to_tensor(L, value)) {
@@ -156,10 +149,8 @@ static int l_new(lua_State *L) {
             lua_rawseti(L, 3, (lua_Integer)++count);
         }
     }
-    parts *p = tarn_lua_new(L, "model parts", sizeof *p);
-    p->tensors = lua_newuserdatauv(L, (count + 1) * sizeof *p->tensors, 0);
-    memset(p->tensors, 0, (count + 1) * sizeof *p->tensors);
-    p->names = lua_newuserdatauv(L, (count + 1) * sizeof *p->names, 0);
+    parts p = {.tensors = tarn_bind_hold(L, (int)count),
+               .names = lua_newuserdatauv(L, (count + 1) * sizeof *p.names, 0)};
     if (!listed) {
         lua_getglobal(L, "table");
         lua_getfield(L, -1, "sort");
@@ -179,14 +170,14 @@ static int l_new(lua_State *L) {
             lua_pushvalue(L, -1);
             lua_gettable(L, 1);
         }
-        add_part(L, p, top + 2, top + 3);
+        add_part(L, &p, top + 2, top + 3);
         lua_settop(L, top);
     }
     tarn_model **m = tarn_bind_new_model(L);
     tarn_error err;
     tarn_error_clear(&err);
-    TARN_LUA_TRY(L, tarn_model_of_tensors(tarn_host_context(L), p->n, p->names, p->tensors, mass, m,
-                                          &err), &err);
+    TARN_LUA_TRY(L, tarn_model_of_tensors(tarn_host_context(L), p.n, p.names, p.tensors, mass, NULL,
+                                          m, &err), &err);
     return 1;
 }
 
@@ -582,7 +573,7 @@ static const tarn_binding rows[] = {
       "is the difference in those tensors, zero elsewhere.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(#m:only(function(name, info) return #info.shape == 2 end))\n-- > 3"}, l_only},
     {{"model:rename", "m:rename(function(name) or {[old] = new}) -> model", "Other names; nil keeps one. Two equal names are an error.",
-      "local m = model.open \"examples/data/base.safetensors\"\nprint(m:rename(function(n) return \"net.\" .. n end):names()[1])\n-- > net.fc3.bias"}, l_rename},
+      "local m = model.open \"examples/data/base.safetensors\"\nprint(m:rename(function(n) return \"net.\" .. n end):names()[1])\n-- > net.fc1.bias"}, l_rename},
     {{"model:slice", "m:slice(name, first, last) -> model", "The model with only rows first … last (from 1, inclusive, negative from the end) of one tensor.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(m:slice(\"fc3.weight\", 1, 5)[\"fc3.weight\"].shape[1])\n-- > 5"}, l_slice},
     {{"model:cast", "m:cast(dtype) -> model", "Every floating tensor rounded to another dtype, once, to nearest even.",
@@ -614,11 +605,9 @@ static const luaL_Reg metamethods[] = {
 
 tarn_status tarn_bind_model(tarn_host *h, tarn_error *err) {
     static const tarn_lua_class class = {"model", release, metamethods};
-    static const tarn_lua_class parts_class = {"model parts", release_parts, NULL};
     static const tarn_lua_class pattern_class = {"pattern", release_pattern, NULL};
     lua_State *L = tarn_host_state(h);
     tarn_lua_type(L, &class);
-    tarn_lua_type(L, &parts_class);
     tarn_lua_type(L, &pattern_class);
     tarn_host_printer(h, "model", tarn_bind_model_show);
     tarn_host_completer(h, "model", complete);

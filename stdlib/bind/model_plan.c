@@ -68,15 +68,6 @@ static void push_values(lua_State *L, const tarn_model *m) {
     }
 }
 
-static int index_of(tarn_model *const *list, int n, const tarn_model *m) {
-    for (int k = 0; k < n; k++) {
-        if (list[k] == m) {
-            return k;
-        }
-    }
-    return -1;
-}
-
 static void push_nodes(lua_State *L, tarn_model *const *list, int n) {
     lua_newtable(L);
     for (int k = 0; k < n; k++) {
@@ -96,7 +87,7 @@ static void push_nodes(lua_State *L, tarn_model *const *list, int n) {
         set_integer(L, "dropped", (uint64_t)m->ndropped);
         lua_newtable(L);
         for (int i = 0; i < m->nin; i++) {
-            lua_pushinteger(L, index_of(list, n, m->in[i]) + 1);
+            lua_pushinteger(L, tarn_plan_index(list, n, m->in[i]) + 1);
             lua_rawseti(L, -2, i + 1);
         }
         lua_setfield(L, -2, "operands");
@@ -125,7 +116,7 @@ static void push_from(lua_State *L, const tarn_parts *parts, tarn_model *const *
     for (int q = 0; q < n; q++) {
         for (int i = 0; list[q]->nin == 0 && i < parts->n; i++) {
             const tarn_part *part = &parts->list[i];
-            if (part->input == list[q]) {
+            if (tarn_plan_index(list, n, part->input) == q) {
                 const tarn_slot *from = &part->input->slots[part->slot];
                 lua_pushfstring(L, "%s: ", tarn_model_label(part->input));
                 lua_pushlstring(L, from->name, from->len);
@@ -177,7 +168,7 @@ static void push_inputs(lua_State *L, const tarn_plan *p, tarn_model *const *lis
         memset(used, 0, (size_t)m->n + 1);
         for (int64_t j = 0; j < p->n; j++) {
             for (int i = 0; i < p->parts[j].n; i++) {
-                if (p->parts[j].list[i].input == m) {
+                if (tarn_plan_index(list, n, p->parts[j].list[i].input) == k) {
                     used[p->parts[j].list[i].slot] = 1;
                 }
             }
@@ -216,6 +207,7 @@ static int push_raw(lua_State *L, holder *h, tarn_model *m, const tarn_plan_opti
     TARN_LUA_TRY(L, tarn_stream_plan_of(cx, p->count, p->jobs, &total, jobs, &err), &err);
     TARN_LUA_TRY(L, tarn_plan_json(m, o, &h->json, &replayable, &err), &err);
     TARN_LUA_TRY(L, tarn_plan_nodes(m, &h->arena, &n, &list, &err), &err);
+    TARN_LUA_TRY(L, tarn_plan_check(h->plan, &err), &err);  // the one thing that planning reads
     int files = 0;
     uint64_t bytes = 0;
     TARN_LUA_TRY(L, tarn_plan_unhashed(m, &files, &bytes, &err), &err);

@@ -119,7 +119,8 @@ static int l_label(lua_State *L) {
 static int l_config(lua_State *L) {
     const tarn_model *m = tarn_bind_check_model(L, 1);
     if (!m->side || !m->side->config) {
-        return 0;
+        lua_pushnil(L);
+        return 1;
     }
     lua_pushlstring(L, m->side->config, m->side->config_len);
     return 1;
@@ -464,7 +465,7 @@ static const tarn_binding rows[] = {
     {{"model:config", "m:config() -> string or nil", "The text of config.json of the model whose side files go with this one.",
       BASE "print(m:config())\n-- > nil"}, l_config},
     {{"model:metadata", "m:metadata() -> {key = value}", "The metadata of the file (of the first of several); empty for what is not a file.",
-      BASE "print(next(m:metadata()))\n-- > nil"}, l_metadata},
+      BASE "print(m:metadata().network)\n-- > mlp 64-128-64-10, relu"}, l_metadata},
     {{"model:files", "m:files() -> {path, …}", "The files that hold the tensors; empty for what is not in files.",
       BASE "print(#m:files())\n-- > 1"}, l_files},
     {{"model:structure", "m:structure() -> {depths, stacks, tied, type}",

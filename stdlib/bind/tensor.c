@@ -5,7 +5,6 @@
 // so that a Lua error leaks nothing.
 #include "stdlib/bind/tensor.h"
 
-#include <stdio.h>
 #include <string.h>
 
 tarn_lua_tensor *tarn_bind_to_tensor(lua_State *L, int idx) {
@@ -319,6 +318,13 @@ void tarn_bind_value(lua_State *L, int idx, tarn_tensor *out) {
     }
 }
 
+void tarn_bind_poll(lua_State *L) {
+    tarn_error err;
+    if (tarn_cancel_check(&tarn_host_context(L)->cancel, &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
+}
+
 // Pushes the tensor at idx with its values, in a userdata of its own.
 static tarn_lua_tensor *push_value(lua_State *L, int idx, const char *function) {
     tarn_desc d;
@@ -357,13 +363,8 @@ static int l_item(lua_State *L) {
     }
     tarn_lua_tensor *u = push_value(L, 1, "tensor:item");
     if (tarn_tensor_numel(&u->t) != 1) {
-        tarn_text shape;
-        tarn_text_init(&shape, &tarn_host_context(L)->budget);
-        tarn_shape_show(&shape, u->t.rank, u->t.shape);
-        char text[256];
-        snprintf(text, sizeof text, "%s", shape.data ? shape.data : "");
-        tarn_text_free(&shape);
-        return tarn_lua_error(L, "tensor:item: one element is wanted, the shape is %s", text);
+        return tarn_lua_error(L, "tensor:item: one element is wanted, the shape is %s",
+                              tarn_bind_shape_text(L, u->t.rank, u->t.shape));
     }
     push_scalar(L, &u->t);
     tarn_tensor_release(&u->t);
@@ -382,6 +383,7 @@ static void push_table(lua_State *L, const tarn_tensor *t, int dim, int64_t *at)
         return;
     }
     luaL_checkstack(L, 3, "totable");
+    tarn_bind_poll(L);
     lua_createtable(L, (int)(t->shape[dim] < 1 << 20 ? t->shape[dim] : 0), 0);
     for (at[dim] = 0; at[dim] < t->shape[dim]; at[dim]++) {
         push_table(L, t, dim + 1, at);
@@ -434,9 +436,22 @@ static int m_len(lua_State *L) {
     return 1;
 }
 
-static void show_node(const tarn_lua_tensor *u, tarn_text *out) {
+// What computing it would take; nothing is computed.
+static void show_node(lua_State *L, const tarn_lua_tensor *u, tarn_text *out) {
     tarn_desc_show(&u->node->desc, out);
-    tarn_text_puts(out, u->recorded ? " recorded" : " planned");
+    if (u->recorded) {
+        tarn_text_puts(out, " recorded");
+        return;
+    }
+    tarn_job job = {.name = "tensor", .graph = u->graph, .root = u->node, .store = u->node->desc.dtype};
+    tarn_stream_plan plan;
+    tarn_error err;
+    char bytes[32];
+    tarn_text_puts(out, " planned");
+    if (tarn_stream_plan_of(tarn_host_context(L), 1, &job, &plan, NULL, &err) == TARN_OK) {
+        tarn_text_printf(out, ": %d pass%s, %s to read", plan.passes, plan.passes == 1 ? "" : "es",
+                         tarn_show_bytes(plan.reads, bytes));
+    }
 }
 
 static void show(lua_State *L, int idx, tarn_text *out) {
@@ -444,7 +459,7 @@ static void show(lua_State *L, int idx, tarn_text *out) {
     if (u->t.storage) {
         tarn_tensor_show(&u->t, out);
     } else if (u->node) {
-        show_node(u, out);
+        show_node(L, u, out);
     } else {
         tarn_text_puts(out, "closed tensor");
     }

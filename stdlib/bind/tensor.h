@@ -22,6 +22,11 @@ tarn_tensor *tarn_bind_hold(lua_State *L, int n);
 void tarn_bind_desc(lua_State *L, int idx, const char *function, tarn_desc *d);
 // A tensor in memory that may be written to; raises for planned and recorded ones.
 tarn_lua_tensor *tarn_bind_writable(lua_State *L, int idx, const char *function);
+// "[2, 3]" pushed as a string; returned.
+const char *tarn_bind_shape_text(lua_State *L, int rank, const int64_t *shape);
+// Raises when a stop is wanted; for loops over elements, once per TARN_BIND_POLL of them.
+void tarn_bind_poll(lua_State *L);
+#define TARN_BIND_POLL 65536
 // A whole number at idx; raises.
 int64_t tarn_bind_integer(lua_State *L, int idx, const char *function, const char *what);
 // A dtype by name at idx; raises with the nearest name.
@@ -49,10 +54,5 @@ void tarn_bind_tensor_make(tarn_host *h);
 tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
 void tarn_bind_tensor_view(tarn_host *h);
 void tarn_bind_tensor_inplace(tarn_host *h);
-
-// ---- recording ----
-
-// The graph that a function is being recorded in; NULL: none.
-tarn_graph *tarn_bind_recording(lua_State *L);
 
 #endif

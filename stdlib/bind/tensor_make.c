@@ -209,6 +209,9 @@ static int steps(lua_State *L, const char *function, bool closed) {
     int64_t size = count > 0 ? (int64_t)count : 0;
     tarn_tensor *t = fresh(L, function, dtype, 1, &size);
     for (int64_t i = 0; i < size; i++) {
+        if (i % TARN_BIND_POLL == 0) {
+            tarn_bind_poll(L);
+        }
         tarn_tensor_set(t, i, v[0] + (double)i * v[2]);
     }
     return 1;
@@ -298,6 +301,7 @@ static void read_nested(lua_State *L, nested *s, int depth) {
         tarn_lua_error(L, "tensor: row %s has %lld elements, the first one %lld", place(L, s, depth),
                        (long long)lua_rawlen(L, -1), (long long)s->shape[depth]);
     }
+    tarn_bind_poll(L);
     for (int64_t i = 0; i < s->shape[depth]; i++) {
         s->place[depth] = i + 1;
         lua_rawgeti(L, -1, i + 1);
@@ -446,8 +450,12 @@ static int l_bernoulli(lua_State *L) {
 
 // Word pairs of a Philox sequence as whole numbers below n, by the high half of a product: uniform up
 // to n / 2^64.
-static uint64_t below(tarn_context *cx, uint64_t key, int64_t i, uint64_t n) {
+static uint64_t below(lua_State *L, uint64_t key, int64_t i, uint64_t n) {
+    tarn_context *cx = tarn_host_context(L);
     uint32_t w[2];
+    if (i % TARN_BIND_POLL == 0) {
+        tarn_bind_poll(L);
+    }
     tarn_random(cx->isa)->words(key, 2 * i, 2, w);
     return (uint64_t)((unsigned __int128)((uint64_t)w[0] << 32 | w[1]) * n >> 64);
 }
@@ -465,9 +473,8 @@ static int l_randint(lua_State *L) {
     uint64_t key = next_key(L, 4, function, USE_RANDINT), n = (uint64_t)high - (uint64_t)low;
     tarn_tensor *t = fresh(L, function, TARN_I64, rank, shape);
     int64_t *p = tarn_tensor_data(t), count = tarn_tensor_numel(t);
-    tarn_context *cx = tarn_host_context(L);
     for (int64_t i = 0; i < count; i++) {
-        p[i] = (int64_t)((uint64_t)low + below(cx, key, i, n));
+        p[i] = (int64_t)((uint64_t)low + below(L, key, i, n));
     }
     return tarn_bind_settle(L);
 }
@@ -481,9 +488,8 @@ static int l_randperm(lua_State *L) {
     uint64_t key = next_key(L, 2, function, USE_RANDPERM);
     tarn_tensor *t = fresh(L, function, TARN_I64, 1, &n);
     int64_t *p = tarn_tensor_data(t);
-    tarn_context *cx = tarn_host_context(L);
     for (int64_t i = 0; i < n; i++) {  // Fisher-Yates, inside out
-        int64_t k = (int64_t)below(cx, key, i, (uint64_t)i + 1);
+        int64_t k = (int64_t)below(L, key, i, (uint64_t)i + 1);
         p[i] = p[k];
         p[k] = i + 1;
     }

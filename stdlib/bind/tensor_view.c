@@ -359,7 +359,26 @@ static int l_scatter_add(lua_State *L) {
     return tarn_bind_apply(L, &tarn_op_add, 2, sum, NULL);
 }
 
+// in[2], plain tensors; out: room for what the mask keeps.
+static void pick(lua_State *L, const tarn_tensor *in, tarn_tensor *out) {
+    size_t size = (size_t)tarn_dtype_get(in[0].dtype)->bits / 8;
+    const char *from = tarn_tensor_data(&in[0]);
+    const unsigned char *mask = tarn_tensor_data(&in[1]);
+    char *to = tarn_tensor_data(out);
+    int64_t n = tarn_tensor_numel(&in[0]);
+    for (int64_t i = 0; i < n; i++) {
+        if (i % TARN_BIND_POLL == 0) {
+            tarn_bind_poll(L);
+        }
+        if (mask[i]) {
+            memcpy(to, from + (size_t)i * size, size);
+            to += size;
+        }
+    }
+}
+
 static int l_masked_select(lua_State *L) {
+    tarn_context *cx = tarn_host_context(L);
     tarn_desc d, dm;
     tarn_error err;
     tarn_bind_desc(L, 1, "tensor:masked_select", &d);
@@ -367,22 +386,19 @@ static int l_masked_select(lua_State *L) {
     if (dm.dtype != TARN_BOOL || !tarn_shape_equal(d.rank, d.shape, dm.rank, dm.shape)) {
         return tarn_lua_error(L, "tensor:masked_select: the mask must be a bool tensor of the same shape");
     }
-    tarn_tensor *in = tarn_bind_hold(L, 2);
-    tarn_bind_value(L, 1, &in[0]);
-    tarn_bind_value(L, 2, &in[1]);
-    int64_t total = tarn_desc_numel(&d), n = 0;
-    for (int64_t i = 0; i < total; i++) {
-        n += tarn_tensor_get(&in[1], i) != 0;
+    tarn_tensor *in = tarn_bind_hold(L, 2), *plain = tarn_bind_hold(L, 2);
+    tarn_attr all = {.ni = 2, .i = (const int64_t[]){0, 0}};
+    tarn_lua_tensor *count = tarn_bind_new_tensor(L);
+    for (int k = 0; k < 2; k++) {
+        tarn_bind_value(L, k + 1, &in[k]);
+        TARN_LUA_TRY(L, tarn_tensor_cast(cx, &in[k], in[k].dtype, &plain[k], &err), &err);
     }
-    tarn_lua_account(L, tarn_dtype_bytes(d.dtype, n));
+    TARN_LUA_TRY(L, tarn_op_apply(cx, &tarn_op_sum, 1, &plain[1], &all, &count->t, &err), &err);
+    int64_t size = (int64_t)tarn_tensor_get(&count->t, 0);
+    tarn_lua_account(L, tarn_dtype_bytes(d.dtype, size));
     tarn_lua_tensor *u = tarn_bind_new_tensor(L);
-    TARN_LUA_TRY(L, tarn_tensor_new(tarn_host_context(L), d.dtype, 1, &n, &u->t, &err), &err);
-    int64_t at = 0;
-    for (int64_t i = 0; i < total; i++) {
-        if (tarn_tensor_get(&in[1], i) != 0) {
-            tarn_tensor_set(&u->t, at++, tarn_tensor_get(&in[0], i));
-        }
-    }
+    TARN_LUA_TRY(L, tarn_tensor_new(cx, d.dtype, 1, &size, &u->t, &err), &err);
+    pick(L, plain, &u->t);
     return 1;
 }
 

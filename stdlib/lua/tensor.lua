@@ -83,7 +83,7 @@ return function(define, check)
       end
       local axes, keep, o = reduction("tensor:norm", options, nil, { "p" })
       local p = o.p == "inf" and huge or o.p or 2
-      if type(p) ~= "number" or not (p > 0) then
+      if type(p) ~= "number" or p ~= p or p <= 0 then
         error("tensor:norm: p must be a number above 0, or \"inf\", not " .. tostring(p), 2)
       end
       if p == huge then return t:abs():max(axes, keep) end

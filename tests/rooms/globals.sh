@@ -4,6 +4,9 @@
 # with its reason. (.data.rel.ro is constant after loading: tables that hold addresses.)
 # Usage: globals.sh LIBRARY…
 set -eu
+for library in "$@"; do
+    [ -r "$library" ] || { echo "$library is not there: build it first"; exit 1; }
+done
 allowed='
 blas.c.o the_blas
 blas.c.o once

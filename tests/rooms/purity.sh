@@ -5,6 +5,9 @@
 # The kernels are held to less still by tests/vm/op/test_math.c.
 # Usage: purity.sh LIBRARY…
 set -eu
+for library in "$@"; do
+    [ -r "$library" ] || { echo "$library is not there: build it first"; exit 1; }
+done
 inexact='(a?(sin|cos|tan)h?(pi)?|atan2|exp(2|10|m1)?|log(2|10|1p|b)?|pow|cbrt|hypot|erfc?|[lt]gamma|fma|j[01n]|y[01n])[fl]?(_r)?'
 for library in "$@"; do
     case "${library##*/}" in

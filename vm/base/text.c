@@ -197,7 +197,7 @@ const char *tarn_nearest(const char *word, const char *(*next)(void *arg, size_t
     const char *c;
     for (size_t i = 0; (c = next(arg, i)) != NULL; i++) {
         int d = tarn_distance(word, c, limit);
-        if (d < least) {
+        if (d < least || (best && d == least && strcmp(c, best) < 0)) {
             least = d;
             best = c;
         }

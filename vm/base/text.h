@@ -32,7 +32,8 @@ void tarn_text_show(tarn_text *t, const char *s, size_t len, size_t max);
 // Edit distance (insert, delete, substitute, swap), at most `limit` + 1.
 int tarn_distance(const char *a, const char *b, int limit);
 // The candidate nearest to `word` (distance at most a third of its length, at least 1), or NULL.
-// `next(arg, i)` yields candidate i, NULL at the end.
+// Equal distances: the first in byte order. `next(arg, i)` yields candidate i, NULL at the end; names
+// stay valid until the search ends.
 const char *tarn_nearest(const char *word, const char *(*next)(void *arg, size_t i), void *arg);
 
 // True if the bytes are valid UTF-8 (no overlong forms, no surrogates).

@@ -292,7 +292,7 @@ int main(int argc, char **argv) {
     int code = start(&p, argc, argv, &err);
     tarn_cli_free(&p.o);
     bool pipe_closed = tarn_signals_pipe_closed();
-    if (!pipe_closed && !tarn_report_flush(&p.report) && code == DONE) {
+    if (code == DONE && !pipe_closed && !tarn_report_flush(&p.report)) {
         code = FAILED;
     }
     if (pipe_closed) {

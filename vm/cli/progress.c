@@ -65,8 +65,8 @@ static void draw_bar(tarn_bar *b, double seconds) {
     tarn_show_bytes((unsigned long long)done, done_text);
     tarn_show_bytes((unsigned long long)rate, rate_text);
     int n = snprintf(line, sizeof line, "%s%s", b->what ? b->what : "", b->what ? " " : "");
-    if (b->total > 0) {
-        double part = done < (double)b->total ? done / (double)b->total : 1;
+    if (done <= (double)b->total) {  // a reduction may ask for more sweeps than were planned
+        double part = done / (double)b->total;
         int full = (int)(part * CELLS);
         memset(cells, ' ', CELLS);
         memset(cells, '=', (size_t)full);
@@ -87,11 +87,12 @@ static void draw_bar(tarn_bar *b, double seconds) {
 
 static void draw_json(const tarn_bar *b, double seconds) {
     char line[LINE];
+    uint64_t done = b->last - b->first;
     int n = snprintf(line, sizeof line,
                      "{\"progress\":{\"what\":\"%s\",\"done\":%llu,\"total\":%llu,"
                      "\"seconds\":%.1f}}\n",
-                     b->what ? b->what : "", (unsigned long long)(b->last - b->first),
-                     (unsigned long long)b->total, seconds);
+                     b->what ? b->what : "", (unsigned long long)done,
+                     (unsigned long long)(b->total > done || !b->total ? b->total : done), seconds);
     put(line, (size_t)n);
 }
 

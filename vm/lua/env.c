@@ -100,7 +100,9 @@ static int l_print(lua_State *L) {
         lua_pop(L, 1);
     }
     put(L, "\n", 1);
-    fflush(stdout);
+    if (fflush(stdout) != 0 && errno != EINTR) {
+        return tarn_lua_error(L, "print: cannot write the output: %s", strerror(errno));
+    }
     return 0;
 }
 

@@ -58,6 +58,8 @@ int tarn_host_doc_count(const tarn_host *h);
 const tarn_doc *tarn_host_doc_at(const tarn_host *h, int i);
 const tarn_doc *tarn_host_doc_find(const tarn_host *h, const char *name);  // "ties" finds merge.ties
 
+// These raise Lua errors when memory is out: call them from a C function that runs under
+// tarn_host_call.
 // Makes a table of functions the global `name` (frozen: assigning into it is an error that says
 // so). Every row whose doc.name is "name.x" becomes field x. Leaves nothing on the stack.
 void tarn_host_module(tarn_host *h, const char *name, const tarn_binding *rows, int n);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Promotion: f64 if a tensor operand is f64, else f32 if one is floating, else i64, else bool; bare
-// numbers give way to the tensor they meet (a fraction makes integers f32). A dtype for which a row
-// has no kernel moves up: bool, i64, f32.
+// numbers give way to the tensor they meet (a fraction makes integers f32), and where they alone fill a
+// tensor, as in where(mask, 1, 0), it is f32. A dtype for which a row has no kernel moves up: bool, i64,
+// f32.
 #include "vm/op/infer.h"
 
 #include <stdio.h>
@@ -51,7 +52,9 @@ static int level(tarn_dtype t) {
 static tarn_dtype common(int nin, const tarn_desc *in, const char *sig) {
     static const tarn_dtype of_level[] = {TARN_BOOL, TARN_I64, TARN_F32, TARN_F64};
     int strong = -1, weak = -1;
+    bool spread = false;  // bare numbers that fill a tensor, as in where(mask, 1, 0)
     for (int i = 0; i < nin; i++) {
+        spread = spread || in[i].rank > 0;
         if (sig[i] != 'T') {
             continue;
         }
@@ -63,6 +66,7 @@ static tarn_dtype common(int nin, const tarn_desc *in, const char *sig) {
         }
     }
     weak = weak == 2 ? 3 : weak;  // a bare number is f64, an element of an f32 vector too
+    weak = weak == 3 && strong < 0 && spread ? 2 : weak;
     int l = strong < 0 ? (weak < 0 ? 2 : weak) : strong;
     if (strong >= 0 && strong < 2 && weak > 1) {
         l = 2;

@@ -80,6 +80,8 @@ struct tarn_op {
     // f64, i64), F: the same but integers become f32, b: bool, d: f64, i: i64. "TT>T", "TT>b".
     const char *sig;
     int kernel;  // POINT, REDUCE: row in the table of kernels
+    // Shape and dtype of the result. Operands have a dtype that can be computed with; attributes are
+    // checked here. Messages say what was expected and got: the name is put before them by the caller.
     tarn_status (*infer)(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
                          tarn_error *err);
     const tarn_reducer *reducer;
@@ -87,7 +89,8 @@ struct tarn_op {
     bool (*view)(const tarn_tensor *in, const tarn_attr *a, const tarn_desc *d, tarn_tensor *out);
     tarn_status (*apply)(tarn_context *cx, int nin, const tarn_tensor *in, const tarn_attr *a,
                          const tarn_desc *d, tarn_tensor *out, tarn_error *err);  // WHOLE
-    size_t (*workspace)(int nin, const tarn_desc *in, const tarn_desc *out);     // WHOLE, bytes
+    // WHOLE: bytes beside the result, at most
+    size_t (*workspace)(int nin, const tarn_desc *in, const tarn_desc *out);
     bool same_order;  // VIEW: keeps the row-major order of elements (streams pass through)
     // Derivatives emit nodes; NULL result: zero. Absent: not differentiable.
     const tarn_node *(*vjp)(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);
@@ -102,7 +105,7 @@ struct tarn_op {
     // For the language: "exp(x)", argument kinds as parsed by the bindings; NULL: internal.
     const char *lua;
     const char *summary;
-    const char *example;
+    const char *example;  // runnable; "-- > " before what it prints
 };
 
 struct tarn_node {

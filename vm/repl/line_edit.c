@@ -366,7 +366,7 @@ tarn_line_result tarn_editor_read(tarn_editor *e, const char *prompt, tarn_text 
     sigaction(SIGCONT, &old_cont, NULL);
     sigaction(SIGWINCH, &old_winch, NULL);
     if (e->stopped) {
-        fputs("^C\n", stdout);
+        fputs(tarn_cancel_reason(e->o.cancel) == TARN_STOP_INT ? "^C\n" : "\n", stdout);
         fflush(stdout);
         return TARN_LINE_STOPPED;
     }

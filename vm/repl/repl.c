@@ -318,6 +318,15 @@ static bool take_line(session *s, bool last_line) {
     return run_entry(s, last_line);
 }
 
+// The time limit may pass while nobody works: it is told, and holds no longer.
+static void tell_deadline(session *s) {
+    tarn_error err;
+    if (tarn_cancel_reason(&s->cx->cancel) == TARN_STOP_DEADLINE) {
+        tarn_cancel_check(&s->cx->cancel, &err);
+        s->o->report(s->o->arg, &err, "");
+    }
+}
+
 static void loop(session *s) {
     while (!s->leave) {
         bool more = s->entry.len > 0;
@@ -328,6 +337,7 @@ static void loop(session *s) {
         tarn_line_result r = tarn_line_read(s->line, more ? "... " : "> ", &s->entry);
         if (r == TARN_LINE_STOPPED) {
             finish_entry(s);
+            tell_deadline(s);
             settle(s);
         } else if (r == TARN_LINE_END) {
             s->leave = true;

@@ -153,7 +153,11 @@ static void measure_scratch(const tarn_node *n, const tarn_spot *s, tarn_layout 
         const tarn_reducer *r = n->op->reducer;
         uint64_t blocks = (uint64_t)(tarn_desc_numel(&n->in[0]->desc) / TARN_BLOCK) + 1;
         l->scratch += tarn_fold_scratch(r) + sizeof(tarn_fold) + 128;
-        *(r->exact ? &l->worker_parts : &l->shared_parts) += r->part * (r->exact ? 1 : blocks);
+        if (!r->exact) {
+            l->shared_parts += r->part * blocks;
+        } else if (tarn_gid(n) == 0) {
+            l->worker_parts += r->part;  // those of the whole model belong to the run
+        }
     }
 }
 

@@ -1,17 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run would do, from headers alone, and the constructor of whole-model reductions.
+#include <stdlib.h>
 #include <string.h>
 
 #include "vm/stream/layout.h"
 
+// Bytes of the parts of whole-model reductions that job i is the first to show. seen: [gids + 1].
+static uint64_t barrier_bytes(const tarn_job *job, const tarn_layout *l, uint64_t workers,
+                              uint64_t members, bool *seen) {
+    uint64_t bytes = 0;
+    for (int k = 0; k < l->count; k++) {
+        const tarn_node *n = job->graph->nodes[k];
+        int64_t gid = l->spot[k].kind ? tarn_gid(n) : 0;
+        if (gid && !seen[gid]) {
+            seen[gid] = true;
+            bytes += n->op->reducer->part * (n->op->reducer->exact ? workers : members);
+        }
+    }
+    return bytes;
+}
+
+static int64_t largest_gid(int64_t n, const tarn_job *jobs) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        for (int k = 0; k <= jobs[i].root->id; k++) {
+            int64_t gid = tarn_gid(jobs[i].graph->nodes[k]);
+            most = gid > most ? gid : most;
+        }
+    }
+    return most;
+}
+
 tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *jobs,
                                 tarn_stream_plan *total, tarn_job_plan *plans, tarn_error *err) {
     memset(total, 0, sizeof *total);
-    uint64_t workers = (uint64_t)tarn_pool_size(cx->pool), most = 0;
+    uint64_t workers = (uint64_t)tarn_pool_size(cx->pool), most = 0, barriers = 0;
+    bool *seen = calloc((size_t)largest_gid(n, jobs) + 1, sizeof *seen);
+    if (!seen) {
+        return tarn_raise_nomem(err, "a plan", 0);
+    }
     for (int64_t i = 0; i < n; i++) {
         tarn_layout l;
         tarn_job_plan p = {0};
-        TARN_TRY(tarn_stream_layout_make(jobs[i].graph, 1, &jobs[i].root, NULL, &l, err));
+        tarn_status s = tarn_stream_layout_make(jobs[i].graph, 1, &jobs[i].root, NULL, &l, err);
+        if (s != TARN_OK) {
+            free(seen);
+            return s;
+        }
+        barriers += barrier_bytes(&jobs[i], &l, workers, (uint64_t)n, seen);
         p.passes = l.passes > 0 ? l.passes : 1;
         bool large = l.largest > TARN_BLOCK || l.whole_bytes > ((uint64_t)1 << 20);
         p.held = l.passes - l.stages > 1 && l.source_bytes <= cx->hold / (large ? 1 : 8);
@@ -31,7 +67,8 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
         }
         tarn_stream_layout_free(&l);
     }
-    total->peak = most + ((uint64_t)1 << 20);
+    free(seen);
+    total->peak = most + barriers + ((uint64_t)1 << 20);
     return TARN_OK;
 }
 

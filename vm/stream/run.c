@@ -94,6 +94,11 @@ static tarn_status find_members(tarn_runner *r, int gid, tarn_barrier *b, tarn_e
     return TARN_OK;
 }
 
+static void free_parts(const tarn_runner *r, tarn_barrier *b) {
+    tarn_free(&r->cx->budget, b->parts, b->bytes);
+    b->parts = NULL;
+}
+
 static tarn_status open_barrier(tarn_runner *r, int gid, tarn_error *err) {
     tarn_barrier *b = &r->barriers[gid - 1];
     TARN_TRY(find_members(r, gid, b, err));
@@ -104,10 +109,11 @@ static tarn_status open_barrier(tarn_runner *r, int gid, tarn_error *err) {
     int workers = tarn_pool_size(r->cx->pool);
     size_t nparts = red->exact ? (size_t)workers : (size_t)b->members;
     b->state = calloc(1, red->state + 1);
-    b->parts = calloc(nparts, red->part);
+    b->bytes = nparts * red->part;
+    b->parts = tarn_alloc_zero(&r->cx->budget, b->bytes);
     b->opened = calloc((size_t)workers, 1);
     if (!b->state || !b->parts || !b->opened) {
-        return tarn_raise_nomem(err, "a whole-model reduction", nparts * red->part);
+        return tarn_raise_nomem(err, "a whole-model reduction", b->bytes);
     }
     if (!red->exact) {
         char acc[1024];
@@ -188,8 +194,12 @@ static tarn_status run_barriers(tarn_runner *r, tarn_error *err) {
             again = false;
             for (int gid = 1; gid <= r->nbarriers && s == TARN_OK; gid++) {
                 if (stage[gid] == t && !r->barriers[gid - 1].done) {
-                    r->barriers[gid - 1].done = close_barrier(r, gid);
-                    again = again || !r->barriers[gid - 1].done;
+                    tarn_barrier *b = &r->barriers[gid - 1];
+                    b->done = close_barrier(r, gid);
+                    again = again || !b->done;
+                    if (b->done) {
+                        free_parts(r, b);
+                    }
                 }
             }
         }
@@ -240,7 +250,7 @@ tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
         free(r.barriers[i].base);
         free(r.barriers[i].place);
         free(r.barriers[i].state);
-        free(r.barriers[i].parts);
+        free_parts(&r, &r.barriers[i]);
         free(r.barriers[i].opened);
     }
     free(r.barriers);

@@ -15,7 +15,8 @@ typedef struct tarn_barrier {
     int64_t *base;          // [jobs] where the job's tensor starts in the whole model
     int64_t *place;         // [jobs] its place among the members by start; -1: contributes nothing
     char *state;
-    char *parts;            // per place, or per worker when exact
+    char *parts;            // per place, or per worker when exact; NULL before and after its stage
+    size_t bytes;           // of parts
     bool *opened;
     double out[4];
 } tarn_barrier;

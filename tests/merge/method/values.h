@@ -34,7 +34,7 @@ static inline tarn_model *model_named(tarn_context *cx, const char *name, tarn_d
     for (int64_t i = 0; i < n; i++) {
         tarn_tensor_set(&t, i, x[i]);
     }
-    OK(tarn_model_of_tensors(cx, 1, &name, &t, 1, &m, &err));
+    OK(tarn_model_of_tensors(cx, 1, &name, &t, 1, NULL, &m, &err));
     tarn_tensor_release(&t);
     return m;
 }

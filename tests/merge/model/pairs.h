@@ -125,11 +125,11 @@ static inline json_t *pair_header(tarn_context *cx, json_t *pair, const char *wh
 static inline tarn_model *model_of(tarn_context *cx, int64_t n, const tarn_name_in *in,
                                    const char *config, const char *label) {
     tarn_error err = {0};
-    tarn_model *m = tarn_model_new(cx, &tarn_model_row_memory, 0, NULL);
-    assert_non_null(m);
+    tarn_model *m;
+    OK(tarn_model_new(cx, &tarn_model_row_memory, 0, NULL, &m, &err));
     m->n = n;
     m->mass = 1;
-    m->side = m;
+    m->side = m->named = m;
     m->label = tarn_arena_string(&m->arena, label, strlen(label));
     m->slots = tarn_arena_take(&m->arena, (size_t)n * sizeof *m->slots + 1);
     m->names = tarn_arena_take(&m->arena, sizeof *m->names);

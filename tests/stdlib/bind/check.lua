@@ -20,9 +20,8 @@ function check.tensor(t, want, what)
 end
 
 function check.near(got, want, tolerance, what)
-  if not (math.abs(got - want) <= tolerance) then
-    error((what and what .. ": " or "") .. "expected " .. want .. ", got " .. got, 2)
-  end
+  if math.abs(got - want) <= tolerance then return end
+  error((what and what .. ": " or "") .. "expected " .. want .. ", got " .. got, 2)
 end
 
 -- f raises, and the message holds the text (plain).

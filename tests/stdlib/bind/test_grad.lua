@@ -168,10 +168,12 @@ raises("a:item()", grad, function(x) return x > 0 and x or -x end, 1.0)
 raises("cannot be changed", grad, function(x) return x:add_(1):sum() end, tensor { 1 })
 raises("vjp: the third argument is missing", vjp, function(x) return x end, 1.0)
 raises("hvp: the third argument is missing", hvp, function(x) return x end, 1.0)
-raises("vjp: a direction's shape differs", vjp, function(x) return x end, tensor { 1, 2 }, tensor { 1 })
-raises("jvp: a direction's shape differs", jvp, function(x) return x end, tensor { 1, 2 }, 1.0)
+raises("vjp: the direction has the shape [1]; expected [2]", vjp, function(x) return x end, tensor { 1, 2 },
+  tensor { 1 })
+raises("jvp: the direction has the shape []; expected [2]", jvp, function(x) return x end, tensor { 1, 2 }, 1.0)
 raises("jvp: the direction holds a string", jvp, function(x) return x end, tensor { 1, 2 }, "x")
-raises("the direction holds a number where a table is expected", jvp, function(x) return x.a end, { a = 1.0 }, 1.0)
+raises("the direction holds a number where a table is expected", jvp, function(x) return x.a end, { a = 1.0 },
+  1.0)
 raises("tables more than 64 deep", grad, function() return 1 end, (function()
   local t = {}
   t.t = t
@@ -199,7 +201,7 @@ raises("yield", coroutine.wrap(function() grad(function(x) coroutine.yield(1) re
 -- Steps with large tensors stay within the memory cap.
 do
   local w = tensor.ones(1 << 18)
-  for _ = 1, 500 do w = w - 0.001 * grad(function(t) return (t * t):sum() end, w) end
-  near(w[1], 0.998 ^ 500, 1e-4)
+  for _ = 1, 300 do w = w - 0.001 * grad(function(t) return (t * t):sum() end, w) end
+  near(w[1], 0.998 ^ 300, 1e-4)
 end
 print "ok"

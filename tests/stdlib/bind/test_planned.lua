@@ -133,8 +133,8 @@ end
 
 -- ---- what planned tensors say and refuse ----
 local x = planned.x
-equal(tostring(x), "f32[6, 10] planned")
-equal(tostring(x:sum()), "f64[] planned")
+equal(tostring(x), "f32[6, 10] planned: 1 pass, 240 B to read")
+equal(tostring(x:std()), "f64[] planned: 2 passes, 240 B to read")
 equal(#x, 6)
 equal(x:numel(), 60)
 assert(rawequal(x:clone(), x))

@@ -257,7 +257,7 @@ do
   raises("tensors are compared element by element: a:lt(b)", function() return a < b end)
   raises("a:item()", function() return a <= 1 end)
   raises("use tensor.equal(a, b)", function() return a == b end)
-  assert(a == a and not (a == 1) and a ~= nil)
+  assert(rawequal(a, a) and a == a and a ~= 1 and a ~= nil)
   raises("exp takes 1 argument, got 2", function() return a:exp(1) end)
   raises("minimum: expected a tensor or a number, got nil", function() return a:minimum() end)
   equal("t: " .. tensor { 1 }, "t: f32[1]\n[1.]")
@@ -298,7 +298,7 @@ do
   raises("expected a tensor or a number", function() return tensor.numel("x") end)
   raises("tensor.nonsense: no such function", function() return tensor.nonsense() end)
   raises("did you mean tensor.zeros?", function() return tensor.zeroes(3) end)
-  raises("read-only", function() tensor.zeros = 1 end)
+  raises("read-only", function() tensor.zeros = 1 end)  -- luacheck: ignore
 end
 
 -- ---- printing ----
@@ -527,7 +527,8 @@ do
   assert(tensor { 1 }:allclose(tensor { 1.1 }, { atol = 0.2 }))
   raises("tensor:mean: unknown option 'keepdims'", function() return x:mean { keepdims = true } end)
   raises("tensor:mean: expected a table of options, got string", function() return x:mean(1, "x") end)
-  raises("tensor:std: unknown option 'corection'; did you mean 'correction'?", function() return x:std { corection = 0 } end)
+  raises("tensor:std: unknown option 'corection'; did you mean 'correction'?",
+    function() return x:std { corection = 0 } end)
   raises("options are given by name: t:norm { p = 2, dim = 1 }", function() return x:norm(1) end)
   raises("p must be a number above 0, or \"inf\", not 0", function() return x:norm { p = 0 } end)
   raises("tensor.gram: expected a list of tensors", tensor.gram, x)
@@ -535,9 +536,9 @@ do
   raises("unknown option 'mim'; did you mean 'min'?", function() return x:clamp { mim = 0 } end)
 end
 
--- Many dead tensors do not pass the memory cap: 4000 of 1 MB each.
-for i = 1, 4000 do
+-- Many dead tensors do not pass the memory cap of these tests (400 MB): 1600 of 1 MB each.
+for i = 1, 800 do
   local t = tensor.full({ 1 << 18 }, i) + 1
-  if i % 1000 == 0 then equal(t[1], i + 1.0) end
+  if i % 200 == 0 then equal(t[1], i + 1.0) end
 end
 print "ok"

@@ -237,16 +237,26 @@ static void limits(void **state) {
     blank[big] = '\0';
     refused(blank, "YamlLimit", "c.yml: 16777217 bytes of YAML; at most 16777216 are read");
     free(blank);
+}
 
-    tarn_budget_init(&d.budget, 8192);  // the budget holds
-    tarn_arena_init(&d.arena, &d.budget);
-    static char many[40000];
-    for (size_t i = 0; i + 4 < sizeof many; i += 4) {
-        memcpy(many + i, "- 1\n", 4);
+// With any budget: the tree, or a clean refusal.
+static void starved(void **state) {
+    static char text[4000];
+    static const char head[] = "a: &x {k: 1}\nb: {<<: *x}\nc:\n";
+    size_t limit = 0;
+    memcpy(text, head, sizeof head - 1);
+    for (size_t i = sizeof head - 1; i + 4 < sizeof text; i += 4) {
+        memcpy(text + i, "- 1\n", 4);
     }
-    assert_int_equal(tarn_yaml_read(&d.arena, many, strlen(many), "c.yml", &d.n, &d.docs, &d.err),
-                     TARN_NOMEM);
-    close_doc(&d);
+    for (tarn_status s = TARN_NOMEM; s != TARN_OK; limit += 1024) {
+        doc d;
+        tarn_budget_init(&d.budget, limit);
+        tarn_arena_init(&d.arena, &d.budget);
+        s = tarn_yaml_read(&d.arena, text, strlen(text), "c.yml", &d.n, &d.docs, &d.err);
+        assert_true(s == TARN_OK || s == TARN_NOMEM);
+        close_doc(&d);
+    }
+    assert_in_range(limit, 300000, 3000000);  // the nodes and the table of anchors
 }
 
 // Every prefix and every single-byte change of a real configuration: an answer, and nothing left.
@@ -274,7 +284,8 @@ static void mangled(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalars),  cmocka_unit_test(structure), cmocka_unit_test(aliases),
-        cmocka_unit_test(refusals), cmocka_unit_test(limits),    cmocka_unit_test(mangled),
+        cmocka_unit_test(refusals), cmocka_unit_test(limits),    cmocka_unit_test(starved),
+        cmocka_unit_test(mangled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

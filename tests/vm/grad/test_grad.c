@@ -384,6 +384,39 @@ static void refused(void **state) {
     tarn_context_free(&cx);
 }
 
+// Where a factor is zero and the other infinite the derivative is zero, not NaN.
+static void edges(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    tarn_graph *g = tarn_graph_new(&cx);
+    const tarn_desc d = {.dtype = TARN_F64, .rank = 1, .shape = {4}};
+    const tarn_node *x[2] = {tarn_leaf_input(g, &d), tarn_leaf_input(g, &d)}, *out[2];
+    static const double base[4] = {0, 0, 3, 0}, power[4] = {0, 2, 0, 1};
+    static const double by_base[4] = {0, 0, 0, 1}, by_power[4] = {0, 0, 1.0986122886681098, 0};
+    tarn_tensor at[2], value[2];
+    const tarn_tensor *feeds[64] = {0};
+    for (int k = 0; k < 2; k++) {
+        OK(tarn_tensor_new(&cx, TARN_F64, 1, d.shape, &at[k], &err));
+        memcpy(at[k].storage->data, k ? power : base, sizeof base);
+        feeds[x[k]->id] = &at[k];
+    }
+    const tarn_node *y = tarn_total(g, &tarn_op_sum, tarn_binary(g, &tarn_op_pow, x[0], x[1]));
+    OK(tarn_vjp(g, y, NULL, 2, x, out, &err));
+    assert_true(g->count <= 64);
+    OK(tarn_graph_eval(g, 2, out, feeds, value, &err));
+    for (int i = 0; i < 4; i++) {
+        assert_true(tarn_tensor_get(&value[0], i) == by_base[i]);
+        assert_true(fabs(tarn_tensor_get(&value[1], i) - by_power[i]) < 1e-15);
+    }
+    for (int k = 0; k < 2; k++) {
+        tarn_tensor_release(&at[k]);
+        tarn_tensor_release(&value[k]);
+    }
+    tarn_graph_release(g);
+    tarn_context_free(&cx);
+}
+
 // Derivatives keep the dtype of what they belong to: f32 stays f32, whatever numbers the rules use.
 static void dtypes(void **state) {
     tarn_context cx;
@@ -410,7 +443,7 @@ static void dtypes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows), cmocka_unit_test(refused),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows), cmocka_unit_test(refused), cmocka_unit_test(edges),
                                        cmocka_unit_test(dtypes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

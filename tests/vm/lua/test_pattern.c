@@ -159,6 +159,7 @@ static void random_call(pair *p) {
     static const char *const names[] = {"find", "match", "gmatch", "gsub", "gsub"};
     static const char *const templates[] = {"", "x", "%1", "%0", "<%0%1>", "%%", "%", "%2", "%a",
                                             "%1%1", "\0y", "%9", "ab%"};
+    enum { WITH_NUL = 10 };
     char pattern[256], subject[64];
     value v[4] = {{0}};
     const char *name = names[random_below(&p->random, 5)];
@@ -167,8 +168,8 @@ static void random_call(pair *p) {
     v[1] = (value){.s = pattern, .len = random_pattern(p, pattern, 1 + random_below(&p->random, 6))};
     if (strcmp(name, "gsub") == 0) {
         n = 3 + random_below(&p->random, 2);
-        const char *t = templates[random_below(&p->random, 13)];
-        v[2] = (value){.s = t, .len = *t || random_below(&p->random, 2) ? strlen(t) : 2};
+        int k = random_below(&p->random, 13);
+        v[2] = (value){.s = templates[k], .len = k == WITH_NUL ? 2 : strlen(templates[k])};
         if (random_below(&p->random, 3) == 0) {
             v[2] = (value){.special = random_below(&p->random, 6)};
         }

@@ -35,6 +35,10 @@ static const tarn_node *act_gelu(tarn_graph *g, const tarn_node *h) {
 static const tarn_node *act_half_relu(tarn_graph *g, const tarn_node *h) {
     return tarn_mul(g, tarn_num(g, 0.5), tarn_relu(g, h));
 }
+static const tarn_node *act_square(tarn_graph *g, const tarn_node *h) { return tarn_mul(g, h, h); }
+static const tarn_node *act_inverse(tarn_graph *g, const tarn_node *h) {
+    return tarn_div(g, tarn_num(g, 1), h);
+}
 static const tarn_node *act_clamp(tarn_graph *g, const tarn_node *h) {
     return tarn_minimum(g, tarn_maximum(g, h, tarn_num(g, -1)), tarn_num(g, 1));
 }
@@ -186,6 +190,8 @@ static void activations(void **state) {
     one_activation(act_half_relu, TARN_GROUP_SCALED);
     one_activation(act_tanh, TARN_GROUP_SIGNED);
     one_activation(act_gelu, TARN_GROUP_PERMUTATION);
+    one_activation(act_square, TARN_GROUP_PERMUTATION);
+    one_activation(act_inverse, TARN_GROUP_PERMUTATION);
     one_activation(act_clamp, TARN_GROUP_PERMUTATION);
     one_activation(act_shift, TARN_GROUP_PERMUTATION);
     one_activation(act_softmax, TARN_GROUP_PERMUTATION);

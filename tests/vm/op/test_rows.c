@@ -348,6 +348,19 @@ static void documented(void **state) {
         if ((op->vjp == NULL) != (op->jvp == NULL)) {
             fail_msg("%s has one derivative of two", op->name);
         }
+        static const tarn_op *const own_test[] = {&tarn_op_where, &tarn_op_cast, &tarn_op_top,
+                                                  &tarn_op_iota, &tarn_op_bernoulli,
+                                                  &tarn_op_uniform, &tarn_op_normal};
+        bool tested = op->cls != TARN_CLASS_POINT;
+        for (int k = 0; k < TWINS; k++) {
+            tested = tested || twins[k].op == op;
+        }
+        for (size_t k = 0; k < sizeof own_test / sizeof *own_test; k++) {
+            tested = tested || own_test[k] == op;
+        }
+        if (!tested) {
+            fail_msg("%s has no twin here and no test of its own", op->name);
+        }
         bool leaf = op->cls == TARN_CLASS_LEAF;
         assert_true(leaf || op->infer || op->sig);
         assert_true((op->cls == TARN_CLASS_REDUCE) == (op->reducer != NULL));

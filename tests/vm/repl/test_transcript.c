@@ -107,8 +107,13 @@ static void type(session *s, const char *text) {
 }
 
 static int finish(session *s) {
-    int status = 0;
-    while (pump(s, WAIT_MS)) {
+    int status = 0, waited = 0;
+    while (pump(s, 20) && waited < WAIT_MS) {
+        waited += 20;
+    }
+    if (waited >= WAIT_MS) {
+        kill(s->child, SIGKILL);
+        fail_msg("the session does not end; it shows:\n%s", s->screen);
     }
     waitpid(s->child, &status, 0);
     close(s->fd);
@@ -205,7 +210,10 @@ static void open_editor(session *s) {
     expect_prompt(s, "> ");
 }
 
+// Ctrl-D counts at the prompt only: before it the terminal is in another mode.
 static int leave(session *s) {
+    s->seen = 0;
+    expect_prompt(s, "> ");
     type(s, "\004");
     return finish(s);
 }
@@ -261,7 +269,9 @@ static void test_completion_is_raw(void **state) {
     type(&s, "trap.ins\t\n");
     expect(&s, "trap.inside");
     expect(&s, "\n1\n");
+    expect_prompt(&s, "> ");
     type(&s, "trap.nothing.\t\t");
+    expect(&s, "nothing.");
     type(&s, "\003");
     expect(&s, "^C");
     assert_int_equal(leave(&s), 0);
@@ -311,6 +321,7 @@ static void test_history(void **state) {
     expect(&s, "end");
     type(&s, "\n");
     expect(&s, "a\\b\t12\n");
+    expect_prompt(&s, "> ");
     type(&s, "\022secr");  // an entry that began with a space is not kept
     pump(&s, SETTLE_MS);
     type(&s, "\003");

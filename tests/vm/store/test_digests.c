@@ -117,8 +117,6 @@ static void test_memory(void **state) {
     setenv("XDG_CACHE_HOME", at_path(dir, "cache"), 1);
     uint64_t all = 2 * PIECE + 5 + 49;
     save(&cx, m, 50);  // two shards
-    assert_int_equal(get(&cx, m, NULL), all);
-    assert_int_equal(get(&cx, m, NULL), all);  // too fresh to be remembered
     age(m, 10);
     assert_int_equal(get(&cx, m, NULL), all);
     assert_int_equal(get(&cx, m, NULL), 0);
@@ -187,7 +185,8 @@ static void test_damage(void **state) {
     tarn_context_free(&cx);
 }
 
-// The key fits, the header does not: the same file with two names exchanged in its header.
+// The key fits, the header does not: the same file with another name in its header. Before that:
+// what was written just now is not remembered.
 static void test_other_header(void **state) {
     tarn_context cx;
     tarn_error err = {0};
@@ -202,14 +201,21 @@ static void test_other_header(void **state) {
     tarn_digests_todo todo;
     for (int k = 0; k < 2; k++) {
         write_safetensors(at_path(m, "model.safetensors"), k ? b : a, sizeof a - 1, "x", 1);
+        tarn_store *s;
+        unsigned char out[1][32];
         if (k == 0) {
+            for (int again = 0; again < 2; again++) {
+                OK(tarn_store_open(&cx, m, NULL, &s, &err));
+                OK(tarn_digests_unknown(&cx, s, NULL, &todo, &err));
+                assert_int_equal(todo.files, 1);
+                OK(tarn_digests_get(&cx, s, NULL, out, &err));
+                tarn_store_release(s);
+            }
             age(m, 10);
             stat(at_path(m, "model.safetensors"), &st);
         } else {
             utimensat(AT_FDCWD, at_path(m, "model.safetensors"), (struct timespec[]){st.st_mtim, st.st_mtim}, 0);
         }
-        tarn_store *s;
-        unsigned char out[1][32];
         OK(tarn_store_open(&cx, m, NULL, &s, &err));
         OK(tarn_digests_unknown(&cx, s, NULL, &todo, &err));
         assert_int_equal(todo.files, 1);

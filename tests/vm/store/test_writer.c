@@ -383,6 +383,7 @@ static void test_misuse(void **state) {
     }
     assert_int_equal(tarn_writer_side_copy(w, "x", at_path(dir, "absent"), &err), TARN_ERROR);
     assert_non_null(strstr(err.message, "absent: cannot read"));
+    OK(tarn_writer_put(w, 0, 0, "1234", 4, &err));
     assert_int_equal(tarn_writer_commit(w, &err), TARN_ERROR);  // data is missing
     assert_string_equal(err.code, "Incomplete");
     assert_string_equal(names_in(dir), "");
@@ -413,11 +414,11 @@ static void test_existing(void **state) {
     assert_int_equal(st.st_mode & 0777, 0640);
     // a folder
     char *m = at_path(dir, "m");
-    OK(save(&cx, m, small, 2, NULL, 1, &err));
+    OK(save(&cx, m, small, 2, NULL, 0, &err));
     chmod(m, 0750);
     assert_int_equal(save(&cx, m, small, 2, NULL, 2, &err), TARN_ERROR);
     assert_string_equal(err.code, "OutputExists");
-    assert_int_equal(seed_of(at_path(m, "model.safetensors")), 1);
+    assert_int_equal(seed_of(at_path(m, "model.safetensors")), 0);
     // notes of the user's stay, the weights go, side files of the new model win
     write_bytes(at_path(m, "notes.md"), "mine", 4);
     write_bytes(at_path(m, "model-00001-of-00009.safetensors"), "old", 3);
@@ -637,6 +638,46 @@ static void test_faults(void **state) {
     sweep(&cx, "m", "m/model.safetensors", EIO, true);
     sweep(&cx, "m.safetensors", "m.safetensors", EIO, false);
     no_exchange = false;
+    tarn_context_free(&cx);
+}
+
+// Into a folder that cannot be renamed: when any call fails, what was moved in already goes again.
+static void test_faults_inside(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 1, NULL);
+    cx.warn = catch_warning;
+    tarn_writer_options o = {.max_shard_size = 512};
+    int was = open(".", O_RDONLY | O_DIRECTORY);
+    for (int plain = 0; plain < 2; plain++) {
+        no_exchange = plain == 1;
+        bool done = false;
+        for (long n = 1; !done; n++) {
+            char *dir = scratch();
+            if (chdir(dir) != 0) {
+                fail();
+            }
+            write_bytes("notes.md", "mine", 4);
+            fault_at = n;
+            fault_errno = EIO;
+            tarn_status s = save(&cx, ".", small, 2, &o, 1, &err);
+            done = fault_at > 0;
+            fault_at = 0;
+            // The last sync fails when all is there.
+            bool whole = access("model.safetensors.index.json", F_OK) == 0;
+            assert_true(whole || s != TARN_OK);
+            assert_string_equal(names_in("."), !whole ? "notes.md " :
+                                "config.json model-00001-of-00002.safetensors "
+                                "model-00002-of-00002.safetensors model.safetensors.index.json notes.md ");
+            if (fchdir(was) != 0) {
+                fail();
+            }
+            remove_tree(dir);
+            assert_true(n < 2000);
+        }
+    }
+    no_exchange = false;
+    close(was);
     tarn_context_free(&cx);
 }
 
@@ -902,6 +943,7 @@ int main(void) {
         cmocka_unit_test(test_working_directory),
         cmocka_unit_test(test_stale),
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_faults_inside),
         cmocka_unit_test(test_no_links),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_file_size_limit),

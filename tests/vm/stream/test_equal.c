@@ -59,7 +59,7 @@ static const tarn_node *two_shapes(tarn_graph *g, const tarn_node *a) {
     const tarn_node *x = tarn_reshape(g, a, 2, flat);
     const tarn_node *small = tarn_reshape(g, tarn_reduce(g, &tarn_op_max, x, 1, &axis, false), 2, pair);
     x = tarn_add(g, x, small);
-    x = tarn_sub(g, tarn_reshape(g, x, 3, deep), tarn_mul(g, small, tarn_num(g, 0.125)));
+    x = tarn_sub(g, tarn_reshape(g, x, 3, deep), small);
     return tarn_reshape(g, x, a->desc.rank, a->desc.shape);
 }
 
@@ -398,6 +398,40 @@ static void whole_model(void **state) {
     }
 }
 
+// A tensor without elements has no say in the maximum of a model.
+static void empty_member(void **state) {
+    const int64_t sizes[3] = {3, 0, 2};
+    for (int threads = 1; threads <= 2; threads++) {
+        tarn_context cx;
+        tarn_error err = {0};
+        open_context(&cx, threads, NULL);
+        tarn_graph *g = tarn_graph_new(&cx);
+        tarn_job jobs[3];
+        tarn_tensor t[3], out[3];
+        int64_t start = 0;
+        for (int i = 0; i < 3; i++) {
+            OK(tarn_tensor_new(&cx, TARN_F32, 1, &sizes[i], &t[i], &err));
+            for (int64_t k = 0; k < sizes[i]; k++) {
+                tarn_tensor_set(&t[i], k, -5.0 - (double)k);
+            }
+            const tarn_source *s = tarn_source_of_tensor(&t[i], "t");
+            const tarn_node *x = tarn_leaf_source(g, s);
+            s->release(s);
+            const tarn_node *top = tarn_reduce_global(g, &tarn_op_max, 1, &x, 1, start, NULL);
+            jobs[i] = (tarn_job){.name = "t", .graph = g, .root = tarn_sub(g, x, top), .store = TARN_F32};
+            start += sizes[i];
+        }
+        OK(tarn_stream_load(&cx, 3, jobs, out, &err));
+        assert_true(tarn_tensor_get(&out[0], 0) == 0 && tarn_tensor_get(&out[2], 1) == -1);
+        for (int i = 0; i < 3; i++) {
+            tarn_tensor_release(&t[i]);
+            tarn_tensor_release(&out[i]);
+        }
+        tarn_graph_release(g);
+        tarn_context_free(&cx);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interpolation),
@@ -405,6 +439,7 @@ int main(void) {
         cmocka_unit_test(whole_rows),
         cmocka_unit_test(across_blocks),
         cmocka_unit_test(whole_model),
+        cmocka_unit_test(empty_member),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

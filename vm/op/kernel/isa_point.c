@@ -154,7 +154,8 @@ WHERE(f64, double)
 WHERE(i64, int64_t)
 WHERE(bool, unsigned char)
 
-// top(x, threshold, cut): above the threshold, or equal to it at an index up to cut.
+// top(x, threshold, cut): above the threshold, or equal to it at an index up to cut. Indices are
+// compared relative to the tile, where 32 bits hold them.
 #define TOP(tag, T)                                                                             \
     static void top_##tag(int64_t n, const void *const *in, void *out,                          \
                           const tarn_tile_args *a) {                                            \
@@ -162,9 +163,10 @@ WHERE(bool, unsigned char)
         const T *restrict thr = __builtin_assume_aligned(in[1], 64);                            \
         const double *restrict cut = __builtin_assume_aligned(in[2], 64);                       \
         unsigned char *restrict r = __builtin_assume_aligned(out, 64);                          \
-        for (int64_t i = 0; i < n; i++) {                                                       \
+        double at = (double)a->at;                                                              \
+        for (int i = 0; i < (int)n; i++) {                                                      \
             r[i] = (unsigned char)((px[i] > thr[i]) |                                           \
-                                   ((px[i] == thr[i]) & ((double)(a->at + i) <= cut[i])));      \
+                                   ((px[i] == thr[i]) & ((double)i <= cut[i] - at)));           \
         }                                                                                       \
     }
 TOP(f32, float)
@@ -335,8 +337,9 @@ EXTREME(min, f64, double, <)
 EXTREME(min, i64, int64_t, <)
 EXTREME(min, bool, unsigned char, <)
 
-// One digit of the radix selection. The first digit counts everything; later ones see few matches,
-// so sixteen elements are tested at once and only blocks with a match are walked.
+// One digit of the radix selection. The first digit counts everything. Later ones count what matches
+// the digits found so far: a tile is compared at once, then its matches are walked by the bits of the
+// mask, eight elements a word.
 #define KTH(tag, T, U, KEY, BITS)                                                               \
     static void kth_##tag(int64_t n, const void *const *in, void *acc,                          \
                           const tarn_tile_args *a) {                                            \
@@ -351,30 +354,24 @@ EXTREME(min, bool, unsigned char, <)
             return;                                                                             \
         }                                                                                       \
         U want = (U)s->prefix;                                                                  \
-        for (int64_t i = 0; i < n; i += 16) {                                                   \
-            int64_t m = n - i < 16 ? n - i : 16;                                                \
-            U any = 0;                                                                          \
-            if (m == 16) {                                                                      \
-                for (int k = 0; k < 16; k++) {                                                  \
-                    any |= (U)((KEY(x[i + k]) >> shift) == want);                               \
-                }                                                                               \
-                if (!any) {                                                                     \
+        unsigned char hit[TARN_TILE + 8];                                                       \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            hit[i] = (unsigned char)((KEY(x[i]) >> shift) == want);                             \
+        }                                                                                       \
+        memset(hit + n, 0, 8);                                                                  \
+        int high = s->index_shift + 16;                                                         \
+        for (int64_t i = 0; i < n; i += 8) {                                                    \
+            uint64_t word;                                                                      \
+            memcpy(&word, hit + i, sizeof word);                                                \
+            for (; word; word &= word - 1) {                                                    \
+                int64_t k = i + __builtin_ctzll(word) / 8;                                      \
+                if (!s->index_phase) {                                                          \
+                    bin[(KEY(x[k]) >> s->shift) & 0xFFFF]++;                                    \
                     continue;                                                                   \
                 }                                                                               \
-            }                                                                                   \
-            for (int64_t k = i; k < i + m; k++) {                                               \
-                U key = KEY(x[k]);                                                              \
-                if ((key >> shift) != want) {                                                   \
-                    continue;                                                                   \
-                }                                                                               \
-                if (s->index_phase) {                                                           \
-                    uint64_t at = (uint64_t)(a->at + k);                                        \
-                    if (s->index_shift + 16 >= 64 ||                                            \
-                        at >> (s->index_shift + 16) == s->index_prefix) {                       \
-                        bin[(at >> s->index_shift) & 0xFFFF]++;                                 \
-                    }                                                                           \
-                } else {                                                                        \
-                    bin[(key >> s->shift) & 0xFFFF]++;                                          \
+                uint64_t at = (uint64_t)(a->at + k);                                            \
+                if (high >= 64 || at >> high == s->index_prefix) {                              \
+                    bin[(at >> s->index_shift) & 0xFFFF]++;                                     \
                 }                                                                               \
             }                                                                                   \
         }                                                                                       \
