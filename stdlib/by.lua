@@ -8,12 +8,17 @@ Schedule.__index = Schedule
 Schedule.__name = "schedule"
 Schedule.__metatable = false
 
+local made = setmetatable({}, { __mode = "k" }) -- what is a schedule; a look-alike is none
+local check -- check(function, options, {name, …}, positional)
+
 local function make(origin, value_of)
-  return setmetatable({ origin = origin, value_of = value_of }, Schedule)
+  local schedule = setmetatable({ origin = origin, value_of = value_of }, Schedule)
+  made[schedule] = true
+  return schedule
 end
 
 local function is_schedule(x)
-  return type(x) == "table" and rawget(x, "value_of") ~= nil and rawget(x, "origin") ~= nil
+  return made[x] == true
 end
 
 local function check_value(x, what)
@@ -23,22 +28,18 @@ local function check_value(x, what)
   return x
 end
 
-local function check_options(t, names, what)
-  for k in pairs(t) do
-    if type(k) == "string" and not names[k] then
-      local known = {}
-      for name in pairs(names) do
-        known[#known + 1] = name
-      end
-      table.sort(known)
-      error(string.format("%s: unknown option '%s' (options: %s)", what, k, table.concat(known, ", ")), 3)
+local places = { "embed", "head", "final", "other" }
+
+local function check_places(t, what)
+  check(what, t, places, true)
+  for _, place in ipairs(places) do
+    if t[place] ~= nil and type(t[place]) ~= "number" then
+      error(string.format("%s: %s is a %s, not a number", what, place, type(t[place])), 3)
     end
   end
 end
 
 -- by.depth
-
-local depth_options = { embed = true, head = true, final = true, other = true }
 
 -- The value at depth d of n layers: knots spread evenly from the first layer to the last.
 local function interpolate(knots, d, n)
@@ -52,10 +53,16 @@ local function interpolate(knots, d, n)
 end
 
 local function depth(t)
-  local layered = type(t) ~= "table" -- a tensor: one value a layer
+  local layered = type(t) == "userdata" -- a tensor: one value a layer
+  if not layered and type(t) ~= "table" then
+    error("by.depth: expected { v1, v2, … } or a tensor, got " .. type(t), 2)
+  end
   local knots = layered and t:totable() or t
+  if type(knots) ~= "table" then
+    error("by.depth: a tensor of one value a layer has one dimension", 2)
+  end
   if not layered then
-    check_options(t, depth_options, "by.depth")
+    check_places(t, "by.depth")
   end
   for k, v in ipairs(knots) do
     if type(v) ~= "number" then
@@ -84,10 +91,11 @@ end
 
 -- by.layer
 
-local layer_options = { embed = true, head = true, final = true, other = true }
-
 local function layer(rules)
-  check_options(rules, layer_options, "by.layer")
+  if type(rules) ~= "table" then
+    error("by.layer: expected { {first, last, value}, … }, got " .. type(rules), 2)
+  end
+  check_places(rules, "by.layer")
   for k, rule in ipairs(rules) do
     if type(rule) ~= "table" or math.type(rule[1]) ~= "integer" or math.type(rule[2]) ~= "integer"
       or type(rule[3]) ~= "number" then
@@ -176,8 +184,11 @@ local function resolve(schedule, m)
   return out
 end
 
-return {
-  is_schedule = is_schedule,
-  resolve = resolve,
-  functions = { depth = depth, layer = layer, name = name, tensor = tensor_ },
-}
+return function(checker)
+  check = checker
+  return {
+    is_schedule = is_schedule,
+    resolve = resolve,
+    functions = { depth = depth, layer = layer, name = name, tensor = tensor_ },
+  }
+end

@@ -66,6 +66,16 @@ int tarn_bind_method(lua_State *L, const char *type, int key) {
                           type);
 }
 
+const char *tarn_bind_kind(lua_State *L, int idx) {
+    const char *kind = lua_type(L, idx) == LUA_TNONE ? "nothing" : luaL_typename(L, idx);
+    int found = luaL_getmetafield(L, idx, "__name");
+    if (found == LUA_TSTRING) {
+        kind = lua_tostring(L, -1);  // the metatable keeps it
+    }
+    lua_pop(L, found != LUA_TNIL);
+    return kind;
+}
+
 // ---- parts of the library written in Lua ----
 
 // define(name, signature, text, example, function)
@@ -94,7 +104,7 @@ static int l_define(lua_State *L) {
 }
 
 // check(function, options, {name, …}, positional): tarn_lua_check_options
-static int l_check(lua_State *L) {
+int tarn_bind_check(lua_State *L) {
     enum { MOST = 32 };
     const char *names[MOST + 1] = {NULL};
     lua_settop(L, 4);
@@ -110,7 +120,7 @@ static int l_check(lua_State *L) {
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     TARN_TRY(tarn_host_load_embedded(h, path, err));
     lua_pushcfunction(tarn_host_state(h), l_define);
-    lua_pushcfunction(tarn_host_state(h), l_check);
+    lua_pushcfunction(tarn_host_state(h), tarn_bind_check);
     return tarn_host_call(h, 2, 0, err);
 }
 

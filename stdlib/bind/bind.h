@@ -27,10 +27,15 @@ void tarn_bind_methods(lua_State *L, const char *type);
 void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, int n);
 // An __index for string keys: a method, else an error with the nearest name.
 int tarn_bind_method(lua_State *L, const char *type, int key);
+// check(function, options, {names}, positional) for files of the library (see below).
+int tarn_bind_check(lua_State *L);
 // Runs an embedded file that returns function(define, check). define(name, signature, text, example,
 // fn) adds a function or method with its documentation; check(function, options, {names},
 // positional) raises for an unknown option, with the nearest name.
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
+
+// "tensor", "model", "schedule", else the Lua type of the value: for messages.
+const char *tarn_bind_kind(lua_State *L, int idx);
 
 // ---- tensors ----
 

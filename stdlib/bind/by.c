@@ -29,6 +29,13 @@ bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, d
         lua_pushnil(L);
         return true;
     }
+    const tarn_lua_tensor *t = tarn_bind_to_tensor(L, idx);
+    if (t && t->t.storage && tarn_tensor_numel(&t->t) == 1) {  // such as tensor.uniform(1, seed)
+        *number = tarn_tensor_get(&t->t, 0);
+        *origin = "given";
+        lua_pushnil(L);
+        return true;
+    }
     luaL_checkstack(L, 8, what);
     if (!is_schedule(L, idx)) {
         return false;
@@ -76,6 +83,8 @@ static const tarn_doc docs[] = {
 tarn_status tarn_bind_by(tarn_host *h, tarn_error *err) {
     lua_State *L = tarn_host_state(h);
     TARN_TRY(tarn_host_load_embedded(h, "stdlib/by.lua", err));
+    lua_pushcfunction(L, tarn_bind_check);
+    TARN_TRY(tarn_host_call(h, 1, 1, err));
     lua_pushvalue(L, -1);
     lua_setfield(L, LUA_REGISTRYINDEX, library);
     lua_getfield(L, -1, "functions");

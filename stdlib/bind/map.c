@@ -122,7 +122,7 @@ static void ask(phase *f, int fn, int kept, int64_t i, const tarn_template **roo
     lua_call(L, 2, 1);
     if (lua_type(L, -1) != LUA_TTABLE) {
         tarn_lua_error(L, "%s: stats returned a %s for %s, not a table of expressions", f->function,
-                       luaL_typename(L, -1), f->m->slots[i].name);
+                       tarn_bind_kind(L, -1), f->m->slots[i].name);
     }
     int answer = lua_gettop(L), n = 0, most = 0;
     for (lua_pushnil(L); lua_next(L, answer); lua_pop(L, 1)) {
@@ -134,7 +134,7 @@ static void ask(phase *f, int fn, int kept, int64_t i, const tarn_template **roo
     while (lua_next(L, answer)) {
         if (!tarn_bind_to_tensor(L, -1) && lua_type(L, -1) != LUA_TNUMBER) {
             tarn_lua_error(L, "%s: stats returned a %s among its values for %s, not an expression", f->function,
-                           luaL_typename(L, -1), f->m->slots[i].name);
+                           tarn_bind_kind(L, -1), f->m->slots[i].name);
         }
         const tarn_node *root = tarn_bind_node(L, -1, f->graph);
         make_template(f, root, &t[n++]);
@@ -228,7 +228,7 @@ static const tarn_node *call_apply(phase *f, const mapping *p, int fn, int kept,
     lua_pushlstring(L, s->name, s->len);
     lua_call(L, 3, 1);
     if (lua_isnoneornil(L, -1) || (!tarn_bind_to_tensor(L, -1) && lua_type(L, -1) != LUA_TNUMBER)) {
-        tarn_lua_error(L, "%s: apply returned a %s for %s, not a tensor", f->function, luaL_typename(L, -1),
+        tarn_lua_error(L, "%s: apply returned a %s for %s, not a tensor", f->function, tarn_bind_kind(L, -1),
                        s->name);
     }
     const tarn_node *root = tarn_bind_node(L, -1, f->graph);
@@ -310,7 +310,9 @@ static int l_map(lua_State *L) {
     static const char *const names[] = {"base", "stats", "apply", "missing", "on_integer", NULL};
     tarn_model *in[TARN_METHOD_MODELS];
     int n = 0;
-    luaL_checktype(L, 1, LUA_TTABLE);
+    if (lua_type(L, 1) != LUA_TTABLE) {
+        return tarn_lua_error(L, "merge.map: expected one table, { a, b, apply = … }, got %s", tarn_bind_kind(L, 1));
+    }
     lua_settop(L, 1);
     tarn_lua_check_options(L, 1, "merge.map", names, true);
     lua_getfield(L, 1, "apply");  // 2
@@ -320,19 +322,27 @@ static int l_map(lua_State *L) {
         return tarn_lua_error(L, "merge.map: apply = function(t, s, name) is missing");
     }
     if (!lua_isnil(L, 3) && !lua_isfunction(L, 3)) {
-        return tarn_lua_error(L, "merge.map: stats is a %s, not a function", luaL_typename(L, 3));
+        return tarn_lua_error(L, "merge.map: stats is a %s, not a function", tarn_bind_kind(L, 3));
     }
     bool based = !lua_isnil(L, 4);
     if (based) {
-        in[n++] = tarn_bind_check_model(L, 4);
+        if (!tarn_bind_to_model(L, 4)) {
+            return tarn_lua_error(L, "merge.map: base is a %s, not a model", tarn_bind_kind(L, 4));
+        }
+        in[n++] = tarn_bind_to_model(L, 4);
     }
     lua_Integer count = luaL_len(L, 1);
     if (count + n < 1 || count + n > TARN_METHOD_MODELS) {
-        return tarn_lua_error(L, "merge.map: expected 1 to %d models, got %I", (int)TARN_METHOD_MODELS, count);
+        return tarn_lua_error(L, "merge.map: expected 1 to %d models, got %lld", (int)TARN_METHOD_MODELS,
+                              (long long)count);
     }
     for (lua_Integer k = 1; k <= count; k++) {
         lua_rawgeti(L, 1, k);
-        in[n++] = tarn_bind_check_model(L, -1);
+        if (!tarn_bind_to_model(L, -1)) {
+            return tarn_lua_error(L, "merge.map: entry %lld is a %s, not a model", (long long)k,
+                                  tarn_bind_kind(L, -1));
+        }
+        in[n++] = tarn_bind_to_model(L, -1);
         lua_pop(L, 1);
     }
     tarn_policy policy = in[0]->policy;

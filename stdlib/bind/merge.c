@@ -26,13 +26,15 @@ static void check_names(lua_State *L, const tarn_method *method, const char *fun
 static int read_models(lua_State *L, const char *function, tarn_model **models) {
     lua_Integer n = luaL_len(L, 1);
     if (n > TARN_METHOD_MODELS) {
-        tarn_lua_error(L, "%s: at most %d models, got %I", function, (int)TARN_METHOD_MODELS, n);
+        tarn_lua_error(L, "%s: at most %d models, got %lld", function, (int)TARN_METHOD_MODELS,
+                       (long long)n);
     }
     for (lua_Integer k = 1; k <= n; k++) {
         lua_rawgeti(L, 1, k);
         models[k - 1] = tarn_bind_to_model(L, -1);
         if (!models[k - 1]) {
-            tarn_lua_error(L, "%s: entry %I is a %s, not a model", function, k, luaL_typename(L, -1));
+            tarn_lua_error(L, "%s: entry %lld is a %s, not a model", function, (long long)k,
+                           tarn_bind_kind(L, -1));
         }
         lua_pop(L, 1);
     }
@@ -59,7 +61,7 @@ static tarn_value *add(lua_State *L, reading *r, const tarn_param *p, int model)
 
 static void wrong(lua_State *L, const reading *r, const tarn_param *p, const char *expected) {
     tarn_lua_error(L, "%s: option '%s' must be %s, got %s", r->function, p->name, expected,
-                   luaL_typename(L, -1));
+                   tarn_bind_kind(L, -1));
 }
 
 // The value on top for one model (-1: all); leaves what keeps it alive on the stack.
@@ -87,7 +89,7 @@ static void read_list(lua_State *L, reading *r, const tarn_param *p) {
         tarn_lua_error(L, "%s: option '%s' is one value for all models, got a list", r->function, p->name);
     }
     if (n != r->models) {
-        tarn_lua_error(L, "%s: option '%s' has %I values for %d models%s", r->function, p->name, n,
+        tarn_lua_error(L, "%s: option '%s' has %lld values for %d models%s", r->function, p->name, (long long)n,
                        r->models, n == r->models + 1 ? " (the base takes none)" : "");
     }
     for (lua_Integer k = 1; k <= n; k++) {
@@ -118,7 +120,7 @@ static int l_method(lua_State *L) {
     tarn_model *models[TARN_METHOD_MODELS], *base = NULL;
     if (lua_type(L, 1) != LUA_TTABLE) {
         return tarn_lua_error(L, "merge.%s: expected one table, { a, b, option = … }, got %s", method->name,
-                              luaL_typename(L, 1));
+                              tarn_bind_kind(L, 1));
     }
     lua_settop(L, 1);
     const char *function = full_name(L, method);
@@ -128,7 +130,7 @@ static int l_method(lua_State *L) {
     if (lua_rawget(L, 1) != LUA_TNIL) {
         base = tarn_bind_to_model(L, -1);
         if (!base) {
-            return tarn_lua_error(L, "%s: base is a %s, not a model", function, luaL_typename(L, -1));
+            return tarn_lua_error(L, "%s: base is a %s, not a model", function, tarn_bind_kind(L, -1));
         }
     }
     tarn_error err;

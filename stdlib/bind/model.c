@@ -125,7 +125,11 @@ typedef struct {
 
 static void add_part(lua_State *L, parts *p, int name, int value) {
     if (lua_type(L, name) != LUA_TSTRING || !tarn_bind_to_tensor(L, value)) {
-        tarn_lua_error(L, "model.new: expected { {name, tensor}, … } or { [name] = tensor, … }");
+        tarn_lua_error(L, "model.new: expected { {name, tensor}, … } or { [name] = tensor, … }, got a %s as name, "
+                       "a %s as tensor", tarn_bind_kind(L, name), tarn_bind_kind(L, value));
+    }
+    if (strlen(lua_tostring(L, name)) != lua_rawlen(L, name)) {
+        tarn_lua_error(L, "model.new: a name holds a zero byte");
     }
     p->names[p->n] = lua_tostring(L, name);
     tarn_bind_value(L, value, &p->tensors[p->n]);
@@ -184,9 +188,9 @@ static int l_new(lua_State *L) {
 // ---- algebra ----
 
 static void check_operand(lua_State *L, int idx, const tarn_op *op) {
-    lua_pushfstring(L, "%s: expected a model, a number or by.…, got %s", op->name,
-                    luaL_typename(L, idx));
-    tarn_lua_error(L, "%s", lua_tostring(L, -1));
+    const tarn_lua_tensor *t = tarn_bind_to_tensor(L, idx);
+    tarn_lua_error(L, "%s: expected a model, a number or by.…, got a %s%s", op->name, tarn_bind_kind(L, idx),
+                   t && t->node && t->node->desc.rank == 0 ? " that is not computed yet: :item() makes a number of it" : "");
 }
 
 static int arithmetic(lua_State *L, const tarn_op *op) {
@@ -304,12 +308,13 @@ static int m_index(lua_State *L) {
         if (i >= 0) {
             return push_slot(L, m, i);
         }
-        if (!memchr(name, '.', len) && !memchr(name, '_', len) && len < 12) {
-            return tarn_bind_method(L, "model", 2);  // looks like a method: the error says so
+        // Without a dot it is a method's name or a short tensor's: the nearer one is meant.
+        if (!memchr(name, '.', len) && !tarn_nearest(name, next_name, m)) {
+            return tarn_bind_method(L, "model", 2);
         }
         return push_slot(L, m, tarn_bind_slot(L, 2, m, "model"));
     }
-    return tarn_lua_error(L, "a model is indexed by the name of a tensor, got %s", luaL_typename(L, 2));
+    return tarn_lua_error(L, "a model is indexed by the name of a tensor, got a %s", tarn_bind_kind(L, 2));
 }
 
 static int m_newindex(lua_State *L) {
@@ -382,7 +387,7 @@ static unsigned char *choose(lua_State *L, int idx, tarn_model *m, const char *f
     }
     if (!lua_isfunction(L, idx)) {
         tarn_lua_error(L, "%s: expected a pattern or a function(name, info), got %s", function,
-                       luaL_typename(L, idx));
+                       tarn_bind_kind(L, idx));
     }
     for (int64_t i = 0; i < m->n; i++) {
         lua_pushvalue(L, idx);
@@ -444,7 +449,10 @@ static void push_new_name(lua_State *L, const tarn_model *m, int64_t i) {
         lua_pushlstring(L, s->name, s->len);
     } else if (lua_type(L, -1) != LUA_TSTRING) {
         tarn_lua_error(L, "model:rename: the new name of %s is a %s, not a string", s->name,
-                       luaL_typename(L, -1));
+                       tarn_bind_kind(L, -1));
+    }
+    if (strlen(lua_tostring(L, -1)) != lua_rawlen(L, -1)) {
+        tarn_lua_error(L, "model:rename: the new name of %s holds a zero byte", s->name);
     }
 }
 
@@ -501,8 +509,8 @@ static int l_slice(lua_State *L) {
     first = first < 0 ? rows + 1 + first : first;
     last = last < 0 ? rows + 1 + last : last;
     if (first < 1 || last > rows || last < first - 1) {
-        return tarn_lua_error(L, "model:slice: rows %I to %I of %s, which has %I", first, last, s->name,
-                              (lua_Integer)rows);
+        return tarn_lua_error(L, "model:slice: rows %lld to %lld of %s, which has %lld", (long long)first,
+                              (long long)last, s->name, (long long)rows);
     }
     tarn_model **r = tarn_bind_new_model(L);
     tarn_error err;
@@ -514,10 +522,10 @@ static int l_slice(lua_State *L) {
 
 static int l_cast(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
-    const char *name = luaL_checkstring(L, 2);
-    tarn_dtype dtype;
-    if (!tarn_dtype_find(name, &dtype) || !tarn_dtype_is_float(dtype)) {
-        return tarn_lua_error(L, "model:cast: '%.40s' is no floating dtype (f64 f32 f16 bf16 …)", name);
+    tarn_dtype dtype = tarn_bind_dtype_at(L, 2, "model:cast");
+    if (!tarn_dtype_is_float(dtype)) {
+        return tarn_lua_error(L, "model:cast: %s is no floating dtype (f64 f32 f16 bf16 …)",
+                              tarn_dtype_get(dtype)->name);
     }
     tarn_model **r = tarn_bind_new_model(L);
     tarn_error err;

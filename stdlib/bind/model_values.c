@@ -241,6 +241,23 @@ static void show_expression(const tarn_model *m, int level, tarn_text *out) {
     tarn_text_puts(out, level == 0 || m->nin > 6 ? "…)" : ")");
 }
 
+// What making the values would take; nothing is read for it.
+static void show_cost(const tarn_model *m, tarn_text *out) {
+    tarn_plan *p;
+    tarn_stream_plan total;
+    tarn_error ignored;
+    char size[32];
+    if (m->nin == 0 || tarn_model_in_memory(m) ||
+        tarn_plan_make(m->cx, (tarn_model *)(uintptr_t)m, NULL, NULL, &p, &ignored) != TARN_OK) {
+        return;
+    }
+    if (tarn_stream_plan_of(m->cx, p->count, p->jobs, &total, NULL, &ignored) == TARN_OK) {
+        tarn_text_printf(out, ": %d %s, %s to read", total.passes, total.passes == 1 ? "pass" : "passes",
+                         tarn_show_bytes(total.reads, size));
+    }
+    tarn_plan_free(p);
+}
+
 void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out) {
     const tarn_model *m = tarn_bind_to_model(L, idx);
     if (!m) {
@@ -260,6 +277,7 @@ void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out) {
     tarn_text_printf(out, ": %lld tensors, %lld parameters, %s, %s, %s", (long long)m->n, (long long)n,
                      dtype ? dtype : "mixed dtypes", tarn_show_bytes(bytes, size),
                      tarn_model_in_memory(m) ? "in memory" : m->nin == 0 ? "in files" : "planned");
+    show_cost(m, out);
     if (m->mass != 0 && m->mass != 1) {
         tarn_text_printf(out, ", mass %g", m->mass);
     }
@@ -326,13 +344,11 @@ static void read_options(lua_State *L, int idx, const char *function, tarn_save_
     static const char *const names[] = {"dtype", "max_shard_size", "overwrite", "allow_nonfinite", NULL};
     tarn_lua_check_options(L, idx, function, names, false);
     *o = (tarn_save_options){0};
-    const char *dtype = tarn_lua_opt_string(L, idx, function, "dtype", NULL);
-    if (dtype) {
-        if (!tarn_dtype_find(dtype, &o->plan.dtype) || !tarn_dtype_is_float(o->plan.dtype)) {
-            tarn_lua_error(L, "%s: dtype = \"%.40s\" is no floating dtype (f64 f32 f16 bf16 …)", function,
-                           dtype);
-        }
-        o->plan.has_dtype = true;
+    o->plan.has_dtype = tarn_lua_opt_string(L, idx, function, "dtype", NULL) != NULL;
+    o->plan.dtype = tarn_bind_dtype(L, idx, function, "dtype", TARN_F32);
+    if (!tarn_dtype_is_float(o->plan.dtype)) {
+        tarn_lua_error(L, "%s: dtype = \"%s\" is no floating dtype (f64 f32 f16 bf16 …)", function,
+                       tarn_dtype_get(o->plan.dtype)->name);
     }
     o->plan.allow_nonfinite = tarn_lua_opt_boolean(L, idx, function, "allow_nonfinite", false);
     o->overwrite = tarn_lua_opt_boolean(L, idx, function, "overwrite", false);

@@ -298,8 +298,9 @@ static void bind_keys(EditLine *el) {
         {"\033[F", "ed-move-to-end"},     {"\033OH", "ed-move-to-beg"},
         {"\033OF", "ed-move-to-end"},     {"\033[3~", "ed-delete-next-char"},
         {"\033[1;5D", "ed-prev-word"},    {"\033[1;5C", "em-next-word"}};
-    el_set(el, EL_ADDFN, "tarn-complete", "complete the word at the cursor", complete);
-    el_set(el, EL_ADDFN, "tarn-redraw", "draw the line again", redraw);
+    // The narrow el_set would copy these names and lose the copies.
+    el_wset(el, EL_ADDFN, L"tarn-complete", L"complete the word at the cursor", complete);
+    el_wset(el, EL_ADDFN, L"tarn-redraw", L"draw the line again", redraw);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
     }

@@ -325,7 +325,7 @@ static void test_temporaries(void **state) {
     world w;
     open_things(&w, TARN_TRUST_SCRIPT, 256 * MIB);
     run_ok(w.h, "for i = 1, 2000 do local b = things.blob(8 << 20) end");
-    assert_true(atomic_load(&w.cx.budget.peak) <= 256u * MIB);
+    assert_true(atomic_load(&w.cx.budget.peak) <= 100u * MIB);  // far from the budget
     run_ok(w.h, "local ring = {}\n"
                 "for i = 1, 1000 do ring[i % 8] = things.blob(16 << 20) end");
     run_ok(w.h, "local ring = {} for i = 1, 300 do ring[i % 3] = things.blob(48 << 20) end");

@@ -33,6 +33,11 @@ static const char script[] =
     "local p = things.box()\n"
     "for k, v in pairs { b = 1, a = 2, [3] = p, [p] = 4 } do n = n + 1 end\n"
     "local q <close> = things.box()\n"
+    "local function deep(n)\n"  // a finaliser runs where no call has been before
+    "  if n == 0 then things.box() things.box() collectgarbage() return 0 end\n"
+    "  return 1 + deep(n - 1)\n"
+    "end\n"
+    "deep(30)\n"
     "string.pack('i4z', 7, 'x') utf8.char(228, 8364) math.max(1, 2)\n"
     "things.show({ 1, 'two', { three = 3 } })\n"
     "return #arg\n";
