@@ -2,8 +2,8 @@
 -- diff A B: what differs between two checkpoints, tensor by tensor
 --
 -- Exit code 0: the same, 1: different, 2: could not tell. An element counts as equal when both are NaN,
--- when the values are equal, or when |a - b| <= atol + rtol |b|. Relative: the norm of the difference
--- over the norm of B.
+-- when the values are equal, or when |a - b| <= atol + rtol |b| with b finite. Relative: the norm of the
+-- difference over the norm of B.
 --
 -- Options:
 --   --rtol X          relative tolerance (default 0)
@@ -11,10 +11,13 @@
 --   --any-dtype       tensors of different dtypes may be equal
 --   --all             list equal tensors too
 --   --json            one object a tensor, then one for the whole
-local json = require "json"
+local json, show = require "json", require "show"
 tarn.exit_on_error(2)
 local args = require("command").parse()
 local rtol, atol = args.rtol or 0, args.atol or 0
+if not (rtol >= 0 and atol >= 0) then
+  require("command").misused("a tolerance is no less than 0")
+end
 local a, b = model.open(args[1]), model.open(args[2])
 
 local function shape_of(info)
@@ -31,15 +34,17 @@ local function compare(name)
   if x:numel() == 0 then
     return { wrong = 0, max = 0, relative = 0, cosine = 1 }
   end
+  local same = x:eq(y) -- before f64 rounds the last digits of an i64 away
   x, y = x:to "f64", y:to "f64"
+  same = same:logical_or(x:ne(x):logical_and(y:ne(y)))
   local d = x - y
-  local same = x:eq(y):logical_or(x:ne(x):logical_and(y:ne(y)))
-  local close = same:logical_or(d:abs():le(atol + rtol * y:abs()))
+  local close = same:logical_or(d:abs():le(atol + rtol * y:abs()):logical_and(y:abs():lt(math.huge)))
   local gap = tensor.where(same, 0, d)
   local v = tensor.stack({ close:logical_not():to("f64"):sum(), gap:abs():max(), (gap * gap):sum(),
     (x * y):sum(), (x * x):sum(), (y * y):sum() }, 1):load():totable()
-  return { wrong = v[1], max = v[2], relative = v[3] == 0 and 0 or math.sqrt(v[3] / v[6]),
-    cosine = v[4] / math.sqrt(v[5] * v[6]) }
+  local alike = v[5] == 0 and v[6] == 0 -- two zeros have no direction to differ in
+  return { wrong = math.tointeger(v[1]), max = v[2], relative = v[3] == 0 and 0 or math.sqrt(v[3] / v[6]),
+    cosine = alike and 1 or v[4] / (math.sqrt(v[5]) * math.sqrt(v[6])) }
 end
 
 local different, equal = 0, 0
@@ -52,7 +57,7 @@ local function report(name, what, r)
     end
     print(json.encode(json.object(out)))
   elseif what ~= "equal" or args.all then
-    print(name .. ": " .. what .. (r and string.format(", max abs %.6g, relative %.6g, cosine %.9g", r.max,
+    print(show(name) .. ": " .. what .. (r and string.format(", max abs %.6g, relative %.6g, cosine %.9g", r.max,
       r.relative, r.cosine) or ""))
   end
 end
@@ -69,7 +74,7 @@ local function visit(name)
     report(name, "equal", r)
   else
     different = different + 1
-    report(name, string.format("%d of %d elements differ", r.wrong, p.numel), r)
+    report(name, string.format("%d of %d element%s differ", r.wrong, p.numel, p.numel == 1 and "" or "s"), r)
   end
 end
 

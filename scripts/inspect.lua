@@ -9,7 +9,7 @@
 --   --stats           read the data too: minimum, maximum, mean and 2-norm of every tensor
 --   --strict          links that leave the folder, and whatever else deserves a warning, are errors
 --   --json            one object a model, for programs
-local json = require "json"
+local json, show = require "json", require "show"
 local args = require("command").parse()
 
 local function bytes(n)
@@ -28,6 +28,15 @@ local function numbers(m, name)
   t = t:to "f64"
   local v = tensor.stack({ t:min(), t:max(), t:mean(), (t * t):sum() }, 1):load():totable()
   return { min = v[1], max = v[2], mean = v[3], norm = math.sqrt(v[4]) }
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  return keys
 end
 
 local function range(stack)
@@ -66,10 +75,9 @@ local function print_json(m, path, names)
   for _, d in ipairs(s.dtypes) do
     dtypes[#dtypes + 1] = { d.dtype, d.tensors }
   end
-  for key, value in pairs(m:metadata()) do
-    metadata[#metadata + 1] = { key, value }
+  for i, key in ipairs(sorted_keys(m:metadata())) do
+    metadata[i] = { key, m:metadata()[key] }
   end
-  table.sort(metadata, function(a, b) return a[1] < b[1] end)
   print(json.encode(json.object { { "path", path }, { "files", json.list(m:files()) },
     { "type", structure.type or "" }, { "count", s.tensors }, { "elements", s.elements },
     { "parameters", s.parameters }, { "bytes", s.bytes }, { "largest_bytes", s.largest_bytes },
@@ -95,12 +103,13 @@ local function print_text(m, path, names)
   for _, tie in ipairs(structure.tied) do
     print(string.format("  tied %s = %s%s", tie.other, tie.kept, tie.stored and " (stored too)" or ""))
   end
-  for key, value in pairs(m:metadata()) do
-    print(string.format("  metadata %s = %s", key, #value > 100 and value:sub(1, 100) .. "…" or value))
+  local metadata = m:metadata()
+  for _, key in ipairs(sorted_keys(metadata)) do
+    print(string.format("  metadata %s = %s", show(key), show(metadata[key], 100)))
   end
   for _, name in ipairs(names) do
     local i = m:info(name)
-    local line = string.format("  %s %s[%s] %s%s", name, i.dtype, table.concat(i.shape, ", "),
+    local line = string.format("  %s %s[%s] %s%s", show(name), i.dtype, table.concat(i.shape, ", "),
       i.layer and "layer " .. i.layer or i.place, i.role and " " .. i.role or "")
     local v = args.stats and numbers(m, name)
     print(v and string.format("%s  min %.6g max %.6g mean %.6g norm %.6g", line, v.min, v.max, v.mean, v.norm)

@@ -30,17 +30,18 @@ const tarn_method *tarn_method_find(const char *name) {
 
 typedef struct {
     const tarn_method *method;
-    int base;  // operand index of the base, -1
+    int base;           // operand index of the base, -1
+    const int *output;  // [slots] number among its source's outputs; NULL: every slot is its own
 } applied;
 
 static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) {
     const applied *a = m->extra;
-    const tarn_slot *slot = &m->slots[i];
+    const tarn_slot *slot = tarn_slot_source(m, i);
     if (tarn_slot_integer(slot)) {
         return tarn_expand_integer(e, m, i);
     }
-    tarn_build b = {.g = e->graph, .expand = e, .model = m, .slot = i, .name = slot->name,
-                    .len = slot->len};
+    tarn_build b = {.g = e->graph, .expand = e, .model = m, .slot = i, .source = slot,
+                    .output = a->output ? a->output[i] : 0};
     tarn_status s = tarn_shape_numel(slot->rank, slot->shape, &b.numel, &e->graph->err);
     for (int k = 0; k < m->nin && s == TARN_OK; k++) {
         const tarn_node *x = tarn_model_operand(e, m, k, i, 0);
@@ -53,7 +54,7 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
     if (e->graph->err.status != TARN_OK) {
         return NULL;
     }
-    if (b.numel == 0) {
+    if (b.numel == 0 && !a->output) {
         return b.base ? b.base : b.x[0];
     }
     return a->method->build(&b);
@@ -264,6 +265,50 @@ static tarn_status check_count(const tarn_method *method, tarn_model *base, int 
     return TARN_OK;
 }
 
+// Replaces the matched slots by the outputs that the row names for them.
+static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied *a, tarn_error *err) {
+    enum { MOST = 8 };
+    size_t room = (size_t)m->n * MOST + 1;
+    tarn_slot *slots = tarn_arena_take(&m->arena, room * sizeof *slots);
+    tarn_slot *source = tarn_arena_take(&m->arena, room * sizeof *source);
+    int64_t *first = tarn_arena_take(&m->arena, room * sizeof *first);
+    int *output = tarn_arena_take(&m->arena, room * sizeof *output);
+    int64_t *from = tarn_arena_take(&m->arena, room * sizeof *from);
+    if (!slots || !source || !first || !output || !from) {
+        return tarn_raise_nomem(err, "a model", room * sizeof *slots);
+    }
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        int64_t start = n;
+        for (int k = 0; k < MOST; k++) {
+            slots[n] = m->slots[i];
+            if (tarn_slot_integer(&m->slots[i]) ? k > 0 : !method->outputs(m, i, k, &m->arena, &slots[n])) {
+                break;
+            }
+            source[n] = m->slots[i];
+            first[n] = start;
+            from[n] = i;
+            output[n++] = k;
+        }
+    }
+    for (int k = 0; k < m->nin; k++) {
+        int64_t *map = tarn_arena_take(&m->arena, (size_t)n * sizeof *map + 1);
+        if (!map) {
+            return tarn_raise_nomem(err, "a model", (size_t)n * sizeof *map);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            map[i] = m->map[k][from[i]];
+        }
+        m->map[k] = map;
+    }
+    m->n = n;
+    m->slots = slots;
+    m->source = source;
+    m->first = first;
+    a->output = output;
+    return tarn_model_index(m, err);
+}
+
 tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
                               tarn_model *const *models, int nvalues, const tarn_value *values,
                               const tarn_policy *policy, tarn_model **out, tarn_error *err) {
@@ -284,8 +329,7 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
         tarn_model_release(m);
         return tarn_raise_nomem(err, "a model", sizeof *m);
     }
-    a->method = method;
-    a->base = base ? 0 : -1;
+    *a = (applied){.method = method, .base = base ? 0 : -1};
     m->extra = a;
     m->policy = policy ? *policy : in[0]->policy;
     bool any = false;
@@ -296,7 +340,8 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
     m->mass = any ? 1 : 0;
     tarn_status s = tarn_model_match(m, point, 0, err);
     if (s == TARN_OK) {
-        s = settle_all(m, method, nvalues, values, err);
+        s = method->outputs ? set_outputs(m, method, a, err) : TARN_OK;
+        s = s == TARN_OK ? settle_all(m, method, nvalues, values, err) : s;
     } else {
         tarn_error_prefix(err, "merge.%s", method->name);
     }
@@ -362,9 +407,9 @@ const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density
 }
 
 const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use) {
-    uint64_t key = tarn_hash64((uint64_t)(int64_t)seed, b->name, b->len);
+    uint64_t key = tarn_hash64((uint64_t)(int64_t)seed, b->source->name, b->source->len);
     key = tarn_hash64(key + (uint64_t)model + 1, use, strlen(use));
-    const tarn_slot *s = &b->model->slots[b->slot];
+    const tarn_slot *s = b->source;
     int64_t i[TARN_MAX_RANK + 2] = {TARN_BOOL};
     memcpy(i + 1, s->shape, (size_t)s->rank * sizeof *i);
     memcpy(&i[s->rank + 1], &key, sizeof key);

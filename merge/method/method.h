@@ -33,9 +33,9 @@ typedef struct tarn_build {
     tarn_expand *expand;
     tarn_model *model;      // the method's node
     int64_t slot;
-    const char *name;       // the tensor's
-    size_t len;
-    int64_t numel;
+    const tarn_slot *source;  // the matched tensor: name, dtype, shape of the operands
+    int64_t numel;            // of it
+    int output;               // which of the method's outputs for it, from 0
     int n;                  // models, without the base
     const tarn_node *x[TARN_METHOD_MODELS];
     const tarn_node *base;  // NULL when there is none
@@ -55,6 +55,10 @@ typedef struct tarn_method {
     // Checks that rows of ranges cannot state; may be NULL.
     tarn_status (*check)(const tarn_model *m, tarn_error *err);
     const tarn_node *(*build)(tarn_build *b);
+    // A method whose result has other tensors than its operands (masks, factors): output k of matched
+    // slot i into *out, which holds the slot on entry; names and shapes from the arena. False: there is
+    // no output k; with k = 0, the slot is left out. NULL: every slot stays itself.
+    bool (*outputs)(const tarn_model *m, int64_t i, int k, tarn_arena *a, tarn_slot *out);
 } tarn_method;
 
 extern const tarn_model_op tarn_model_row_method;

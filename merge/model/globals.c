@@ -13,12 +13,17 @@ static tarn_status measure(tarn_globals *t, tarn_global *g, tarn_error *err) {
     }
     memset(g->seen, 0, (size_t)m->n + 1);
     int64_t at = 0;
+    for (int64_t j = 0; j < m->n; j++) {
+        int64_t i = m->by_name[j], numel;
+        const tarn_slot *s = tarn_slot_source(m, i);
+        if (tarn_slot_first(m, i) == i) {
+            TARN_TRY(tarn_shape_numel(s->rank, s->shape, &numel, err));
+            g->start[i] = at;
+            at += tarn_slot_integer(s) ? 0 : numel;
+        }
+    }
     for (int64_t i = 0; i < m->n; i++) {
-        const tarn_slot *s = &m->slots[m->by_name[i]];
-        int64_t numel;
-        TARN_TRY(tarn_shape_numel(s->rank, s->shape, &numel, err));
-        g->start[m->by_name[i]] = at;
-        at += tarn_slot_integer(s) ? 0 : numel;
+        g->start[i] = g->start[tarn_slot_first(m, i)];
     }
     return TARN_OK;
 }
@@ -57,6 +62,6 @@ const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, in
         return NULL;
     }
     tarn_global *g = &e->globals->list[gid];
-    g->seen[i] = 1;
+    g->seen[tarn_slot_first(m, i)] = 1;
     return tarn_reduce_global(e->graph, op, 1, &x, gid + 1, g->start[i], rest);
 }

@@ -59,6 +59,10 @@ struct tarn_model {
     tarn_slot *slots;        // [n] in order: file order of the first operand, then additions
     int64_t *by_name;        // [n] slot indices in byte order of names
     int64_t **map;           // [nin][n]: slot of operand k behind slot i; -1: absent there
+    // Where one matched slot becomes several outputs (a method's masks, factors): what each was made
+    // of, and the first output of the same. NULL: every slot is its own.
+    const tarn_slot *source;  // [n]
+    const int64_t *first;     // [n]
     double mass;
     int level;               // operations below it, at most; inputs 0
     const tarn_model *side;   // the input whose side files go with it; may be self
@@ -168,6 +172,12 @@ int64_t tarn_model_find(const tarn_model *m, const char *name, size_t len);  // 
 int tarn_slot_order(const tarn_slot *a, const tarn_slot *b);  // by the bytes of their names, as memcmp
 // Sorts by_name; refuses duplicate names.
 tarn_status tarn_model_index(tarn_model *m, tarn_error *err);
+static inline const tarn_slot *tarn_slot_source(const tarn_model *m, int64_t i) {
+    return m->source ? &m->source[i] : &m->slots[i];
+}
+static inline int64_t tarn_slot_first(const tarn_model *m, int64_t i) {
+    return m->first ? m->first[i] : i;
+}
 static inline bool tarn_slot_integer(const tarn_slot *s) {
     return tarn_dtype_get(s->dtype)->kind == TARN_KIND_INT || s->dtype == TARN_BOOL;
 }

@@ -103,7 +103,8 @@ tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err) {
     for (int k = 0; k < p->globals->n; k++) {
         for (int64_t i = 0; i < p->globals->list[k].model->n; i++) {
             tarn_model *m = p->globals->list[k].model;
-            if (!p->globals->list[k].seen[i] && !tarn_slot_integer(&m->slots[i])) {
+            if (tarn_slot_first(m, i) == i && !p->globals->list[k].seen[i] &&
+                !tarn_slot_integer(&m->slots[i])) {
                 TARN_TRY(add_job(p, m, i, true, err));
                 p->globals->list[k].seen[i] = 1;  // a tensor that the method leaves alone has no part
             }

@@ -361,6 +361,7 @@ tarn_line_result tarn_editor_read(tarn_editor *e, const char *prompt, tarn_text 
     struct sigaction wake = {.sa_handler = woken}, old_cont, old_winch;
     sigaction(SIGCONT, &wake, &old_cont);
     sigaction(SIGWINCH, &wake, &old_winch);
+    el_set(e->el, EL_PREP_TERM, 1);  // before the prompt shows: who sees it may type Ctrl-D
     bracketed_paste(true);
     const char *s = el_gets(e->el, &n);
     bracketed_paste(false);

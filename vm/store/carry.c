@@ -125,12 +125,12 @@ static tarn_status carry_entry(tarn_context *cx, int from, int to, const char *n
         *changed = *changed || !there;
         return carry_subfolder(cx, from, to, name, depth, replace, path, err);
     }
-    if (there && (replace || (old.st_dev == new.st_dev && old.st_ino == new.st_ino))) {
+    if (there && (replace || (old.st_dev == new.st_dev &&old.st_ino == new.st_ino))) {
         return TARN_OK;
     }
     if (there) {
-        tarn_warn(cx, "%s: %s was there before and is kept; overwrite = true would replace it", path,
-                  name);
+        tarn_warn(cx, "%s: %s was there before and is kept; overwrite = true would replace it",
+                  path, name);
         if (unlinkat(to, name, 0) != 0) {
             return fail(err, path, name, errno);
         }

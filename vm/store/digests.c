@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The memory of digests is a folder ($XDG_CACHE_HOME/tarn/digests) of one small file per checkpoint
 // file, named by device and inode, so that a changed file replaces its own entry. An entry counts
-// only when all of it fits: size and time of the file, a hash of its header's tensors, a checksum of
-// the entry. Whatever goes wrong with the memory, digests are computed; nothing here is an error.
+// only when all of it fits: size and time of the file, a hash of its header's tensors, a checksum
+// of the entry. Whatever goes wrong with the memory, digests are computed; nothing here is an
+// error.
 //
 // A file changed within two seconds before it was hashed is not remembered: it could change again
 // within the grain of its time stamp.
@@ -27,7 +28,8 @@ static const uint64_t fresh = 2000000000;  // ns
 // ---- lines ----
 
 void tarn_digest_line(tarn_sha256 *h, tarn_text *line, const char *name, size_t name_len,
-                      tarn_dtype dtype, int rank, const int64_t *shape, const unsigned char *digest) {
+                      tarn_dtype dtype, int rank, const int64_t *shape,
+                      const unsigned char *digest) {
     line->len = 0;
     size_t from = 0;
     for (size_t i = 0; i < name_len; i++) {
@@ -225,10 +227,10 @@ static void remember(tarn_context *cx, const stored_file *f, unsigned char (*dig
 typedef struct {
     tarn_context *cx;
     tarn_store *store;
-    int64_t first, n;            // tensors of the file at hand
-    int64_t *piece;              // [n + 1] number of each tensor's first piece
-    unsigned char (*sum)[32];    // [pieces]
-    unsigned char *buffer;       // [threads][READ]
+    int64_t first, n;          // tensors of the file at hand
+    int64_t *piece;            // [n + 1] number of each tensor's first piece
+    unsigned char (*sum)[32];  // [pieces]
+    unsigned char *buffer;     // [threads][READ]
 } hashing;
 
 static tarn_status hash_piece(void *arg, int64_t task, int worker, tarn_error *err) {
@@ -267,7 +269,8 @@ static int64_t pieces_of(const tarn_store_tensor *t) {
     return (int64_t)((t->bytes + TARN_DIGEST_PIECE - 1) / TARN_DIGEST_PIECE);
 }
 
-static tarn_status hash_with(hashing *w, int64_t pieces, unsigned char (*out)[32], tarn_error *err) {
+static tarn_status hash_with(hashing *w, int64_t pieces, unsigned char (*out)[32],
+                             tarn_error *err) {
     int64_t at = 0;
     for (int64_t i = 0; i < w->n; i++) {
         w->piece[i] = at;
@@ -300,8 +303,9 @@ static tarn_status hash_file(tarn_context *cx, tarn_store *s, const stored_file 
     w.piece = tarn_alloc(&cx->budget, list);
     w.sum = tarn_alloc(&cx->budget, sums);
     w.buffer = tarn_alloc(&cx->budget, buffers);
-    tarn_status st = w.piece && w.sum && w.buffer ? hash_with(&w, pieces, out, err)
-                                                  : tarn_raise_nomem(err, "digests", list + sums + buffers);
+    tarn_status st = w.piece && w.sum && w.buffer
+                         ? hash_with(&w, pieces, out, err)
+                         : tarn_raise_nomem(err, "digests", list + sums + buffers);
     tarn_free(&cx->budget, w.piece, list);
     tarn_free(&cx->budget, w.sum, sums);
     tarn_free(&cx->budget, w.buffer, buffers);

@@ -22,17 +22,19 @@ typedef struct tarn_digests_todo {
 // What tarn_digests_get would have to read. o may be NULL.
 tarn_status tarn_digests_unknown(tarn_context *cx, tarn_store *s, const tarn_digests_options *o,
                                  tarn_digests_todo *out, tarn_error *err);
-// The digest of every tensor, in the order of the store: out[tarn_store_count(s)]. Files that are not
-// known are hashed over the pool, one after the other, and each is remembered as soon as it is done.
-// Reports into cx->progress.
+// The digest of every tensor, in the order of the store: out[tarn_store_count(s)]. Files that are
+// not known are hashed over the pool, one after the other, and each is remembered as soon as it is
+// done. Reports into cx->progress.
 tarn_status tarn_digests_get(tarn_context *cx, tarn_store *s, const tarn_digests_options *o,
                              unsigned char (*out)[32], tarn_error *err);
 
-// One line of a model's digest: name \t dtype \t shape \t digest \n, as "w\tBF16\t[4096,128]\t3f2a…";
-// NULL for `digest` leaves the last column out (a header digest). Control bytes and backslashes in a
-// name are written as \xNN, so that no name can look like two lines. `line` is room to work in.
+// One line of a model's digest: name \t dtype \t shape \t digest \n, as
+// "w\tBF16\t[4096,128]\t3f2a…"; NULL for `digest` leaves the last column out (a header digest).
+// Control bytes and backslashes in a name are written as \xNN, so that no name can look like two
+// lines. `line` is room to work in.
 void tarn_digest_line(tarn_sha256 *h, tarn_text *line, const char *name, size_t name_len,
-                      tarn_dtype dtype, int rank, const int64_t *shape, const unsigned char *digest);
+                      tarn_dtype dtype, int rank, const int64_t *shape,
+                      const unsigned char *digest);
 // The model digest of a store; digests[count], NULL: the header digest.
 tarn_status tarn_digest_model(tarn_context *cx, const tarn_store *s, unsigned char (*digests)[32],
                               unsigned char out[32], tarn_error *err);

@@ -16,8 +16,8 @@
 #endif
 
 enum {
-    ONCE = 1 << 30,      // bytes that one call may move
-    COLD_LEAST = 1 << 18 // smaller pieces share pages with their neighbours
+    ONCE = 1 << 30,       // bytes that one call may move
+    COLD_LEAST = 1 << 18  // smaller pieces share pages with their neighbours
 };
 
 static const char *code_of(int e) { return e == ENOSPC || e == EDQUOT ? "NoSpace" : "IoError"; }
@@ -50,8 +50,9 @@ tarn_status tarn_file_write(int fd, uint64_t at, const void *p, uint64_t n, bool
         if (r <= 0) {
             int e = r < 0 ? errno : ENOSPC;
             char text[128];
-            TARN_RAISE(err, code_of(e), "%s: cannot write %" PRIu64 " bytes at byte %" PRIu64 ": %s",
-                       path, n, at, strerror_r(e, text, sizeof text));
+            TARN_RAISE(err, code_of(e),
+                       "%s: cannot write %" PRIu64 " bytes at byte %" PRIu64 ": %s", path, n, at,
+                       strerror_r(e, text, sizeof text));
         }
         from += r;
         at += (uint64_t)r;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order is the safetensors reference writer's (alignment descending, then name), the headers are
-// its bytes, the split into shards is huggingface_hub's greedy walk, the index is what transformers
-// writes: files come out as if one of them had saved the same tensors.
+// The order is the safetensors reference writer's (alignment descending, then name), the headers
+// are its bytes, the split into shards is huggingface_hub's greedy walk, the index is what
+// transformers writes: files come out as if one of them had saved the same tensors.
 #include "vm/store/layout.h"
 
 #include <inttypes.h>
@@ -38,12 +38,13 @@ static tarn_status take_tensor(tarn_layout *l, const tarn_writer_tensor *in, tar
         TARN_RAISE(err, "InvalidName", "tensor %s: the name is not valid UTF-8", name);
     }
     if (in->name_len == sizeof reserved - 1 && memcmp(in->name, reserved, in->name_len) == 0) {
-        TARN_RAISE(err, "InvalidName", "a tensor cannot be called __metadata__: safetensors keeps "
+        TARN_RAISE(err, "InvalidName",
+                   "a tensor cannot be called __metadata__: safetensors keeps "
                    "that name for itself");
     }
     if (in->rank < 0 || in->rank > TARN_RANK_MAX) {
-        TARN_RAISE(err, "Shape", "tensor %s: %d dimensions, at most %d can be stored", name, in->rank,
-                   TARN_RANK_MAX);
+        TARN_RAISE(err, "Shape", "tensor %s: %d dimensions, at most %d can be stored", name,
+                   in->rank, TARN_RANK_MAX);
     }
     // From the left, as readers do: an overflow counts even before a dimension of 0.
     const tarn_dtype_info *d = tarn_dtype_get(in->dtype);
@@ -56,12 +57,16 @@ static tarn_status take_tensor(tarn_layout *l, const tarn_writer_tensor *in, tar
         TARN_RAISE(err, "ValidationOverflow", "tensor %s: its shape has no size in bytes", name);
     }
     if (bits % 8 != 0) {
-        TARN_RAISE(err, "MisalignedSlice", "tensor %s: %" PRIu64 " elements of %s are not a whole "
-                   "number of bytes", name, n, d->name);
+        TARN_RAISE(err, "MisalignedSlice",
+                   "tensor %s: %" PRIu64 " elements of %s are not a whole "
+                   "number of bytes",
+                   name, n, d->name);
     }
     size_t shape = (size_t)in->rank * sizeof *in->shape;
     *t = (tarn_layout_tensor){.name = tarn_arena_string(&l->arena, in->name, in->name_len),
-                              .name_len = in->name_len, .dtype = in->dtype, .rank = in->rank,
+                              .name_len = in->name_len,
+                              .dtype = in->dtype,
+                              .rank = in->rank,
                               .shape = shape ? tarn_arena_copy(&l->arena, in->shape, shape) : NULL,
                               .bytes = bits / 8};
     return t->name && (t->shape || !shape) ? TARN_OK
@@ -137,7 +142,8 @@ static tarn_status split_files(tarn_context *cx, tarn_layout *l, uint64_t limit,
         if (l->nfiles == 1) {
             snprintf(file->name, sizeof file->name, "model.safetensors");
         } else {
-            snprintf(file->name, sizeof file->name, "model-%05d-of-%05d.safetensors", f + 1, l->nfiles);
+            snprintf(file->name, sizeof file->name, "model-%05d-of-%05d.safetensors", f + 1,
+                     l->nfiles);
         }
     }
     tarn_sort_indices(l->order, (size_t)l->n, spare, by_file, l->tensors);
@@ -181,8 +187,9 @@ tarn_status tarn_layout_make(tarn_context *cx, int64_t n, const tarn_writer_tens
     l->order = tarn_arena_take(&l->arena, k * sizeof *l->order);
     uint64_t *sizes = tarn_alloc_zero(&cx->budget, room);  // of the files, at most one per tensor
     uint32_t *spare = sizes ? (uint32_t *)(sizes + k) : NULL;
-    tarn_status s = l->tensors && l->order && sizes ? take(l, tensors, spare, err)
-                                                    : tarn_raise_nomem(err, "the list of tensors", room);
+    tarn_status s = l->tensors && l->order && sizes
+                        ? take(l, tensors, spare, err)
+                        : tarn_raise_nomem(err, "the list of tensors", room);
     s = s == TARN_OK ? split_files(cx, l, max_shard, sizes, spare, err) : s;
     s = s == TARN_OK ? write_entries(l, err) : s;
     tarn_free(&cx->budget, sizes, room);
@@ -242,8 +249,10 @@ void tarn_layout_index(const tarn_layout *l, tarn_text *out) {
     }
     memcpy(names, l->order, n * sizeof *names);
     tarn_sort_indices(names, n, names + n, by_name, l->tensors);
-    tarn_text_printf(out, "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n"
-                     "  \"weight_map\": {", l->bytes);
+    tarn_text_printf(out,
+                     "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n"
+                     "  \"weight_map\": {",
+                     l->bytes);
     for (int64_t k = 0; k < l->n; k++) {
         const tarn_layout_tensor *t = &l->tensors[names[k]];
         tarn_text_puts(out, k > 0 ? ",\n    " : "\n    ");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where every tensor of a checkpoint to be written goes: order, shards, offsets, and the text of the
-// headers and the index. Pure planning from names, dtypes and shapes: no file is touched here.
+// Where every tensor of a checkpoint to be written goes: order, shards, offsets, and the text of
+// the headers and the index. Pure planning from names, dtypes and shapes: no file is touched here.
 // Private to vm/store.
 #ifndef TARN_STORE_LAYOUT_H
 #define TARN_STORE_LAYOUT_H

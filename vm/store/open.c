@@ -339,11 +339,51 @@ static tarn_status open_folder(tarn_store *s, int dir, tarn_error *err) {
     return sharded ? open_sharded(s, dir, name, path, err) : open_single(s, dir, name, path, err);
 }
 
+enum { LISTED = 4096 };  // names of a folder that a suggestion looks at
+
+static const char *next_listed(void *arg, size_t i) { return ((const char *const *)arg)[i]; }
+
+// Of a path that leads nowhere: the entry that was probably meant in the last folder that exists.
+static const char *near_path(tarn_store *s, tarn_error *err) {
+    size_t n = strlen(s->path), start;
+    struct stat st;
+    char *folder;
+    do {  // the shortest beginning that is not there: its folder is, or is the root
+        while (n > 0 && s->path[n - 1] == '/') {
+            n--;
+        }
+        for (start = n; start > 0 && s->path[start - 1] != '/'; start--) {
+        }
+        folder = tarn_arena_string(&s->table.arena, start ? s->path : ".", start ? start : 1);
+        n = start;
+    } while (folder && start > 0 && stat(folder, &st) != 0);
+    const char **names = tarn_arena_take(&s->table.arena, (LISTED + 1) * sizeof *names);
+    DIR *d = folder && names ? opendir(folder) : NULL;
+    if (!d) {
+        return NULL;
+    }
+    int count = 0;
+    for (const struct dirent *e; count < LISTED && (e = readdir(d)) != NULL;) {
+        names[count] = e->d_name[0] == '.' ? NULL : tarn_arena_string(&s->table.arena, e->d_name, strlen(e->d_name));
+        count += names[count] != NULL;
+    }
+    closedir(d);
+    names[count] = NULL;
+    size_t len = strcspn(s->path + start, "/");
+    const char *word = tarn_arena_string(&s->table.arena, s->path + start, len);
+    const char *near = word ? tarn_nearest(word, next_listed, (void *)names) : NULL;
+    return near ? join(s, start ? folder : "", near, err) : NULL;
+}
+
 static tarn_status open_path(tarn_store *s, tarn_error *err) {
     struct stat st;
     if (stat(s->path, &st) != 0) {
-        TARN_RAISE(err, errno == ENOENT || errno == ENOTDIR ? "NotFound" : "OpenFailed", "%s: %s",
-                   s->path, errno == ENOENT ? "there is no such file or folder" : strerror(errno));
+        int why = errno;
+        bool absent = why == ENOENT || why == ENOTDIR;
+        const char *near = absent ? near_path(s, err) : NULL;
+        TARN_RAISE(err, absent ? "NotFound" : "OpenFailed", "%s: %s%s%s%s", s->path,
+                   absent ? "there is no such file or folder" : strerror(why), near ? "; did you mean " : "",
+                   near ? near : "", near ? "?" : "");
     }
     s->is_folder = S_ISDIR(st.st_mode);
     const char *slash = strrchr(s->path, '/');

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Old or new, never torn: every path through here ends in one rename, except into a folder that
-// cannot be renamed, where no model may lie yet. After Pillai et al., "All File Systems Are Not
-// Created Equal" (OSDI 2014): sync the files, sync their folder, rename, sync the folder above.
+// Finding the place: what lies there, what may be done about it, and the locked temporary. How the
+// temporary takes the place is in publish.c.
 #include "vm/store/target.h"
 
 #include <dirent.h>
@@ -16,19 +15,16 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vm/base/text.h"
 #include "vm/store/carry.h"
 #include "vm/store/file.h"
 
-static const char hint_overwrite[] =
-    "\nhint: overwrite = true (--force on the command line) replaces it";
-
-static tarn_status exists(const tarn_target *t, const char *what, tarn_error *err) {
+tarn_status tarn_target_exists(const tarn_target *t, const char *what, tarn_error *err) {
     tarn_raise(err, "OutputExists", "%s: %s", t->path, what);
-    return tarn_error_append(err, "%s", hint_overwrite);
+    return tarn_error_append(err,
+                             "\nhint: overwrite = true (--force on the command line) replaces it");
 }
 
 // ---- names ----
@@ -40,10 +36,13 @@ static tarn_status split(tarn_target *t, const char *full, char **parent, tarn_e
     const char *slash = strrchr(full, '/');
     const char *name = slash ? slash + 1 : full;
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        TARN_RAISE(err, "InvalidName", "%s: this names no file or folder that could be written", t->path);
+        TARN_RAISE(err, "InvalidName", "%s: this names no file or folder that could be written",
+                   t->path);
     }
     t->name = copy(name, strlen(name));
-    *parent = !slash ? copy(".", 1) : slash == full ? copy("/", 1) : copy(full, (size_t)(slash - full));
+    *parent = !slash          ? copy(".", 1)
+              : slash == full ? copy("/", 1)
+                              : copy(full, (size_t)(slash - full));
     return t->name && *parent ? TARN_OK : tarn_raise_nomem(err, "a path", strlen(full));
 }
 
@@ -140,13 +139,15 @@ static tarn_status check_folder(tarn_target *t, const char *full, const char *pa
     if (holds && !t->overwrite) {
         char what[320];
         snprintf(what, sizeof what, "this folder holds a model already (%s)", model);
-        return exists(t, what, err);
+        return tarn_target_exists(t, what, err);
     }
     const char *why = fixed(full, parent);
     if (why && holds) {
-        TARN_RAISE(err, "OutputExists", "%s: this folder holds a model (%s) and is %s, so it cannot be "
-                   "replaced in one step\nhint: save into a new folder, or remove the old model first",
-                   t->path, model, why);
+        TARN_RAISE(
+            err, "OutputExists",
+            "%s: this folder holds a model (%s) and is %s, so it cannot be "
+            "replaced in one step\nhint: save into a new folder, or remove the old model first",
+            t->path, model, why);
     }
     t->inside = why != NULL;
     return TARN_OK;
@@ -160,21 +161,24 @@ static tarn_status look(tarn_target *t, tarn_error *err) {
         TARN_RAISE(err, "InvalidName", "%s: this is a link that leads nowhere", t->path);
     }
     if (there && t->folder && !S_ISDIR(st.st_mode)) {
-        TARN_RAISE(err, "OutputExists", "%s: this is a file, where a folder is to be written\nhint: a "
-                   "name that ends in .safetensors is saved as one file", t->path);
+        TARN_RAISE(err, "OutputExists",
+                   "%s: this is a file, where a folder is to be written\nhint: a "
+                   "name that ends in .safetensors is saved as one file",
+                   t->path);
     }
     if (there && !t->folder && !S_ISREG(st.st_mode)) {
         TARN_RAISE(err, "OutputExists", "%s: this is %s, where one file is to be written", t->path,
                    S_ISDIR(st.st_mode) ? "a folder" : "not a plain file");
     }
     there = there || lstat(t->path, &link) == 0;
-    // A link to a folder is followed (the folder it leads to is replaced); one to a file is not (the
-    // link itself is replaced: it may lead into a cache whose files are shared).
+    // A link to a folder is followed (the folder it leads to is replaced); one to a file is not
+    // (the link itself is replaced: it may lead into a cache whose files are shared).
     char *full = there && t->folder ? realpath(t->path, NULL) : copy(t->path, strlen(t->path));
     char *parent = NULL;
-    tarn_status s = full ? split(t, full, &parent, err) : tarn_file_fail(err, errno, t->path, "resolve it");
+    tarn_status s =
+        full ? split(t, full, &parent, err) : tarn_file_fail(err, errno, t->path, "resolve it");
     if (s == TARN_OK && there && !t->folder && !t->overwrite) {
-        s = exists(t, "this file exists already", err);
+        s = tarn_target_exists(t, "this file exists already", err);
     } else if (s == TARN_OK && there && t->folder) {
         s = check_folder(t, full, parent, err);
     } else if (s == TARN_OK && !there) {
@@ -182,7 +186,8 @@ static tarn_status look(tarn_target *t, tarn_error *err) {
     }
     if (s == TARN_OK) {
         t->base = open(t->inside ? full : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        s = t->base >= 0 ? TARN_OK : tarn_file_fail(err, errno, t->inside ? full : parent, "open the folder");
+        s = t->base >= 0 ? TARN_OK
+                         : tarn_file_fail(err, errno, t->inside ? full : parent, "open the folder");
     }
     free(full);
     free(parent);
@@ -195,9 +200,10 @@ static tarn_status check_room(const tarn_target *t, uint64_t bytes, uint64_t lar
     struct rlimit r;
     char need[32], have[32];
     if (getrlimit(RLIMIT_FSIZE, &r) == 0 && r.rlim_cur != RLIM_INFINITY && largest > r.rlim_cur) {
-        TARN_RAISE(err, "NoSpace", "%s: needs a file of %s; this process may write files of %s at most "
-                   "(ulimit -f)", t->path, tarn_show_bytes(largest, need),
-                   tarn_show_bytes(r.rlim_cur, have));
+        TARN_RAISE(err, "NoSpace",
+                   "%s: needs a file of %s; this process may write files of %s at most "
+                   "(ulimit -f)",
+                   t->path, tarn_show_bytes(largest, need), tarn_show_bytes(r.rlim_cur, have));
     }
     if (fstatvfs(t->base, &v) != 0 || v.f_blocks == 0) {
         return TARN_OK;  // some network and user-space file systems do not say
@@ -212,29 +218,26 @@ static tarn_status check_room(const tarn_target *t, uint64_t bytes, uint64_t lar
 
 // ---- temporaries ----
 
-// Locks fd; false when someone else holds the lock. Where there are no locks, `none` says so.
-static bool lock(int fd, bool *none) {
+bool tarn_target_lock(int base, const char *name, int fd, bool must) {
+    struct stat a, b;
     int r;
     while ((r = flock(fd, LOCK_EX | LOCK_NB)) != 0 && errno == EINTR) {
     }
-    *none = r != 0 && errno != EWOULDBLOCK;
-    return r == 0;
+    return (r == 0 || (!must && errno != EWOULDBLOCK)) &&
+           fstatat(base, name, &a, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &b) == 0 &&
+           same_file(&a, &b);
 }
 
-static bool still_named(int base, const char *name, int fd) {
-    struct stat a, b;
-    return fstatat(base, name, &a, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &b) == 0 && same_file(&a, &b);
-}
-
-// Returns whether the target is there again. A dead run's leftover: ".part" is removed, ".old" (a model that was being replaced on a file system
-// that cannot exchange) goes back to its name if nothing is there.
+// A dead run's leftover: ".part" is removed; ".old" (a model that was being replaced on a file
+// system that cannot exchange) goes back to its name if nothing is there. Returns whether the
+// target is there again.
 static bool clean(tarn_target *t, const char *name, bool old) {
-    bool none, back = false;
+    bool back = false;
     int fd = openat(t->base, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         return false;
     }
-    if (lock(fd, &none) && still_named(t->base, name, fd)) {
+    if (tarn_target_lock(t->base, name, fd, true)) {
         if (!old || faccessat(t->base, t->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
             tarn_carry_remove(t->base, name);
         } else if ((back = renameat(t->base, name, t->base, t->name) == 0)) {
@@ -281,7 +284,6 @@ static int make_temp(const tarn_target *t, const char *name) {
 static tarn_status open_temp(tarn_target *t, tarn_error *err) {
     char name[NAME_MAX + 1];
     for (int tries = 0; tries < 100; tries++) {
-        bool none;
         errno = EAGAIN;
         int fd = random_name(t, name) ? make_temp(t, name) : -1;
         if (fd < 0 && (errno == EEXIST || (errno == ENOENT && t->folder))) {
@@ -290,7 +292,7 @@ static tarn_status open_temp(tarn_target *t, tarn_error *err) {
         if (fd < 0) {
             return tarn_file_fail(err, errno, t->path, "make a temporary beside it");
         }
-        if ((lock(fd, &none) || none) && still_named(t->base, name, fd)) {
+        if (tarn_target_lock(t->base, name, fd, false)) {
             t->fd = fd;
             t->temp = copy(name, strlen(name));
             return t->temp ? TARN_OK : tarn_raise_nomem(err, "a path", strlen(name));
@@ -300,13 +302,13 @@ static tarn_status open_temp(tarn_target *t, tarn_error *err) {
     TARN_RAISE(err, "IoError", "%s: no temporary could be made beside it", t->path);
 }
 
-// Files that lie in the folder to be replaced are carried over by hard links: better to hear now that
-// the file system has none.
+// Files that lie in the folder to be replaced are carried over by hard links: better to hear now
+// that the file system has none.
 static tarn_status probe_links(tarn_target *t, tarn_error *err) {
     char model[256];
     bool others = false;
-    int old = t->folder && !t->inside
-                  ? openat(t->base, t->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int old =
+        t->folder && !t->inside ? openat(t->base, t->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (old >= 0) {
         tarn_carry_model(old, model, &others);
         close(old);
@@ -323,7 +325,8 @@ static tarn_status probe_links(tarn_target *t, tarn_error *err) {
     unlinkat(t->fd, "link", 0);
     unlinkat(t->fd, "probe", 0);
     if (!good) {
-        tarn_file_fail(err, e, t->path, "carry the other files in this folder over into the new one");
+        tarn_file_fail(err, e, t->path,
+                       "carry the other files in this folder over into the new one");
         return tarn_error_append(err, "\nhint: save into a new folder");
     }
     return TARN_OK;
@@ -370,201 +373,6 @@ int tarn_target_file(tarn_target *t, const char *name, tarn_error *err) {
         tarn_text_free(&shown);
     }
     return fd;
-}
-
-// ---- publishing ----
-
-static tarn_status publish_file(tarn_target *t, tarn_error *err) {
-    struct stat old;
-    bool there = fstatat(t->base, t->name, &old, AT_SYMLINK_NOFOLLOW) == 0;
-    if (t->overwrite) {
-        if (there && S_ISREG(old.st_mode) && fchmod(t->fd, old.st_mode & 07777) != 0) {
-            return tarn_file_fail(err, errno, t->path, "keep the permissions");
-        }
-        if (renameat(t->base, t->temp, t->base, t->name) == 0) {
-            return TARN_OK;
-        }
-    } else if (renameat2(t->base, t->temp, t->base, t->name, RENAME_NOREPLACE) == 0) {
-        return TARN_OK;
-    } else if (errno == EINVAL || errno == ENOSYS) {  // a link is as good: it never replaces
-        if (linkat(t->base, t->temp, t->base, t->name, 0) == 0) {
-            unlinkat(t->base, t->temp, 0);
-            return TARN_OK;
-        }
-    }
-    return errno == EEXIST ? exists(t, "this file appeared while the new one was being written", err)
-                           : tarn_file_fail(err, errno, t->path, "rename the new file to this name");
-}
-
-// Opens and locks the folder that is to be replaced, whatever it is by now; waits for another writer
-// that is replacing it. -1 with the error raised.
-static int hold_old(tarn_target *t, tarn_error *err) {
-    for (int tries = 0; tries < 2000; tries++) {
-        bool none;
-        int fd = openat(t->base, t->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0) {
-            tarn_file_fail(err, errno, t->path, "replace this folder");
-            return -1;
-        }
-        if ((lock(fd, &none) || none) && still_named(t->base, t->name, fd)) {
-            return fd;
-        }
-        close(fd);
-        if (tarn_cancel_check(&t->cx->cancel, err) != TARN_OK) {
-            return -1;
-        }
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    }
-    tarn_raise(err, "OutputBusy", "%s: another process keeps this folder locked", t->path);
-    return -1;
-}
-
-// The temporary takes the name; the old folder gets the temporary's. Where the file system cannot
-// exchange, in two steps, with the old folder under a name from which clean() brings it back.
-static int exchange(tarn_target *t) {
-    if (renameat2(t->base, t->temp, t->base, t->name, RENAME_EXCHANGE) == 0) {
-        return 0;
-    }
-    if (errno != EINVAL && errno != ENOSYS) {
-        return errno;
-    }
-    char old[NAME_MAX + 1];
-    snprintf(old, sizeof old, "%.*s.old", (int)(strlen(t->temp) - strlen(".part")), t->temp);
-    if (renameat(t->base, t->name, t->base, old) != 0) {
-        return errno;
-    }
-    if (renameat(t->base, t->temp, t->base, t->name) != 0) {
-        int e = errno;
-        renameat(t->base, old, t->base, t->name);
-        return e;
-    }
-    memcpy(t->temp, old, strlen(old) + 1);
-    return 0;
-}
-
-static tarn_status swap(tarn_target *t, int old, tarn_error *err) {
-    char model[256];
-    bool others;
-    if (!t->overwrite && tarn_carry_model(old, model, &others)) {
-        return exists(t, "a model appeared here while the new one was being written", err);
-    }
-    struct stat st;
-    if (fstat(old, &st) == 0 && fchmod(t->fd, st.st_mode & 07777) != 0) {
-        return tarn_file_fail(err, errno, t->path, "keep the permissions");
-    }
-    TARN_TRY(tarn_carry(t->cx, old, t->fd, t->overwrite, t->path, err));
-    int e = exchange(t);
-    if (e != 0) {
-        return tarn_file_fail(err, e, t->path, "replace this folder");
-    }
-    // Done. What appeared in the old folder since it was carried over comes too.
-    tarn_error ignored;
-    if (tarn_carry(t->cx, old, t->fd, true, t->path, &ignored) != TARN_OK) {
-        tarn_warn(t->cx, "%s; the old folder is kept as %s", ignored.message, t->temp);
-        t->temp[0] = '\0';
-    } else if ((e = tarn_carry_remove(t->base, t->temp)) != 0) {
-        tarn_warn(t->cx, "%s: the replaced model could not be removed and lies beside it as %s",
-                  t->path, t->temp);
-    }
-    return TARN_OK;
-}
-
-static tarn_status publish_folder(tarn_target *t, tarn_error *err) {
-    // A rename replaces an empty folder and no other.
-    if (renameat(t->base, t->temp, t->base, t->name) == 0) {
-        return TARN_OK;
-    }
-    if (errno != ENOTEMPTY && errno != EEXIST) {
-        return tarn_file_fail(err, errno, t->path, "rename the new folder to this name");
-    }
-    int old = hold_old(t, err);
-    if (old < 0) {
-        return err ? err->status : TARN_ERROR;
-    }
-    tarn_status s = swap(t, old, err);
-    close(old);
-    return s;
-}
-
-// 0: side files, 1: the index, 2: the weights.
-static int rank_of(const char *name) {
-    size_t n = strlen(name), weights = strlen(".safetensors");
-    return strcmp(name, "model.safetensors.index.json") == 0                    ? 1
-           : n > weights && strcmp(name + n - weights, ".safetensors") == 0 ? 2 : 0;
-}
-
-static tarn_status move_out(tarn_target *t, const char *name, tarn_text *moved, tarn_error *err) {
-    tarn_text_add(moved, name, strlen(name) + 1);
-    if (moved->failed) {
-        return tarn_raise_nomem(err, "a list of files", moved->len);
-    }
-    if (renameat2(t->fd, name, t->base, name, RENAME_NOREPLACE) == 0) {
-        return TARN_OK;
-    }
-    if ((errno == EINVAL || errno == ENOSYS) && linkat(t->fd, name, t->base, name, 0) == 0) {
-        return TARN_OK;  // the other name goes with the temporary
-    }
-    int e = errno;
-    moved->len -= strlen(name) + 1;
-    if (e == EEXIST && rank_of(name) == 0) {
-        tarn_warn(t->cx, "%s: %s was there before and is kept", t->path, name);
-        return TARN_OK;
-    }
-    return tarn_file_fail(err, e, t->path, "move the new files into this folder");
-}
-
-// Moves the files of one rank; their names, NUL-ended, are added to `moved`.
-static tarn_status move_rank(tarn_target *t, int rank, tarn_text *moved, tarn_error *err) {
-    int fd = openat(t->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        tarn_file_fail(err, errno, t->path, "read the temporary folder");
-        if (fd >= 0) {
-            close(fd);
-        }
-        return TARN_ERROR;
-    }
-    tarn_status s = TARN_OK;
-    for (struct dirent *e; s == TARN_OK && (e = readdir(d)) != NULL;) {
-        if (e->d_name[0] != '.' || (e->d_name[1] != '\0' && strcmp(e->d_name, "..") != 0)) {
-            s = rank_of(e->d_name) == rank ? move_out(t, e->d_name, moved, err) : TARN_OK;
-        }
-    }
-    closedir(d);
-    return s;
-}
-
-static tarn_status publish_inside(tarn_target *t, tarn_error *err) {
-    char model[256];
-    bool others;
-    if (tarn_carry_model(t->base, model, &others)) {
-        return exists(t, "a model appeared here while the new one was being written", err);
-    }
-    tarn_text moved;
-    tarn_text_init(&moved, &t->cx->budget);
-    tarn_status s = TARN_OK;
-    for (int rank = 0; rank < 3 && s == TARN_OK; rank++) {
-        s = move_rank(t, rank, &moved, err);
-    }
-    for (size_t i = 0; s != TARN_OK && i < moved.len; i += strlen(moved.data + i) + 1) {
-        unlinkat(t->base, moved.data + i, 0);
-    }
-    tarn_text_free(&moved);
-    return s;
-}
-
-tarn_status tarn_target_publish(tarn_target *t, tarn_error *err) {
-    if (t->folder) {
-        TARN_TRY(tarn_file_sync_folder(t->fd, t->path, err));
-    }
-    TARN_TRY(!t->folder ? publish_file(t, err) : t->inside ? publish_inside(t, err)
-                                                           : publish_folder(t, err));
-    if (!t->inside) {
-        t->temp[0] = '\0';
-    }
-    free(t->made);
-    t->made = NULL;
-    return tarn_file_sync_folder(t->base, t->path, err);
 }
 
 void tarn_target_close(tarn_target *t) {

@@ -9,8 +9,8 @@
 //              not write): the temporary folder lies inside, and its files are moved out of it, an
 //              index first, so that a half-moved model is never readable. Never over a model.
 //
-// The temporary is locked (flock) while its writer lives: one that can be locked is a dead run's and
-// is removed when the same target is written again. Private to vm/store.
+// The temporary is locked (flock) while its writer lives: one that can be locked is a dead run's
+// and is removed when the same target is written again. Private to vm/store.
 #ifndef TARN_STORE_TARGET_H
 #define TARN_STORE_TARGET_H
 
@@ -21,9 +21,9 @@
 
 typedef struct tarn_target {
     tarn_context *cx;
-    char *path;   // as given, without slashes at the end
-    char *name;   // last component, links to folders resolved
-    char *temp;   // name of the temporary in `base`; "" when there is none (any more)
+    char *path;  // as given, without slashes at the end
+    char *name;  // last component, links to folders resolved
+    char *temp;  // name of the temporary in `base`; "" when there is none (any more)
     bool folder;
     bool overwrite;
     bool inside;  // the temporary lies inside the target
@@ -43,5 +43,12 @@ int tarn_target_file(tarn_target *t, const char *name, tarn_error *err);
 tarn_status tarn_target_publish(tarn_target *t, tarn_error *err);
 // Removes what is left of the temporary.
 void tarn_target_close(tarn_target *t);
+
+// For target.c and publish.c alone:
+// OutputExists: "PATH: what", and how to replace it.
+tarn_status tarn_target_exists(const tarn_target *t, const char *what, tarn_error *err);
+// True when fd, still called `name` in `base`, is locked now. Where the file system has no locks,
+// true unless `must`.
+bool tarn_target_lock(int base, const char *name, int fd, bool must);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of vm/store's writing half share: scratch folders, whole files, and a naive look at
-// what a saved model holds that shares no code with the program.
+// What the tests of vm/store's writing half share: scratch folders, whole files, and a naive look
+// at what a saved model holds that shares no code with the program.
 #ifndef TARN_TESTS_STORE_FOLDER_H
 #define TARN_TESTS_STORE_FOLDER_H
 

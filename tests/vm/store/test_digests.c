@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Digests against values that Python's hashlib gave, whatever the sharding and the number of threads;
-// and the memory of them: used when it fits, doubted when anything is off, done without when absent.
+// Digests against values that Python's hashlib gave, whatever the sharding and the number of
+// threads; and the memory of them: used when it fits, doubted when anything is off, done without
+// when absent.
 #include "tests/vm/store/folder.h"
 
 #include <time.h>
@@ -15,13 +16,35 @@ static const struct {
     int64_t shape[2];
     size_t bytes;
 } row[COUNT] = {
-    {"w", "8416ca34218de428cd5a0e6ae951f60ec11c4a61a23d4678aaad1aaaf042e9ed", TARN_F32, 2, {3, 4}, 48},
-    {"big", "95820c3ab95ba06ca5937d5e097dd4b48b3de537f32f9eb0bf894219e6bc3172", TARN_U8, 1, {2 * PIECE + 5}, 2 * PIECE + 5},
-    {"none", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", TARN_F32, 1, {0}, 0},
-    {"a\tb\\", "c6e1302b12165b494344903f9aea9f4c3f13e543d8553e6d9037be36c8939bbe", TARN_U8, 1, {1}, 1},
+    {"w",
+     "8416ca34218de428cd5a0e6ae951f60ec11c4a61a23d4678aaad1aaaf042e9ed",
+     TARN_F32,
+     2,
+     {3, 4},
+     48},
+    {"big",
+     "95820c3ab95ba06ca5937d5e097dd4b48b3de537f32f9eb0bf894219e6bc3172",
+     TARN_U8,
+     1,
+     {2 * PIECE + 5},
+     2 * PIECE + 5},
+    {"none",
+     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+     TARN_F32,
+     1,
+     {0},
+     0},
+    {"a\tb\\",
+     "c6e1302b12165b494344903f9aea9f4c3f13e543d8553e6d9037be36c8939bbe",
+     TARN_U8,
+     1,
+     {1},
+     1},
 };
-static const char model_digest[] = "7acc94434aa9ad03533b4d8332bc5ccee2f67a133cda1f0a6515e4a3cb500c86";
-static const char header_digest[] = "42cfca40b29584c8f6cf46a4c7c2e5bf7fcf729b053dbe0200cbc928a91a6621";
+static const char model_digest[] =
+    "7acc94434aa9ad03533b4d8332bc5ccee2f67a133cda1f0a6515e4a3cb500c86";
+static const char header_digest[] =
+    "42cfca40b29584c8f6cf46a4c7c2e5bf7fcf729b053dbe0200cbc928a91a6621";
 
 static void save(tarn_context *cx, const char *path, uint64_t max_shard) {
     tarn_error err = {0};
@@ -214,7 +237,8 @@ static void test_other_header(void **state) {
             age(m, 10);
             stat(at_path(m, "model.safetensors"), &st);
         } else {
-            utimensat(AT_FDCWD, at_path(m, "model.safetensors"), (struct timespec[]){st.st_mtim, st.st_mtim}, 0);
+            utimensat(AT_FDCWD, at_path(m, "model.safetensors"),
+                      (struct timespec[]){st.st_mtim, st.st_mtim}, 0);
         }
         OK(tarn_store_open(&cx, m, NULL, &s, &err));
         OK(tarn_digests_unknown(&cx, s, NULL, &todo, &err));
@@ -295,9 +319,9 @@ static void test_stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),       cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_damage),       cmocka_unit_test(test_other_header),
-        cmocka_unit_test(test_no_place),     cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_values),   cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_damage),   cmocka_unit_test(test_other_header),
+        cmocka_unit_test(test_no_place), cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

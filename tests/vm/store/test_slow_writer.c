@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kill -9 at random moments of a save that replaces a model: what lies under the final name is the
-// old model or the new one, whole, the user's own file included; the next save removes what the dead
-// run left behind.
+// old model or the new one, whole, the user's own file included; the next save removes what the
+// dead run left behind.
 #include "tests/vm/store/folder.h"
 
 #include <signal.h>
@@ -73,10 +73,12 @@ static int whole(const char *m) {
     assert_int_equal(n, 10);
     assert_int_equal(config[0], seed);
     free(config);
-    assert_string_equal(names_in(m), seed % 2 ? "config.json model-00001-of-00004.safetensors "
-                        "model-00002-of-00004.safetensors model-00003-of-00004.safetensors "
-                        "model-00004-of-00004.safetensors model.safetensors.index.json notes.md "
-                                              : "config.json model.safetensors notes.md ");
+    assert_string_equal(
+        names_in(m), seed % 2
+                         ? "config.json model-00001-of-00004.safetensors "
+                           "model-00002-of-00004.safetensors model-00003-of-00004.safetensors "
+                           "model-00004-of-00004.safetensors model.safetensors.index.json notes.md "
+                         : "config.json model.safetensors notes.md ");
     return seed;
 }
 

@@ -259,10 +259,11 @@ static void test_shards(void **state) {
     tarn_writer_options o = {.max_shard_size = 256};
     OK(save(&cx, at_path(dir, "m"), sharded, COUNT(sharded), &o, 5, &err));
     assert_same_file(at_path(dir, "m/model.safetensors.index.json"), GOLDEN "writer/index.json");
-    assert_string_equal(names_in(at_path(dir, "m")),
-                        "config.json model-00001-of-00005.safetensors model-00002-of-00005.safetensors "
-                        "model-00003-of-00005.safetensors model-00004-of-00005.safetensors "
-                        "model-00005-of-00005.safetensors model.safetensors.index.json ");
+    assert_string_equal(
+        names_in(at_path(dir, "m")),
+        "config.json model-00001-of-00005.safetensors model-00002-of-00005.safetensors "
+        "model-00003-of-00005.safetensors model-00004-of-00005.safetensors "
+        "model-00005-of-00005.safetensors model.safetensors.index.json ");
     size_t n = 0, bytes = 0;
     char *file = slurp(at_path(dir, "m/model-00004-of-00005.safetensors"), &n);
     const unsigned char *t = tensor_in(file, n, "layers.1.a", &bytes);
@@ -320,8 +321,9 @@ static void test_metadata(void **state) {
     OK(tarn_writer_commit(w, &err));
     size_t n;
     char *text = slurp(at_path(dir, "m.safetensors"), &n);
-    static const char head[] = "{\"__metadata__\":{\"after\":\"fits into what was kept\",\"before\":\"of any "
-                               "length: \\\"quoted\\\"\",\"format\":\"pt\",\"zebra\":\"2\"},\"b\":";
+    static const char head[] =
+        "{\"__metadata__\":{\"after\":\"fits into what was kept\",\"before\":\"of any "
+        "length: \\\"quoted\\\"\",\"format\":\"pt\",\"zebra\":\"2\"},\"b\":";
     assert_memory_equal(text + 8, head, sizeof head - 1);
     assert_int_equal(seed_of(at_path(dir, "m.safetensors")), 3);
     assert_int_equal(at % 8, 0);
@@ -350,13 +352,16 @@ static void refused(tarn_context *cx, const made *m, int n, const char *code, co
 static void test_bad_tensors(void **state) {
     tarn_context cx;
     open_context(&cx, 1, NULL);
-    refused(&cx, (made[]){{NAMED("__metadata__"), TARN_F32, 1, {1}}}, 1, "InvalidName", "__metadata__");
+    refused(&cx, (made[]){{NAMED("__metadata__"), TARN_F32, 1, {1}}}, 1, "InvalidName",
+            "__metadata__");
     refused(&cx, (made[]){{NAMED("x\xff"), TARN_F32, 1, {1}}}, 1, "InvalidName", "x\\xff");
-    refused(&cx, (made[]){small[0], small[1], small[0]}, 3, "DuplicateKey", "two tensors are called w");
+    refused(&cx, (made[]){small[0], small[1], small[0]}, 3, "DuplicateKey",
+            "two tensors are called w");
     refused(&cx, (made[]){{NAMED("odd"), TARN_F4, 1, {3}}}, 1, "MisalignedSlice", "odd");
     refused(&cx, (made[]){{NAMED("n"), TARN_F32, 1, {-1}}}, 1, "ValidationOverflow", "n");
     refused(&cx, (made[]){{NAMED("n"), TARN_F32, 2, {INT64_MAX, 8}}}, 1, "ValidationOverflow", "n");
-    refused(&cx, (made[]){{NAMED("n"), TARN_U8, 1, {INT64_MAX / 2 + 1}}}, 1, "ValidationOverflow", "");
+    refused(&cx, (made[]){{NAMED("n"), TARN_U8, 1, {INT64_MAX / 2 + 1}}}, 1, "ValidationOverflow",
+            "");
     refused(&cx, (made[]){{NAMED("n"), TARN_U8, 1, {INT64_C(1) << 50}}}, 1, "NoSpace", "1.13 PB");
     tarn_context_free(&cx);
 }
@@ -368,7 +373,8 @@ static void test_header_too_large(void **state) {
     char *dir = scratch(), *name = malloc(60000000);
     memset(name, 'n', 60000000);
     int64_t one = 1;
-    tarn_writer_tensor t[2] = {{name, 59999999, TARN_F32, 1, &one}, {name, 60000000, TARN_F32, 1, &one}};
+    tarn_writer_tensor t[2] = {{name, 59999999, TARN_F32, 1, &one},
+                               {name, 60000000, TARN_F32, 1, &one}};
     tarn_writer *w;
     assert_int_equal(tarn_writer_open(&cx, at_path(dir, "m"), 2, t, NULL, &w, &err), TARN_ERROR);
     assert_string_equal(err.code, "HeaderTooLarge");
@@ -387,7 +393,8 @@ static void test_misuse(void **state) {
     OK(open_writer(&cx, at_path(dir, "m"), small, 2, NULL, &w, &err));
     assert_int_equal(tarn_writer_put(w, 1, 60, "12345", 5, &err), TARN_ERROR);
     assert_string_equal(err.code, "OutOfRange");
-    static const char *const bad[] = {"", ".", "..", "a/b", "model.safetensors", "model.safetensors.index.json"};
+    static const char *const bad[] = {
+        "", ".", "..", "a/b", "model.safetensors", "model.safetensors.index.json"};
     for (int k = 0; k < COUNT(bad); k++) {
         assert_int_equal(tarn_writer_side(w, bad[k], "x", 1, &err), TARN_ERROR);
         assert_string_equal(err.code, "InvalidName");
@@ -407,7 +414,8 @@ static void test_existing(void **state) {
     tarn_error err = {0};
     open_context(&cx, 1, NULL);
     char *dir = scratch();
-    tarn_writer_options over = {.overwrite = true}, shards = {.overwrite = true, .max_shard_size = 512};
+    tarn_writer_options over = {.overwrite = true},
+                        shards = {.overwrite = true, .max_shard_size = 512};
     tarn_writer *w;
     // one file
     char *one = at_path(dir, "m.safetensors");
@@ -440,8 +448,10 @@ static void test_existing(void **state) {
         fail();
     }
     OK(save(&cx, m, small, 2, &shards, 4, &err));
-    assert_string_equal(names_in(m), "config.json link model-00001-of-00002.safetensors "
-                        "model-00002-of-00002.safetensors model.safetensors.index.json notes.md runs ");
+    assert_string_equal(
+        names_in(m),
+        "config.json link model-00001-of-00002.safetensors "
+        "model-00002-of-00002.safetensors model.safetensors.index.json notes.md runs ");
     size_t n;
     char *text = slurp(at_path(m, "runs/1/log"), &n);
     assert_string_equal(text, "log");
@@ -459,14 +469,16 @@ static void test_existing(void **state) {
     // wrong kinds
     assert_int_equal(save(&cx, one, small, 2, NULL, 1, &err), TARN_ERROR);
     mkdir(at_path(dir, "d.safetensors"), 0777);
-    assert_int_equal(save(&cx, at_path(dir, "d.safetensors"), small, 2, &over, 1, &err), TARN_ERROR);
+    assert_int_equal(save(&cx, at_path(dir, "d.safetensors"), small, 2, &over, 1, &err),
+                     TARN_ERROR);
     assert_non_null(strstr(err.message, "a folder"));
     write_bytes(at_path(dir, "plain"), "x", 1);
     assert_int_equal(save(&cx, at_path(dir, "plain"), small, 2, &over, 1, &err), TARN_ERROR);
     assert_non_null(strstr(err.message, "this is a file"));
     assert_int_equal(open_writer(&cx, "", small, 2, NULL, &w, &err), TARN_ERROR);
     assert_int_equal(open_writer(&cx, "/", small, 2, &over, &w, &err), TARN_ERROR);
-    assert_int_equal(open_writer(&cx, at_path(dir, "absent/.."), small, 2, &over, &w, &err), TARN_ERROR);
+    assert_int_equal(open_writer(&cx, at_path(dir, "absent/.."), small, 2, &over, &w, &err),
+                     TARN_ERROR);
     assert_string_equal(names_in(dir), "d.safetensors m m.safetensors plain ");
     remove_tree(dir);
     tarn_context_free(&cx);
@@ -548,7 +560,8 @@ static void test_working_directory(void **state) {
     tarn_writer_options shards = {.max_shard_size = 512};
     write_bytes("notes.md", "mine", 4);
     OK(save(&cx, ".", small, 2, &shards, 1, &err));
-    assert_string_equal(names_in("."), "config.json model-00001-of-00002.safetensors "
+    assert_string_equal(names_in("."),
+                        "config.json model-00001-of-00002.safetensors "
                         "model-00002-of-00002.safetensors model.safetensors.index.json notes.md ");
     shards.overwrite = true;
     assert_int_equal(save(&cx, ".", small, 2, &shards, 1, &err), TARN_ERROR);
@@ -573,12 +586,12 @@ static void test_stale(void **state) {
     write_bytes(at_path(dir, ".m.tarn-abcdef.part/model.safetensors"), "x", 1);
     write_bytes(at_path(dir, ".m.safetensors.tarn-abcdef.part"), "x", 1);  // of another target
     write_bytes(at_path(dir, ".m.tarn-abcdefg.part"), "x", 1);             // not one of ours
-    mkdir(at_path(dir, ".m.tarn-ghijkl.part"), 0777);                // a living run's
+    mkdir(at_path(dir, ".m.tarn-ghijkl.part"), 0777);                      // a living run's
     int fd = open(at_path(dir, ".m.tarn-ghijkl.part"), O_RDONLY);
     assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
     OK(save(&cx, at_path(dir, "m"), small, 2, NULL, 1, &err));
     assert_string_equal(names_in(dir), ".m.safetensors.tarn-abcdef.part .m.tarn-abcdefg.part "
-                        ".m.tarn-ghijkl.part m ");
+                                       ".m.tarn-ghijkl.part m ");
     OK(save(&cx, at_path(dir, "m.safetensors"), small, 2, NULL, 1, &err));
     assert_string_equal(names_in(dir), ".m.tarn-abcdefg.part .m.tarn-ghijkl.part m m.safetensors ");
     close(fd);
@@ -677,9 +690,11 @@ static void test_faults_inside(void **state) {
             // The last sync fails when all is there.
             bool whole = access("model.safetensors.index.json", F_OK) == 0;
             assert_true(whole || s != TARN_OK);
-            assert_string_equal(names_in("."), !whole ? "notes.md " :
-                                "config.json model-00001-of-00002.safetensors "
-                                "model-00002-of-00002.safetensors model.safetensors.index.json notes.md ");
+            assert_string_equal(
+                names_in("."),
+                !whole ? "notes.md "
+                       : "config.json model-00001-of-00002.safetensors "
+                         "model-00002-of-00002.safetensors model.safetensors.index.json notes.md ");
             if (fchdir(was) != 0) {
                 fail();
             }
@@ -770,7 +785,8 @@ static int on_small_disk(const char *dir) {
         return 2;
     }
     write_bytes(at_path(dir, "other"), zeros, 500000);
-    if (tarn_writer_put(w, 0, 0, zeros, 700000, &err) == TARN_OK || strcmp(err.code, "NoSpace") != 0) {
+    if (tarn_writer_put(w, 0, 0, zeros, 700000, &err) == TARN_OK ||
+        strcmp(err.code, "NoSpace") != 0) {
         return 3;
     }
     tarn_writer_abort(w);
@@ -780,12 +796,14 @@ static int on_small_disk(const char *dir) {
     // A mounted folder cannot be renamed: the files are moved into it.
     much = 1000;
     if (tarn_writer_open(&cx, dir, 1, &t, NULL, &w, &err) != TARN_OK ||
-        tarn_writer_put(w, 0, 0, zeros, 1000, &err) != TARN_OK || tarn_writer_commit(w, &err) != TARN_OK ||
+        tarn_writer_put(w, 0, 0, zeros, 1000, &err) != TARN_OK ||
+        tarn_writer_commit(w, &err) != TARN_OK ||
         strcmp(names_in(dir), "model.safetensors other ") != 0) {
         return 5;
     }
     tarn_writer_options over = {.overwrite = true};
-    if (tarn_writer_open(&cx, dir, 1, &t, &over, &w, &err) == TARN_OK || !strstr(err.message, "mount point")) {
+    if (tarn_writer_open(&cx, dir, 1, &t, &over, &w, &err) == TARN_OK ||
+        !strstr(err.message, "mount point")) {
         return 6;
     }
     free(zeros);
