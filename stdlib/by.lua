@@ -58,7 +58,7 @@ local function depth(t)
     error("by.depth: expected { v1, v2, … } or a tensor, got " .. type(t), 2)
   end
   local knots = layered and t:totable() or t
-  if type(knots) ~= "table" then
+  if layered and (type(knots) ~= "table" or type(knots[1]) == "table") then
     error("by.depth: a tensor of one value a layer has one dimension", 2)
   end
   if not layered then

@@ -21,7 +21,7 @@ end
 
 -- One value that serves every tensor: "density = 0.2 (default)".
 local function show_value(v)
-  local what = v.text or (v.number and number(v.number))
+  local what = v.text or (v.number and number(v.number)) or tostring(v.flag)
   if v.each then
     local low, high = math.huge, -math.huge
     for _, x in ipairs(v.each) do

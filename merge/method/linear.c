@@ -35,6 +35,22 @@ static tarn_status check(const tarn_model *m, tarn_error *err) {
     return TARN_OK;
 }
 
+// Weights that vary by tensor count by their mean.
+static double mass(const tarn_model *m) {
+    double sum = 0, total = 0;
+    for (int k = 0; k < tarn_method_models(m); k++) {
+        const tarn_value *v = tarn_model_value(m, "weight", k);
+        double w = v->each ? 0 : v->number;
+        for (int64_t i = 0; v->each && i < m->n; i++) {
+            w += v->each[i] / (double)m->n;
+        }
+        sum += w * m->in[k]->mass;
+        total += w;
+    }
+    bool mean = tarn_model_value(m, "normalize", -1)->number != 0 && total != 0;
+    return mean ? sum / total : sum;
+}
+
 static const tarn_param params[] = {
     {"weight", TARN_NUMBER, 1, 0, 0, true, NULL, "factor of each model"},
     {"normalize", TARN_BOOLEAN, 1, 0, 1, false, NULL, "divide by the sum of the weights"},
@@ -48,5 +64,5 @@ const tarn_method tarn_method_linear = {
     .detail = "sum of w_m x_m, divided by the sum of w_m unless normalize = false. Equal weights: a "
               "uniform soup. mergekit's `linear` is the same.",
     .example = "print(merge.linear { a, b, weight = {0.6, 0.4} })",
-    .version = 1, .tier = 'A', .least = 1, .most = -1, .params = params, .check = check, .build = build,
+    .version = 1, .tier = 'A', .least = 1, .most = -1, .params = params, .mass = mass, .check = check, .build = build,
 };

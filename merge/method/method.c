@@ -348,6 +348,9 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
     if (s == TARN_OK && method->check) {
         s = method->check(m, err);
     }
+    if (s == TARN_OK && method->mass) {
+        m->mass = tarn_mass_near(method->mass(m));
+    }
     if (s != TARN_OK) {
         tarn_model_release(m);
         return s;

@@ -52,6 +52,8 @@ typedef struct tarn_method {
     unsigned needs;
     int least, most;     // models besides the base; most -1: any number
     const tarn_param *params;  // ends with a row without a name
+    // Of the result; NULL: 1, or 0 when all operands are vectors.
+    double (*mass)(const tarn_model *m);
     // Checks that rows of ranges cannot state; may be NULL.
     tarn_status (*check)(const tarn_model *m, tarn_error *err);
     const tarn_node *(*build)(tarn_build *b);

@@ -260,8 +260,11 @@ const tarn_node *tarn_model_operand(tarn_expand *e, tarn_model *m, int k, int64_
     return tarn_broadcast(e->graph, zero, s->rank, s->shape);
 }
 
-// Rounding leaves 1e-17 of 0.1 a + 0.2 b - 0.3 c: a vector all the same.
 double tarn_mass_of(const tarn_op *op, double a, double b) {
-    double mass = op->mass.a * a + op->mass.b * b, whole = floor(mass + 0.5);
+    return tarn_mass_near(op->mass.a * a + op->mass.b * b);
+}
+
+double tarn_mass_near(double mass) {
+    double whole = floor(mass + 0.5);
     return fabs(mass - whole) < 1e-9 ? whole : mass;
 }

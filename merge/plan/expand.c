@@ -168,6 +168,9 @@ tarn_status tarn_plan_check(tarn_plan *p, tarn_error *err) {
     for (int64_t i = 0; i < p->count; i++) {
         for (const tarn_check *c = p->checks[i]; c; c = c->next) {
             tarn_graph *g = p->jobs[i].graph;
+            if (tarn_desc_numel(&c->a->desc) == 0) {
+                continue;
+            }
             const tarn_node *differs = tarn_total(g, &tarn_op_max, tarn_ne(g, c->a, c->b));
             if (!differs) {
                 *err = g->err;

@@ -489,8 +489,12 @@ static int l_join(lua_State *L) {
     }
     tarn_model **in = lua_newuserdatauv(L, (size_t)n * sizeof *in, 0);
     for (lua_Integer k = 1; k <= n; k++) {
-        lua_geti(L, 1, k);
-        in[k - 1] = tarn_bind_check_model(L, -1);
+        lua_rawgeti(L, 1, k);
+        in[k - 1] = tarn_bind_to_model(L, -1);
+        if (!in[k - 1]) {
+            return tarn_lua_error(L, "model.join: entry %lld is a %s, not a model", (long long)k,
+                                  tarn_bind_kind(L, -1));
+        }
         lua_pop(L, 1);  // the list keeps it
     }
     tarn_model **r = tarn_bind_new_model(L);

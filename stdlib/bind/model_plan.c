@@ -39,6 +39,16 @@ static const char *operand_label(const tarn_model *m, int model) {
     return tarn_model_label(m->in[base >= 0 && model >= base ? model + 1 : model]);
 }
 
+static bool is_flag(const tarn_model *m, const char *name) {
+    const tarn_method *method = tarn_method_of(m);
+    for (const tarn_param *p = method ? method->params : NULL; p && p->name; p++) {
+        if (strcmp(p->name, name) == 0) {
+            return p->type == TARN_BOOLEAN;
+        }
+    }
+    return false;
+}
+
 static void push_values(lua_State *L, const tarn_model *m) {
     lua_newtable(L);
     for (int k = 0; k < m->nvalues; k++) {
@@ -53,6 +63,9 @@ static void push_values(lua_State *L, const tarn_model *m) {
         }
         if (v->text) {
             set_text(L, "text", v->text);
+        } else if (!v->each && is_flag(m, v->name)) {
+            lua_pushboolean(L, v->number != 0);
+            lua_setfield(L, -2, "flag");
         } else if (!v->each) {
             lua_pushnumber(L, v->number);
             lua_setfield(L, -2, "number");

@@ -141,7 +141,8 @@ function command.parse(words, text)
   if #result < places.least then
     command.misused("%s is missing (usage: tarn %s)", places.names[#result + 1], d.usage)
   elseif #result > places.most then
-    command.misused("one argument too many: '%s' (usage: tarn %s)", result[places.most + 1], d.usage)
+    command.misused("one argument too many: '%s' (usage: tarn %s)", result[places.most + 1],
+      d.usage)
   end
   return result
 end

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The composition root: the one place that knows every room. It reads the command line, makes the
-// context and the host, binds the modules, runs what was asked for and turns the outcome into an exit
-// code: 0 done, 1 failed or refused, 2 usage, 130 / 143 / 129 stopped by INT / TERM / HUP.
+// context and the host, binds the modules, runs what was asked for and turns the outcome into an
+// exit code: 0 done, 1 failed or refused, 2 usage, 130 / 143 / 129 stopped by INT / TERM / HUP.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,13 +33,12 @@ typedef struct {
 // ---- help ----
 
 static void print_help(const tarn_commands *commands) {
-    fputs("usage: tarn [OPTION]… [SCRIPT.lua [ARGUMENT]…]     run a script; without one, the prompt\n"
+    fputs("usage: tarn [OPTION]… [SCRIPT.lua [ARGUMENT]…]   run a script; without one, the prompt\n"
           "       tarn [OPTION]… COMMAND [ARGUMENT]…\n"
-          "       tarn -e CODE                               run a line; print the values of an "
-          "expression\n"
-          "       tarn -i [SCRIPT.lua [ARGUMENT]…]           run a script, then the prompt\n"
-          "       tarn -                                     a script from standard input\n"
-          "       tarn help [COMMAND | NAME]                 on a command, or a name of the language\n"
+          "       tarn -e CODE                 run a line; print the values of an expression\n"
+          "       tarn -i [SCRIPT.lua …]       run a script, then the prompt\n"
+          "       tarn -                       a script from standard input\n"
+          "       tarn help [COMMAND | NAME]   on a command, or a name of the language\n"
           "       tarn --version\n",
           stdout);
     if (commands->count > 0) {

@@ -20,8 +20,8 @@ static const tarn_binding bindings[] = {
     {{"tarn.version", "tarn.version -> string", "The version of the program.",
       "print(type(tarn.version))\n-- > string"}, NULL},
     {{"tarn.options", "tarn.options -> table",
-      "Options of the command line: quiet, json, traceback (booleans), threads (of the pool), memory "
-      "and hold (bytes), isa (\"v1\", \"v3\" or \"v4\"), time (seconds, or false).",
+      "Options of the command line: quiet, json, traceback (booleans), threads (of the pool), "
+      "memory and hold (bytes), isa (\"v1\", \"v3\" or \"v4\"), time (seconds, or false).",
       "print(tarn.options.threads >= 1)\n-- > true"}, NULL},
     {{"tarn.command", "tarn.command -> string or false",
       "The name of the command that runs, false in a script.", NULL}, NULL},

@@ -249,8 +249,8 @@ static tarn_status take_option(parser *p, bool *taken, tarn_error *err) {
     return TARN_OK;
 }
 
-// What follows a command's name or -e CODE: options of the program are taken out, up to "--"; all else
-// is the command's.
+// What follows a command's name or -e CODE: options of the program are taken out, up to "--"; all
+// else is the command's.
 static tarn_status take_arguments(parser *p, tarn_error *err) {
     tarn_cli_options *o = p->o;
     bool plain = false;

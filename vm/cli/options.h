@@ -40,7 +40,8 @@ void tarn_cli_free(tarn_cli_options *o);
 // The table of options, for --help.
 void tarn_cli_print_options(FILE *to);
 
-// "2G", "512M", "1.5GiB", "300 kB" or plain bytes: K, M, G, T and KiB … count in 1024, kB … in 1000.
+// "2G", "512M", "1.5GiB", "300 kB" or plain bytes: K, M, G, T and KiB … count in 1024, kB … in
+// 1000.
 bool tarn_parse_size(const char *s, size_t *bytes);
 // "60s", "1.5m", "2h", "500ms" or plain seconds.
 bool tarn_parse_seconds(const char *s, double *seconds);

@@ -17,7 +17,7 @@ typedef struct tarn_bar {
     atomic_int_fast64_t due;        // CLOCK_MONOTONIC, ns: no look at the work before this
     int64_t begun, seen;            // ns: when the work began, when it last reported
     const char *what;               // of the work that is shown
-    uint64_t total, first, last;    // bytes: as reported; done at the beginning; done when last seen
+    uint64_t total, first, last;    // bytes: of the work; done at its beginning and when last seen
     bool drawn;                     // something is on the line
 } tarn_bar;
 

@@ -70,8 +70,8 @@ void tarn_signals_install(tarn_host *h) {
     atomic_store(&running, h);
     for (int i = 0; i < CAUGHT; i++) {
         struct sigaction old;
-        // What the parent told us to ignore (nohup, a background job) stays ignored; an ignored SIGPIPE
-        // would only turn a quiet end into an error.
+        // What the parent told us to ignore (nohup, a background job) stays ignored; an ignored
+        // SIGPIPE would only turn a quiet end into an error.
         if (caught[i] == SIGPIPE ||
             (sigaction(caught[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)) {
             set(caught[i], on_signal);

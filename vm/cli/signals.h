@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ctrl-C, TERM, HUP and a closed pipe become stops of the host, so that everything unwinds and nothing
-// half-written stays behind. A second Ctrl-C, a second or more after one that nothing answered, ends
-// the process at once.
+// Ctrl-C, TERM, HUP and a closed pipe become stops of the host, so that everything unwinds and
+// nothing half-written stays behind. A second Ctrl-C, a second or more after one that nothing
+// answered, ends the process at once.
 #ifndef TARN_CLI_SIGNALS_H
 #define TARN_CLI_SIGNALS_H
 

@@ -12,8 +12,8 @@
 enum { WORD = 256, METATABLES = 8 };
 
 static const char *const keywords[] = {
-    "and",   "break", "do",  "else", "elseif", "end",    "false", "for",  "function", "goto", "if",
-    "in",    "local", "nil", "not",  "or",     "repeat", "return", "then", "true", "until", "while"};
+    "and", "break", "do",  "else", "elseif", "end",    "false",  "for",  "function", "goto", "if",
+    "in",  "local", "nil", "not",  "or",     "repeat", "return", "then", "true", "until", "while"};
 
 typedef struct {
     tarn_host *host;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The history file: $XDG_STATE_HOME/tarn/history or ~/.local/state/tarn/history, mode 0600, one entry
-// a line with newlines written as \n. Entries are appended as they are made, so sessions that run at
-// the same time do not lose each other's; the file is cut when it has grown.
+// The history file: $XDG_STATE_HOME/tarn/history or ~/.local/state/tarn/history, mode 0600, one
+// entry a line with newlines written as \n. Entries are appended as they are made, so sessions that
+// run at the same time do not lose each other's; the file is cut when it has grown.
 #ifndef TARN_REPL_HISTORY_H
 #define TARN_REPL_HISTORY_H
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The line editor behind a small face: libedit on a terminal that can move its cursor, plain reading
-// everywhere else. The rest of the prompt does not know which of them it talks to.
+// The line editor behind a small face: libedit on a terminal that can move its cursor, plain
+// reading everywhere else. The rest of the prompt does not know which of them it talks to.
 #ifndef TARN_REPL_LINE_H
 #define TARN_REPL_LINE_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The prompt's line editor on libedit. libedit knows no bracketed paste, so its read hook is ours: it
-// decodes UTF-8, watches for a stop and for what happens to the terminal, and inserts a paste as one piece of
-// text, newlines and all, instead of running its lines one by one.
+// The prompt's line editor on libedit. libedit knows no bracketed paste, so its read hook is ours:
+// it decodes UTF-8, watches for a stop and for what happens to the terminal, and inserts a paste as
+// one piece of text, newlines and all, instead of running its lines one by one.
 #include "vm/repl/line_edit.h"
 
 #include <errno.h>
@@ -48,8 +48,8 @@ static void bracketed_paste(bool on) {
     fflush(stdout);
 }
 
-// libedit would follow the window and come back from Ctrl-Z only by taking over every signal. An empty
-// handler is enough for the read to wake; what has happened is seen by looking.
+// libedit would follow the window and come back from Ctrl-Z only by taking over every signal. An
+// empty handler is enough for the read to wake; what has happened is seen by looking.
 static void woken(int sig) { (void)sig; }
 
 static void follow_terminal(tarn_editor *e) {
@@ -119,8 +119,8 @@ static bool follows(tarn_editor *e, const char *mark) {
     return false;
 }
 
-// Everything up to the closing mark goes in at the cursor; other control bytes are dropped, the last
-// newline too, so that the paste waits for Enter.
+// Everything up to the closing mark goes in at the cursor; other control bytes are dropped, the
+// last newline too, so that the paste waits for Enter.
 static bool insert_paste(tarn_editor *e) {
     tarn_text t;
     tarn_text_init(&t, e->o.budget);
@@ -232,7 +232,8 @@ static void list_words(const tarn_editor *e, const char *const *list, int n) {
         notes += list[i][len + 1] != '\0';
     }
     int screen = e->columns > 20 ? e->columns : 80;
-    int columns = notes > 0 && n <= NOTED ? 1 : screen / (widest + 2) > 0 ? screen / (widest + 2) : 1;
+    int fit = screen / (widest + 2) > 0 ? screen / (widest + 2) : 1;
+    int columns = notes > 0 && n <= NOTED ? 1 : fit;
     int lines = (shown + columns - 1) / columns;
     fputs("\n", stdout);
     for (int row = 0; row < lines; row++) {
@@ -355,7 +356,8 @@ void tarn_editor_close(tarn_editor *e) {
 
 tarn_line_result tarn_editor_read(tarn_editor *e, const char *prompt, tarn_text *out) {
     int n = 0;
-    snprintf(e->prompt, sizeof e->prompt, e->o.colour ? "\1\033[1;36m\1%s\1\033[0m\1" : "%s", prompt);
+    snprintf(e->prompt, sizeof e->prompt,
+             e->o.colour ? "\1\033[1;36m\1%s\1\033[0m\1" : "%s", prompt);
     e->stopped = false;
     e->pending_at = e->pending_end = 0;
     struct sigaction wake = {.sa_handler = woken}, old_cont, old_winch;

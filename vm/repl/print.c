@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Values and help as the prompt shows them. Showing may run a script's __tostring, so it happens in a protected
-// call, under the limits; the text is in a userdata, so that an error on the way loses nothing.
+// Values and help as the prompt shows them. Showing may run a script's __tostring, so it happens in
+// a protected call, under the limits; the text is in a userdata, so that an error on the way loses
+// nothing.
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>

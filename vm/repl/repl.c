@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The session: an entry is one line, or as many as it takes to be complete (the parser met the end of
-// the text, nothing else asks for more). Errors and Ctrl-C end the entry, never the session.
+// The session: an entry is one line, or as many as it takes to be complete (the parser met the end
+// of the text, nothing else asks for more). Errors and Ctrl-C end the entry, never the session.
 #include "vm/repl/repl.h"
 
 #include <errno.h>
@@ -41,7 +41,10 @@ static void set_text(tarn_text *t, const char *s, size_t n) {
 
 // ---- history ----
 
-static void remember(void *arg, const char *entry) { tarn_line_remember(((session *)arg)->line, entry); }
+static void remember(void *arg, const char *entry) {
+    const session *s = arg;
+    tarn_line_remember(s->line, entry);
+}
 
 static void open_history(session *s) {
     if (!tarn_line_is_editor(s->line) || !tarn_history_path(s->history, sizeof s->history)) {
@@ -221,11 +224,12 @@ static tarn_status read_whole(const char *path, tarn_text *out, tarn_error *err)
 // The last entry in the user's editor; what comes back is run.
 static tarn_status edit(session *s, tarn_error *err) {
     const char *tmp = getenv("TMPDIR");
+    tmp = tmp && *tmp ? tmp : "/tmp";
     char path[PATH_ROOM];
-    int n = snprintf(path, sizeof path, "%s/tarn-XXXXXX.lua", tmp && *tmp ? tmp : "/tmp");
+    int n = snprintf(path, sizeof path, "%s/tarn-XXXXXX.lua", tmp);
     int fd = n > 0 && (size_t)n < sizeof path ? mkstemps(path, 4) : -1;
     if (fd < 0) {
-        TARN_RAISE(err, "CannotOpen", ":edit: cannot make a file in %s", tmp && *tmp ? tmp : "/tmp");
+        TARN_RAISE(err, "CannotOpen", ":edit: cannot make a file in %s", tmp);
     }
     FILE *f = fdopen(fd, "w");
     if (f) {
@@ -305,6 +309,8 @@ static void finish_entry(session *s) {
 // One line more; true when the entry is done.
 static bool take_line(session *s, bool last_line) {
     if (!s->entry.data || s->entry.failed) {
+        tarn_error err;
+        report(s, tarn_raise_nomem(&err, "the entry", s->entry.len), &err);
         s->entry.failed = false;
         return true;
     }

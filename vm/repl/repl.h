@@ -9,7 +9,8 @@
 
 typedef struct tarn_repl_options {
     const char *banner;  // first line, on a terminal only; NULL: none
-    void (*report)(void *arg, const tarn_error *err, const char *traceback);  // an error of an entry
+    // An error of an entry.
+    void (*report)(void *arg, const tarn_error *err, const char *traceback);
     void *arg;
 } tarn_repl_options;
 

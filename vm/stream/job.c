@@ -89,7 +89,11 @@ static tarn_status finish_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int
 static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int workers) {
     const tarn_reducer *red = s->node->op->reducer;
     int64_t gid = tarn_gid(s->node);
-    s->active = true;
+    // Of several whole-model folds of a stage one may be done while others sweep again.
+    s->active = !gid || !j->r->barriers[gid - 1].done;
+    if (!s->active) {
+        return TARN_OK;
+    }
     int64_t blocks = (numel + TARN_BLOCK - 1) / TARN_BLOCK;
     int sharing = gid ? workers : tarn_pool_size(j->pool);  // workers that fold into this one
     size_t nparts = red->exact ? (size_t)sharing : (size_t)(blocks > 0 ? blocks : 1);
@@ -190,8 +194,8 @@ static tarn_status empty_goal(job_run *j, const tarn_goal *goal) {
         if (!gid) {
             return tarn_reduce_result(j->r->cx, &n->desc, out, &j->values[n->id], j->err);
         }
-        if (!red->exact) {
-            tarn_barrier *b = &j->r->barriers[gid - 1];
+        tarn_barrier *b = &j->r->barriers[gid - 1];
+        if (!red->exact && !b->done) {
             char acc[1024];
             red->open(acc);
             red->close(acc, b->parts + (size_t)b->place[j->job] * red->part);

@@ -33,7 +33,7 @@ static int take_slot(builder *b) {
     return b->p->nslots++;
 }
 
-static tarn_instr *emit(builder *b, int what) {
+static tarn_instr *emit(builder *b, unsigned what) {
     tarn_instr *i = &b->p->instr[b->p->ninstr++];
     memset(i, 0, sizeof *i);
     i->what = what;

@@ -84,10 +84,10 @@ do
   check.equal(m:names(), { "w", "b" })
   check.equal(model.new({ w = tensor { 1 }, b = tensor { 2 }, a = tensor { 3 } }):names(), { "a", "b", "w" })
   check.equal(model.new({ w = tensor { 1 } }, { mass = 0 }):mass(), 0.0)
-  check.tensor(m.w, { { 1, 2 }, { 3, 4 } })
-  check.tensor(m:slice("w", 2)["w"], { { 3, 4 } })
-  check.tensor(m:slice("w", -2, -1)["w"], { { 1, 2 }, { 3, 4 } })
-  check.tensor(m:slice("b", -1)["b"], { 6 })
+  check.tensor(m.w, { { 1.0, 2.0 }, { 3.0, 4.0 } })
+  check.tensor(m:slice("w", 2)["w"], { { 3.0, 4.0 } })
+  check.tensor(m:slice("w", -2, -1)["w"], { { 1.0, 2.0 }, { 3.0, 4.0 } })
+  check.tensor(m:slice("b", -1)["b"], { 6.0 })
   check.tensor(m:slice("b", 2, 1)["b"], {})
   check.raises("rows 1 to 3 of w, which has 2", m.slice, m, "w", 1, 3)
   check.raises("rows 0 to 0", m.slice, m, "w", 0)
@@ -137,25 +137,24 @@ end
 -- ---- rule 1: laziness begins at a file ----
 
 do
-  -- 16 TB that no test could read: everything up to here is made of headers.
+  -- 4 TB that no test could read: everything up to here is made of headers.
   local path = folder "huge.safetensors"
-  local header = '{"layers.0.w":{"dtype":"F32","shape":[2199023255552,2],"data_offsets":[0,17592186044416]}}'
+  local header = '{"layers.0.w":{"dtype":"F32","shape":[549755813888,2],"data_offsets":[0,4398046511104]}}'
   header = header .. (" "):rep(-#header % 8)
   local f = assert(io.open(path, "wb"))
   f:write(string.pack("<I8", #header), header)
   f:close()
-  local made = os.execute(("truncate -s %d '%s' 2>&1"):format(8 + #header + 17592186044416, path))
+  local made = os.execute(("truncate -s %d '%s' >/dev/null 2>&1"):format(8 + #header + 4398046511104, path))
   local huge = made and model.open(path) or nil -- some file systems have no such files
   if huge then
     local m = huge + 0.5 * (huge - huge)
-    check.equal(tostring(m):match "16?7?.* TB" ~= nil, true, tostring(m))
-    check.equal(tostring(m["layers.0.w"]):find "lazy" or tostring(m["layers.0.w"]):find "planned" ~= nil, true,
-      tostring(m["layers.0.w"]))
-    check.equal(m:plan().reads, 17592186044416)
+    assert(tostring(m):find("4.40 TB", 1, true), tostring(m))
+    assert(#tostring(m["layers.0.w"]) < 200)
+    check.equal(m:plan().reads, 4398046511104)
     assert(#tostring(m:plan()) > 0)
   end
   local m = a + b
-  check.equal(tostring(m), "model add(low, high): 6 tensors, 17226 parameters, f32, 68.9 kB, planned, mass 2")
+  check.equal(tostring(m), "model add(low, high): 6 tensors, 17226 parameters, f32, 68.9 kB, planned: 1 pass, 137.8 kB to read, mass 2")
   check.equal(tostring(a - b):sub(1, 6), "vector")
   check.equal(tostring(a:load()):match "in memory", "in memory")
   -- asking for values while only planning is an error that names what forces
@@ -187,9 +186,9 @@ do
   same(save(formula(a16, b16), "once"), save(widened, "widened"))
   local twice = (0.37 * (b16 - a16)):cast "bf16" * 1.1
   assert((formula(a16, b16) - (a16 + twice)):norm() > 0) -- and that is no triviality
-  check.equal(save(a16 + b16, "wide", { dtype = "f32" }):dtype(), "f32")
+  check.equal(save(0.5 * a16 + 0.5 * b16, "wide", { dtype = "f32" }):dtype(), "f32")
   check.raises("unknown dtype 'f33'; did you mean 'f32'?", a.save, a, folder "x", { dtype = "f33" })
-  check.raises("i64 is no floating dtype" and "no floating dtype", a.save, a, folder "x", { dtype = "i64" })
+  check.raises("no floating dtype", a.save, a, folder "x", { dtype = "i64" })
   local f64 = a:cast "f64"
   check.equal((f64 + a)["fc1.bias"].dtype, "f64")
 end
@@ -221,7 +220,7 @@ do
       check.equal(m:dtype(), eager[i]:dtype())
       check.equal(m:mass(), eager[i]:mass())
     end
-    same(save(planned[13], "as-planned", { overwrite = true }), save(eager[13], "as-eager", { overwrite = true }))
+    same(save(planned[18], "as-planned", { overwrite = true }), save(eager[18], "as-eager", { overwrite = true }))
   end
   local left, right = (a + b) + c, a + (b + c)
   assert((left - right):norm() > 0) -- never re-associated
@@ -321,10 +320,7 @@ do
     f:write(text)
     f:close()
   end
-  local function read(name)
-    local f = io.open(folder(name))
-    return f and f:read "a"
-  end
+  local read = folder.text
   a:save(folder "sided")
   write("sided/config.json", '{"torch_dtype": "float32", "which": "a"}')
   write("sided/tokenizer.json", "{}")
@@ -343,22 +339,89 @@ do
   assert(read("narrow2/config.json"):find('"torch_dtype": "float16"', 1, true))
   check.equal(read "side1/tarn-provenance.json" ~= nil, true)
 
-  local said = folder "said.txt"
-  local code = ([[model.open('%slow.safetensors'):%%s(folder)]]):format(data)
-  local program = assert(arg[-1] or arg[0])
   local function warned(expression)
-    local path = folder "warned.safetensors"
-    os.remove(path)
-    local text = ("local a, b = model.open '%slow.safetensors', model.open '%shigh.safetensors'; (%s):save '%s'"):format(
-      data, data, expression, path)
-    write("warn.lua", text)
-    assert(os.execute(("'%s' '%s' 2>'%s'"):format(TARN or program, folder "warn.lua", said)))
-    return read "said.txt"
+    local text = ("local a, b = model.open '%slow.safetensors', model.open '%shigh.safetensors'; (%s):save('%s', {overwrite = true})")
+    write("warn.lua", text:format(data, data, expression, folder "warned.safetensors"))
+    local code, _, said = folder.tarn("'" .. folder "warn.lua" .. "'")
+    check.equal(code, 0, said)
+    return said
   end
-  if code and os.getenv "TARN_TEST_PROGRAM" then
-    TARN = os.getenv "TARN_TEST_PROGRAM"
-    assert(warned("a - b"):find "looks like a task vector")
-    assert(warned("a + b"):find "mass 2, not 1")
-    check.equal(warned "0.5 * a + 0.5 * b", "")
+  assert(warned("a - b"):find("looks like a task vector", 1, true))
+  assert(warned("a + b"):find("mass 2, not 1", 1, true))
+  check.equal(warned "0.5 * a + 0.5 * b", "")
+end
+
+-- ---- rule 5: integers and bools are no coordinates; tied tensors are one ----
+
+do
+  local function counted(count, flag, weight)
+    return model.new { { "bn.weight", tensor { weight, 2 } }, { "bn.num_batches_tracked", tensor({ count }, { dtype = "i64" }) },
+      { "mask", tensor({ flag, true }, { dtype = "bool" }) } }
   end
+  local function each(x, y, z)
+    for _, f in ipairs { function(p, q) return 0.5 * p + 0.5 * q end, function(p, q) return p - q end,
+      function(p, q) return merge.linear { p, q } end,
+      function(p, q) return merge.map { p, q, apply = function(t) return t[1] + t[2] end } end } do
+      z(f, x, y)
+    end
+  end
+  local p, q, r, s = counted(7, true, 1), counted(7, true, 3), counted(9, true, 3), counted(7, false, 3)
+  -- the same from files, where everything is planned
+  local P, Q, R, S = save(p, "p.safetensors"), save(q, "q.safetensors"), save(r, "r.safetensors"), save(s, "s.safetensors")
+  for _, set in ipairs { { p, q, r, s }, { P, Q, R, S } } do
+    local x, y, other, off = table.unpack(set)
+    each(x, y, function(f)
+      local m = f(x, y):load()
+      check.tensor(m["bn.num_batches_tracked"], { 7 })
+      check.tensor(m["mask"], { true, true })
+      check.equal(m["bn.num_batches_tracked"].dtype, "i64")
+      check.raises("bn.num_batches_tracked (i64) differs between", function() return f(x, other):load() end)
+      check.raises("mask (bool) differs between", function() return f(x, off):load() end)
+      check.raises("on_integer", function() return f(x, other):load() end)
+      local kept = f(x:with { on_integer = "base" }, other):load()
+      check.tensor(kept["bn.num_batches_tracked"], { 7 })
+    end)
+    check.near(x:norm(), math.sqrt(1 + 4), 1e-12)     -- never in norms
+    check.near(x:dot(y), 1 * 3 + 2 * 2, 1e-12)
+    check.near(x:norm(1), 3, 1e-12)
+    check.tensor((x * 3):load()["bn.num_batches_tracked"], { 7 })
+    check.tensor((-x):load()["mask"], { true, true })
+    check.tensor(x:cast("f16"):load()["bn.num_batches_tracked"], { 7 })
+    check.tensor(x:map(function(t) return t * 0 end):load()["bn.num_batches_tracked"], { 7 })
+  end
+  check.raises("bn.num_batches_tracked (i64) differs between", function() return (P + R):plan() end) -- before the work
+  check.raises("bn.num_batches_tracked (i64) differs", function() return (P + R)["bn.num_batches_tracked"]:load() end)
+  check.raises("bn.num_batches_tracked (i64) differs", model.plans, function() (P + R):save "x" end)
+  check.tensor(save(merge.linear { P, R, on_integer = "base" }, "i"):load()["bn.num_batches_tracked"], { 7 })
+  -- none at all
+  local e = model.new { { "w", tensor { 1, 2 } }, { "n", tensor.zeros({ 0 }, { dtype = "i64" }) } }
+  local E = save(e, "e.safetensors")
+  check.equal((0.5 * E + 0.5 * save(e, "e2.safetensors")):load().n:numel(), 0)
+
+  -- one parameter under two names
+  local function llama(name, head, tied, at)
+    local list = { { "model.embed_tokens.weight", tensor { { at, 1 }, { 2, 3 } } },
+      { "model.layers.0.mlp.up_proj.weight", tensor { { 1, at } } } }
+    if head then list[#list + 1] = { "lm_head.weight", tensor { { head, 1 }, { 2, 3 } } } end
+    model.new(list):save(folder(name))
+    local f = assert(io.open(folder(name) .. "/config.json", "w"))
+    f:write(([[{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": %s}]]):format(tied))
+    f:close()
+    return model.open(folder(name))
+  end
+  local t1, t2 = llama("t1", nil, true, 0), llama("t2", 4, true, 4)
+  local u1, u2 = llama("u1", 8, false, 0), llama("u2", 4, false, 4)
+  check.equal(#t1:structure().tied, 1)
+  check.equal(t1:structure().tied[1].stored, false)
+  check.equal(t2:structure().tied[1].stored, true)
+  for _, w in ipairs { { t1, t2 }, { t1:load(), t2:load() }, { t1, t2:load() } } do
+    local m = (0.5 * w[1] + 0.5 * w[2]):load()     -- both tied: one slot, written once
+    check.equal(m:names(), t1:names())
+    check.tensor(m["model.embed_tokens.weight"], { { 2.0, 1.0 }, { 2.0, 3.0 } })
+    m = (0.5 * w[2] + 0.5 * w[1]):load()           -- the first has written both out
+    check.tensor(m["lm_head.weight"], { { 2.0, 1.0 }, { 2.0, 3.0 } })
+  end
+  check.tensor((0.5 * u1 + 0.5 * t1):load()["lm_head.weight"], { { 4.0, 1.0 }, { 2.0, 3.0 } })
+  check.raises("lm_head.weight", function() return t1 + u1 end) -- a head of its own finds no place
+  check.tensor((0.5 * u1 + 0.5 * u2):load()["lm_head.weight"], { { 6.0, 1.0 }, { 2.0, 3.0 } })
 end

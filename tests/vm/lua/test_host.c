@@ -124,11 +124,11 @@ static void *live(void *arg) {
     tarn_options o = {.threads = 1, .memory = 64 * MIB};
     char code[256];
     snprintf(code, sizeof code,
-             "local t = {} for i = 1, 20000 do t[i %% 100] = ('x'):rep(i %% 50) .. i end\n"
+             "local t = {} for i = 1, 2000 do t[i %% 100] = ('x'):rep(i %% 50) .. i end\n"
              "own = (rawget(_G, 'own') or 0) + %d\nassert(own %% %d == 0)\n"
              "for w in ('a b c'):gmatch '%%a' do coroutine.wrap(pcall)(error, w) end\n",
              r->seed, r->seed);
-    for (int i = 0; i < 20 && !r->bad; i++) {
+    for (int i = 0; i < 10 && !r->bad; i++) {
         tarn_host_options ho = {.trust = TARN_TRUST_SCRIPT, .seconds = r->stopped ? 0.02 : 0};
         if (tarn_context_init(&cx, &o, &err) != TARN_OK ||
             tarn_host_open(&cx, &ho, &h, &err) != TARN_OK) {

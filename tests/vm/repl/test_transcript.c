@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The prompt through a pseudo-terminal: the transcripts of tests/repl, and what only a terminal with a
-// cursor has: completion, bracketed paste, history.
+// The prompt through a pseudo-terminal: the transcripts of tests/repl, and what only a terminal
+// with a cursor has: completion, bracketed paste, history.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -90,7 +90,8 @@ static void expect_prompt(session *s, const char *prompt) {
     size_t n = strlen(prompt);
     for (int waited = 0; waited < WAIT_MS; waited += 20) {
         size_t at = s->len - (s->len < n ? s->len : n);
-        if (at >= s->seen && at > 0 && s->screen[at - 1] == '\n' && strcmp(s->screen + at, prompt) == 0) {
+        if (at >= s->seen && at > 0 && s->screen[at - 1] == '\n' &&
+            strcmp(s->screen + at, prompt) == 0) {
             s->seen = s->len;
             return;
         }
@@ -282,7 +283,8 @@ static void test_paste(void **state) {
     session s;
     open_editor(&s);
     // Tabs and newlines are text, the last newline waits for Enter; UTF-8 passes.
-    type(&s, "\033[200~local a = 20\r\nfor i = 1, 2 do\r\tprint('p', a + i, '\xC3\xA4')\rend\r\033[201~");
+    type(&s, "\033[200~local a = 20\r\nfor i = 1, 2 do\r"
+             "\tprint('p', a + i, '\xC3\xA4')\rend\r\033[201~");
     expect(&s, "end");
     pump(&s, SETTLE_MS);
     assert_null(strstr(s.screen, "p\t21"));

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scripts under failing allocations, shared by the sampled test and the full one. Each script runs in
+// a host of its own with allocation n failing, alone, then with all later ones. It must end in an
+// error that says something, or in the result of a run that met no failure; the host then gives back
+// every byte of the budget; and the folder `out` holds what it held before or all that the script
+// writes there, never a part. (What malloc itself lost is for the sanitizers and valgrind to tell.)
+#ifndef TARN_TESTS_BIND_OOM_SCRIPTS_H
+#define TARN_TESTS_BIND_OOM_SCRIPTS_H
+
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <ftw.h>
+#include <sys/stat.h>
+
+#include "stdlib/bind/bind.h"
+#include "tests/oom.h"
+#include "vm/base/digest.h"
+#include "vm/op/blas.h"
+
+typedef struct {
+    const char *name;
+    const char *before;  // run with nothing failing; its globals are the script's
+    const char *script;  // returns a text
+} oom_script;
+
+static const char oom_prologue[] =
+    "base = model.open 'examples/data/base.safetensors' "
+    "low = model.open 'examples/data/low.safetensors' "
+    "high = model.open 'examples/data/high.safetensors' "
+    "twin = model.open 'examples/data/twin.safetensors' "
+    "function show(m) return table.concat(m:load()['fc3.bias']:totable(), ' ') end ";
+
+#define ONE_METHOD(name, table)                                                                  \
+    {name, "", "local m = merge." name " " table " return show(m:only 'fc3.bias') .. tostring(m)"}
+
+static const oom_script oom_scripts[] = {
+    {"open", NULL, "return 'opened'"},  // NULL: opening the host fails too
+    {"model.open", "",
+     "local m = model.open 'examples/data/base.safetensors' return #m .. m:label() .. m:files()[1]"},
+    {"model.load", "", "return show(model.load 'examples/data/low.safetensors')"},
+    {"what a model says", "",
+     "local s = tostring(base) for name, t in pairs(base) do s = s .. name .. tostring(t) end "
+     "s = s .. base:info('fc1.bias').dtype .. base:structure().depths .. base:summary().elements "
+     "return s .. #base:names('bias') .. base:numel() .. base:dtype() .. base:mass() .. #base:metadata()"},
+    {"algebra", "",
+     "local m = base + 0.4 * (low - base) / 2 - (high - base) "
+     "m = m:only 'fc[23]':rename(function(n) return 'x.' .. n end):cast 'f16' "
+     "m = model.join { m, base:slice('fc1.bias', 2, 5) } "
+     "return tostring(m) .. m:norm() .. (low - base):cosine(high - base) .. low:norm(1)"},
+    {"plan", "ties = merge.ties { base = base, low, high, density = 0.2, weight = by.name { { 'fc1', 1 }, { '.', 2 } } }",
+     "return tostring(ties:plan { dtype = 'f16' }) .. tostring(ties)"},
+    ONE_METHOD("linear", "{ low, high, weight = { 0.6, 0.4 } }"),
+    ONE_METHOD("slerp", "{ low, high, t = by.depth { 0, 0.5, 1 } }"),
+    ONE_METHOD("task_arithmetic", "{ base = base, low, high, lambda = 0.4 }"),
+    ONE_METHOD("ties", "{ base = base, low, high, density = 0.2 }"),
+    ONE_METHOD("dare_linear", "{ base = base, low, high, density = 0.5, seed = 1 }"),
+    ONE_METHOD("dare_ties", "{ base = base, low, high, density = 0.5, seed = 1 }"),
+    ONE_METHOD("model_stock", "{ base = base, low, high }"),
+    ONE_METHOD("karcher", "{ low, high, twin }"),
+    {"one tensor", "", "return tostring(merge.linear { low, high }['fc3.bias']:load())"},
+    {"save a file", "soup = merge.linear { low, high }", "soup:save(out .. 'm.safetensors') return 'saved'"},
+    {"save a folder", "soup = merge.ties { base = base, low, high, density = 0.2 }",
+     "soup:save(out .. 'm', { max_shard_size = 9000, dtype = 'bf16' }) return 'saved'"},
+    {"replace a file", "base:save(out .. 'm.safetensors') soup = merge.slerp { low, high }",
+     "soup:save(out .. 'm.safetensors', { overwrite = true }) return 'saved'"},
+    {"replace a folder",
+     "base:save(out .. 'm') local f = io.open(out .. 'm/notes.txt', 'w') f:write 'mine' f:close() "
+     "soup = low + (high - base)",
+     "soup:save(out .. 'm', { overwrite = true }) return 'saved'"},
+    {"replay", "merge.linear { low, high }:save(out .. 'm')",
+     "local same, report = model.replay(out .. 'm') return tostring(same) .. tostring(report)"},
+    {"stage", "", "local m <close> = (low - base):stage() return show(m)"},
+    {"merge.map", "",
+     "local m = merge.map { base = base, low, high, "
+     "stats = function(t) return { g = tensor.gram { t[1] - t.base, t[2] - t.base } } end, "
+     "apply = function(t, s) return t.base + s.g[{ 1, 2 }] / s.g[{ 1, 1 }] * (t[1] - t.base):clamp(-0.1, 0.1) end } "
+     "return show(m) .. tostring(m)"},
+    {"model:map", "", "return show(base:map(function(t) return (t * 2):abs() end))"},
+    {"by", "",
+     "local m = merge.linear { low, high, weight = { by.depth { 0, 1, embed = 0.5, head = 2 }, "
+     "by.name { { 'fc1', 0.25 }, { [[^fc[23]\\.w]], 0.5 }, { '.', 1 } } } } return show(m)"},
+    {"yaml", "",
+     "local doc, at = yaml.read('a: &x [1, 2.5, yes, ~]\\nb: {c: *x, <<: {d: \"e\\\\u00e9\"}}\\n', 'c.yml') "
+     "local ok, e = pcall(yaml.read, 'a: [1,') assert(not ok and #tostring(e) > 0) "
+     "return #doc.a .. doc.b.d .. at[doc].lines.b"},
+    {"tensors", "",
+     "local a = tensor { { 1, 2, 3 }, { 4, 5, 6 } } local b = tensor.arange(1, 6):reshape { 2, 3 } "
+     "local c = tensor.stack({ a, b, tensor.eye(2, 3), tensor.full({ 2, 3 }, 7), tensor.zeros_like(a) }) "
+     "local r = tensor.randn({ 40 }, 1) + tensor.uniform({ 40 }, 2) "
+     "local v, i = r:sort() local k, j = r:topk(3) a:add_(b):mul_(2) a[{ 1, 2 }] = 9 "
+     "return tostring(c) .. tostring(c[{ -1, { 1, 2 } }]) .. tostring(v[{ { 1, 3 } }]) .. tostring(j) .. "
+     "tostring(a:t():matmul(b)) .. tostring(a:sum(1)) .. a:mean() .. tostring(a:gt(3):to 'f32') .. "
+     "tostring(b:softmax(2)) .. tostring(tensor.cat({ a, b }, 1):permute { 2, 1 }) .. r:kth_largest(2) .. "
+     "tostring(tensor.linspace(0, 1, 5, { dtype = 'f64' })) .. tostring(a:gather(1, tensor({ { 1, 2, 1 } }, { dtype = 'i64' })))"},
+    {"grad", "x = tensor.randn({ 3, 4 }, 1) w = tensor.randn({ 4, 2 }, 2)",
+     "local function f(w) return (x:matmul(w):relu() ^ 2):sum() end "
+     "local v, g = value_and_grad(f, w) local h = hvp(f, w, g) local _, j = jvp(f, w, g) "
+     "return tostring(grad(f, w)) .. v .. tostring(h) .. tostring(j) .. tostring(vjp(function(w) return w * w end, w, g))"},
+};
+enum { OOM_SCRIPTS = sizeof oom_scripts / sizeof *oom_scripts };
+
+// ---- the folder that scripts write to ----
+
+static char oom_folder[64];  // ends in a slash
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
+    return at->level > 0 ? remove(path) : 0;
+}
+static void empty_folder(void) {
+    assert_int_equal(nftw(oom_folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+// Names and contents of all that lies below, as one digest.
+static void add_folder(tarn_sha256 *h, const char *folder) {
+    char *names[64], path[512];
+    size_t n = 0;
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL && n < 64;) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            names[n++] = strdup(e->d_name);
+        }
+    }
+    closedir(d);
+    qsort(names, n, sizeof *names, by_text);
+    for (size_t i = 0; i < n; i++) {
+        struct stat st;
+        snprintf(path, sizeof path, "%s%s/", folder, names[i]);
+        tarn_sha256_add(h, path, strlen(path));
+        path[strlen(path) - 1] = '\0';
+        assert_int_equal(stat(path, &st), 0);
+        if (S_ISDIR(st.st_mode)) {
+            strcat(path, "/");
+            add_folder(h, path);
+        } else {
+            char *text = malloc((size_t)st.st_size + 1);
+            FILE *f = fopen(path, "rb");
+            assert_true(f && text);
+            tarn_sha256_add(h, text, fread(text, 1, (size_t)st.st_size, f));
+            fclose(f);
+            free(text);
+        }
+        free(names[i]);
+    }
+}
+
+static void look_at_folder(char hex[65]) {
+    unsigned char sum[32];
+    tarn_sha256 h;
+    tarn_sha256_begin(&h);
+    add_folder(&h, oom_folder);
+    tarn_sha256_end(&h, sum);
+    tarn_hex(sum, 32, hex);
+}
+
+// ---- one run ----
+
+typedef struct {
+    tarn_status status;
+    tarn_error err;
+    long failed;        // allocations
+    size_t left;        // bytes of the budget
+    char result[8192];  // of the script
+    char before[65], after[65];  // the folder
+} oom_outcome;
+
+static tarn_status oom_text(tarn_host *h, const char *name, const char *text, oom_outcome *o) {
+    int results = 0;
+    o->result[0] = '\0';
+    tarn_error_clear(&o->err);
+    tarn_status s = tarn_host_run(h, name, text, strlen(text), 0, NULL, &results, &o->err);
+    const char *r = s == TARN_OK && results > 0 ? lua_tostring(tarn_host_state(h), -1) : NULL;
+    snprintf(o->result, sizeof o->result, "%s", r ? r : "");
+    return s;
+}
+
+static tarn_status oom_host(tarn_context *cx, tarn_host **h, tarn_error *err) {
+    tarn_host_options ho = {.trust = TARN_TRUST_SCRIPT, .seconds = 100, .folder = "."};
+    TARN_TRY(tarn_host_open(cx, &ho, h, err));
+    return tarn_bind_open(*h, err);
+}
+
+static void nothing(void *arg, const char *message) {}
+
+// Allocation n fails (0: none).
+static void oom_run(const oom_script *s, long n, bool onwards, oom_outcome *o) {
+    char before[1024];
+    tarn_context cx;
+    tarn_host *h = NULL;
+    tarn_options co = {.threads = 1, .memory = (size_t)256 << 20};
+    memset(o, 0, sizeof *o);
+    empty_folder();
+    look_at_folder(o->before);
+    if (!s->before) {
+        oom_arm(n > 0 ? n : LONG_MAX, onwards);
+    }
+    o->status = tarn_context_init(&cx, &co, &o->err);
+    if (o->status != TARN_OK) {
+        o->failed = oom_disarm();
+        return;
+    }
+    cx.warn = nothing;
+    o->status = oom_host(&cx, &h, &o->err);
+    if (s->before) {
+        assert_int_equal(o->status, TARN_OK);
+        snprintf(before, sizeof before, "%s out = '%s' %s", oom_prologue, oom_folder, s->before);
+        if (oom_text(h, "=before", before, o) != TARN_OK) {
+            fail_msg("before %s: %s", s->name, o->err.message);
+        }
+        look_at_folder(o->before);
+        oom_arm(n > 0 ? n : LONG_MAX, onwards);
+    }
+    if (o->status == TARN_OK) {
+        o->status = oom_text(h, "=script", s->script, o);
+    }
+    o->failed = oom_disarm();
+    look_at_folder(o->after);
+    tarn_host_close(h);
+    o->left = atomic_load(&cx.budget.used);
+    tarn_context_free(&cx);
+}
+
+static const char *oom_fault(const oom_outcome *want, const oom_outcome *got) {
+    if (got->left > 0) {
+        return "bytes of the budget are left";
+    }
+    if (got->status == TARN_OK) {
+        return strcmp(got->result, want->result) != 0         ? "another result"
+               : strcmp(got->after, want->after) != 0 ? "something else was written" : NULL;
+    }
+    if (got->err.status != got->status || !*got->err.message) {
+        return "no message";
+    }
+    bool clean = !*got->after || strcmp(got->after, want->before) == 0 || strcmp(got->after, want->after) == 0;
+    return clean ? NULL : "something was left behind";
+}
+
+// Allocations 1 … `dense` fail one by one, then every `step`-th, until a run meets no failure.
+static int oom_sweep_script(const oom_script *s, long dense, long step) {
+    static oom_outcome want, got;
+    const char *verbose = getenv("TARN_TEST_VERBOSE");
+    oom_run(s, 0, false, &want);
+    if (want.status != TARN_OK) {
+        fail_msg("%s: %s", s->name, want.err.message);
+    }
+    long runs = 0, ended = 0;
+    int faults = 0;
+    for (int onwards = 0; onwards < 2; onwards++) {
+        for (long n = 1;; n += n < dense ? 1 : step) {
+            oom_run(s, n, onwards, &got);
+            const char *fault = oom_fault(&want, &got);
+            if (verbose) {
+                print_message("%s %ld%s: %s\n", s->name, n, onwards ? "-" : "",
+                              got.status == TARN_OK ? "succeeds" : got.err.message);
+            }
+            if (fault && faults++ < 20) {
+                print_error("%s, allocation %ld%s fails: %s (status %d, message '%s', %zu bytes, result '%.200s')\n",
+                            s->name, n, onwards ? " and all later" : "", fault, (int)got.status,
+                            got.err.message, got.left, got.result);
+            }
+            if (got.failed == 0) {
+                break;
+            }
+            runs++;
+            ended += got.status != TARN_OK;
+        }
+    }
+    print_message("%s: %ld runs, %ld ended in an error\n", s->name, runs, ended);
+#ifndef __SANITIZE_THREAD__
+    assert_true(ended > 0);
+#endif
+    return faults;
+}
+
+static bool oom_wanted(const char *name) {
+    const char *only = getenv("TARN_TEST_ONLY");
+    return !only || strstr(name, only);
+}
+
+static void oom_all(long dense, long step) {
+    const char *ignored;
+    tarn_error err = {0};
+    assert_int_equal(chdir(TARN_SOURCE_DIR), 0);
+    setenv("TARN_DIGESTS", "off", 1);  // the outcome must not depend on earlier runs
+    // Out of memory for good, OpenBLAS's own start never ends: it is opened before.
+    assert_int_equal(tarn_blas_describe(&ignored, &err), TARN_OK);
+    snprintf(oom_folder, sizeof oom_folder, "/tmp/tarn-oom-XXXXXX");
+    assert_non_null(mkdtemp(oom_folder));
+    strcat(oom_folder, "/");
+    int faults = 0;
+    for (int i = 0; i < OOM_SCRIPTS; i++) {
+        if (oom_wanted(oom_scripts[i].name)) {
+            faults += oom_sweep_script(&oom_scripts[i], dense, step);
+        }
+    }
+    empty_folder();
+    rmdir(oom_folder);
+    assert_int_equal(faults, 0);
+}
+
+#endif
