@@ -99,6 +99,7 @@ static int l_define(lua_State *L) {
         lua_pushvalue(L, 5);
         lua_setfield(L, -2, part + 1);
     }
+    tarn_lua_document(L, 5, name);
     TARN_LUA_TRY(L, tarn_host_doc_copy(h, &doc, &err), &err);
     return 0;
 }

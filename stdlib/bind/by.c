@@ -91,6 +91,9 @@ tarn_status tarn_bind_by(tarn_host *h, tarn_error *err) {
     tarn_host_push_module(h, "by");
     lua_pushnil(L);
     while (lua_next(L, -3)) {
+        lua_pushfstring(L, "by.%s", lua_tostring(L, -2));
+        tarn_lua_document(L, -2, lua_tostring(L, -1));
+        lua_pop(L, 1);
         lua_pushvalue(L, -2);
         lua_insert(L, -2);
         lua_settable(L, -4);

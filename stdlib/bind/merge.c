@@ -219,8 +219,11 @@ tarn_status tarn_bind_merge(tarn_host *h, tarn_error *err) {
         tarn_host_push_module(h, "merge");
         lua_pushlightuserdata(L, (void *)(uintptr_t)tarn_methods[i]);
         lua_pushcclosure(L, l_method, 1);
-        lua_setfield(L, -2, tarn_methods[i]->name);
-        lua_pop(L, 1);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, tarn_methods[i]->name);
+        const char *name = full_name(L, tarn_methods[i]);
+        tarn_lua_document(L, -2, name);
+        lua_pop(L, 3);
         TARN_TRY(document(h, tarn_methods[i], err));
     }
     tarn_bind_map(h);

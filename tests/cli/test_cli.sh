@@ -135,6 +135,12 @@ if [ -w /dev/full ]; then
     is 1 '' 'tarn: cannot write the output: No space left on device'
 fi
 
+# A closed standard stream stays closed: no file takes its place.
+run sh -c "'$tarn' -e 'local f = io.open(\"taken\", \"w\") print(1)' >&-"
+is 1 '' 'tarn: input:1: print: cannot write the output: Bad file descriptor'
+run cat taken;                      is 0 '' ''
+run sh -c "'$tarn' <&-";            is 1 '' 'tarn: cannot read standard input: Bad file descriptor *'
+
 # ---- signals ----
 
 # stop SIGNAL CODE: sends the signal after a moment. A background job of sh ignores INT, so `timeout`

@@ -3,6 +3,7 @@
 // context and the host, binds the modules, runs what was asked for and turns the outcome into an
 // exit code: 0 done, 1 failed or refused, 2 usage, 130 / 143 / 129 stopped by INT / TERM / HUP.
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -285,9 +286,21 @@ static int start(program *p, int argc, char **argv, tarn_error *err) {
     return with_context(p, err);
 }
 
+// A standard stream that the parent closed would become the first file that is opened: a checkpoint,
+// say, with print writing into it. The wrong direction keeps its use an error.
+static void hold_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) {
+            _exit(FAILED);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     program p = {0};
     tarn_error err = {0};
+    hold_standard_streams();
     int code = start(&p, argc, argv, &err);
     tarn_cli_free(&p.o);
     bool pipe_closed = tarn_signals_pipe_closed();

@@ -111,11 +111,62 @@ static const char *next_part(void *arg, size_t i) {
     return name ? last_part(name) : NULL;
 }
 
-static void print_doc(const tarn_doc *d) {
-    fputs(d->signature && *d->signature ? d->signature : d->name, stdout);
+enum { WIDTH = 96 };
+
+static int columns_of(const char *s, size_t n) {
+    int c = 0;
+    for (size_t i = 0; i < n; i++) {
+        c += ((unsigned char)s[i] & 0xC0) != 0x80;
+    }
+    return c;
+}
+
+// One line of text, broken between words; what goes on is indented two further than its start.
+static void print_line(const char *s, size_t n) {
+    size_t indent = 0;
+    while (indent < n && s[indent] == ' ') {
+        indent++;
+    }
+    int at = 0;
+    for (size_t i = indent; i < n;) {
+        size_t word = 0;
+        while (i + word < n && s[i + word] != ' ') {
+            word++;
+        }
+        int wide = columns_of(s + i, word);
+        if (at > 0 && at + 1 + wide > WIDTH) {
+            fprintf(stdout, "\n%*s", (int)indent + 2, "");
+            at = (int)indent + 2;
+        } else if (at > 0) {
+            fputc(' ', stdout);
+            at++;
+        } else {
+            fprintf(stdout, "%*s", (int)indent, "");
+            at = (int)indent;
+        }
+        fwrite(s + i, 1, word, stdout);
+        at += wide;
+        i += word;
+        while (i < n && s[i] == ' ') {
+            i++;
+        }
+    }
     fputc('\n', stdout);
+}
+
+static void print_lines(const char *text) {
+    for (const char *s = text; *s;) {
+        size_t n = strcspn(s, "\n");
+        print_line(s, n);
+        s += n + (s[n] == '\n');
+    }
+}
+
+static void print_doc(const tarn_doc *d) {
+    print_lines(d->signature && *d->signature ? d->signature : d->name);
     if (d->text && *d->text) {
-        fprintf(stdout, "\n%s\n", d->text);
+        fputc('\n', stdout);
+        print_lines(d->text);
     }
     if (d->example && *d->example) {
         fputs("\nexample:\n", stdout);
@@ -127,9 +178,14 @@ static void print_doc(const tarn_doc *d) {
     }
 }
 
+// The first sentence of the text, on one line.
 static void print_summary(const tarn_doc *d) {
     const char *text = d->text ? d->text : "";
-    fprintf(stdout, "  %-28s %.*s\n", d->name, (int)strcspn(text, "\n"), text);
+    size_t n = strcspn(text, "\n"), end = 0;
+    while (end < n && !(text[end] == '.' && (text[end + 1] == ' ' || end + 1 == n))) {
+        end++;
+    }
+    fprintf(stdout, "  %-24s %.*s\n", d->name, (int)end, text);
 }
 
 // Rows whose name starts with "word." or "word:", the members of a module.
@@ -180,9 +236,38 @@ static void help_on(tarn_host *h, const char *word) {
     fputc('\n', stdout);
 }
 
+static const char names_key;  // registry: function -> its documented name
+
+void tarn_lua_document(lua_State *L, int idx, const char *name) {
+    idx = lua_absindex(L, idx);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &names_key);
+    }
+    lua_pushvalue(L, idx);
+    lua_pushstring(L, name);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+// The documented name of the function at idx, or NULL.
+static const char *name_of(lua_State *L, int idx) {
+    const char *name = NULL;
+    if (lua_isfunction(L, idx) && lua_rawgetp(L, LUA_REGISTRYINDEX, &names_key) == LUA_TTABLE) {
+        lua_pushvalue(L, idx);
+        name = lua_rawget(L, -2) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+    }
+    lua_settop(L, 1);
+    return name;
+}
+
 int tarn_help(lua_State *L) {
     tarn_host *h = tarn_host_of(L);
-    const tarn_doc *d = tarn_doc_of(h, lua_tocfunction(L, 1));
+    lua_settop(L, 1);
+    const char *name = name_of(L, 1);
+    const tarn_doc *d = name ? tarn_host_doc_find(h, name) : tarn_doc_of(h, lua_tocfunction(L, 1));
     if (d) {
         print_doc(d);
         return 0;
@@ -193,8 +278,8 @@ int tarn_help(lua_State *L) {
         fputs("help \"name\" shows what is known of a function, a method or a module; "
               "a word that is no name is searched for.\n", stdout);
     } else if (luaL_getmetafield(L, 1, "__name") == LUA_TSTRING) {
-        const char *name = lua_tostring(L, -1);
-        help_on(h, strncmp(name, "module ", 7) == 0 ? name + 7 : name);
+        const char *kind = lua_tostring(L, -1);
+        help_on(h, strncmp(kind, "module ", 7) == 0 ? kind + 7 : kind);
     } else {
         tarn_push_kind(L, 1);
         fprintf(stdout, "no help on a %s\n", lua_tostring(L, -1));

@@ -60,6 +60,9 @@ const tarn_doc *tarn_host_doc_find(const tarn_host *h, const char *name);  // "t
 
 // These raise Lua errors when memory is out: call them from a C function that runs under
 // tarn_host_call.
+// help(f) for the function at idx, a closure or one of Lua: shows the row called `name`.
+void tarn_lua_document(lua_State *L, int idx, const char *name);
+
 // Makes a table of functions the global `name` (frozen: assigning into it is an error that says
 // so). Every row whose doc.name is "name.x" becomes field x. Leaves nothing on the stack.
 void tarn_host_module(tarn_host *h, const char *name, const tarn_binding *rows, int n);
