@@ -4,15 +4,13 @@
 
 static const tarn_node *build(tarn_build *b) {
     const tarn_node *t[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_vectors_dare(b, tarn_delta(b, i), i);
-    }
+    tarn_vectors_dare(b, t);
     return tarn_vectors_consensus(b, t);
 }
 
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
-    {"density", TARN_NUMBER, 0.5, 0, 1, true, NULL, "probability of keeping an entry (1 - p of the paper)"},
+    TARN_PARAM_KEEP,
     TARN_PARAM_LAMBDA,
     TARN_PARAM_RESCALE,
     TARN_PARAM_SEED,
@@ -25,8 +23,8 @@ const tarn_method tarn_method_dare_ties = {
     .name = "dare_ties",
     .summary = "random drop and rescale of task vectors, then sign election",
     .paper = "Yu et al. 2024, Language models are super Mario, arXiv:2311.03099",
-    .detail = "Each entry of x_m - base is kept with probability density and divided by it; then signs are elected as in ties. Masks come from a counter generator keyed by seed, tensor name and model: they do not "
-              "depend on threads, sharding or order.",
+    .detail = TARN_DETAIL_DARE " Then signs are elected as in ties.",
     .example = "print(merge.dare_ties { base = base, a, b, density = 0.5, seed = 1 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .build = build,
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1,
+    .params = params, .build = build,
 };

@@ -54,7 +54,7 @@ const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t
     return scaled(b, sum);
 }
 
-const tarn_node *tarn_vectors_dare(tarn_build *b, const tarn_node *t, int model) {
+static const tarn_node *drop(tarn_build *b, const tarn_node *t, int model) {
     tarn_graph *g = b->g;
     double density = tarn_get_of(b, "density", model);
     if (density >= 1) {
@@ -73,6 +73,12 @@ const tarn_node *tarn_vectors_dare(tarn_build *b, const tarn_node *t, int model)
         return tarn_div(g, kept, tarn_num(g, density));
     }
     return tarn_vectors_rescale(b, t, kept);
+}
+
+void tarn_vectors_dare(tarn_build *b, const tarn_node **t) {
+    for (int i = 0; i < b->n; i++) {
+        t[i] = drop(b, tarn_delta(b, i), i);
+    }
 }
 
 const tarn_node *tarn_vectors_rescale(tarn_build *b, const tarn_node *t, const tarn_node *kept) {

@@ -3,7 +3,9 @@
 // date where it has them: the dtype, and the number of layers when layers were chosen or joined.
 #include "merge/plan/output.h"
 
+#include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,22 +115,29 @@ static tarn_status count_layers(tarn_plan *p, int *layers, tarn_error *err) {
     return s;
 }
 
+// Sets a field that is there; false when memory ends.
+static bool set(json_t *root, const char *key, json_t *value, bool *changed) {
+    *changed = true;
+    return json_object_set_new(root, key, value) == 0;
+}
+
 static tarn_status write_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     static const char *const dtype_keys[] = {"torch_dtype", "dtype"};
     static const char *const layer_keys[] = {"num_hidden_layers", "n_layer", "num_layers"};
     const tarn_model *side = p->model->side;
-    json_t *root = json_loadb(side->config, side->config_len, 0, NULL);
+    json_error_t why;
+    json_t *root = json_loadb(side->config, side->config_len, 0, &why);
     if (!json_is_object(root)) {
+        bool nomem = !root && json_error_code(&why) == json_error_out_of_memory;
         json_decref(root);
-        return tarn_writer_side(w, "config.json", side->config, side->config_len, err);
+        return nomem ? tarn_raise_nomem(err, "config.json", side->config_len) : tarn_writer_side(w, "config.json", side->config, side->config_len, err);
     }
-    bool changed = false;
+    bool changed = false, good = true;
     const char *dtype = one_dtype(p);
     for (int k = 0; dtype && k < 2; k++) {
         const char *was = json_string_value(json_object_get(root, dtype_keys[k]));
         if (was && strcmp(was, dtype) != 0) {
-            json_object_set_new(root, dtype_keys[k], json_string(dtype));
-            changed = true;
+            good = set(root, dtype_keys[k], json_string(dtype), &changed) && good;
         }
     }
     int layers;
@@ -139,15 +148,14 @@ static tarn_status write_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
         for (int k = 0; k < 3; k++) {
             const json_t *was = json_object_get(root, layer_keys[k]);
             if (json_is_integer(was) && json_integer_value(was) == before->stacks[0].count) {
-                json_object_set_new(root, layer_keys[k], json_integer(layers));
-                changed = true;
+                good = set(root, layer_keys[k], json_integer(layers), &changed) && good;
             }
         }
     }
     if (s == TARN_OK && !changed) {
         s = tarn_writer_side(w, "config.json", side->config, side->config_len, err);
     } else if (s == TARN_OK) {
-        char *text = json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+        char *text = good ? json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
         s = text ? tarn_writer_side(w, "config.json", text, strlen(text), err)
                  : tarn_raise_nomem(err, "config.json", side->config_len);
         free(text);
@@ -191,13 +199,13 @@ static void add_input(tarn_text *t, const tarn_provenance *from, int k) {
     tarn_text_printf(t, ", \"header\": \"%s\", \"digest\": ", d->header);
     tarn_text_printf(t, d->digest[0] ? "\"%s\"" : "null", d->digest);
     tarn_text_puts(t, ", \"path\": ");
-    char *full = m->path ? realpath(m->path, NULL) : NULL;
-    if (full) {
+    char full[PATH_MAX];
+    if (m->path && realpath(m->path, full)) {
         tarn_text_json(t, full, strlen(full));
     } else {
+        t->failed = t->failed || (m->path && errno == ENOMEM);
         tarn_text_puts(t, "null");
     }
-    free(full);
     tarn_text_puts(t, "}");
 }
 

@@ -172,7 +172,11 @@ tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const c
     tarn_plan_options o;
     *same = true;
     s = s == TARN_OK ? tarn_plan_read(cx, plan, strlen(plan), find_path, &h, &m, &o, err) : s;
-    json_t *recorded = inputs_text ? json_loads(inputs_text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_error_t why;
+    json_t *recorded = inputs_text ? json_loads(inputs_text, JSON_REJECT_DUPLICATES, &why) : NULL;
+    if (s == TARN_OK && inputs_text && !recorded) {
+        s = tarn_raise(err, "PlanInvalid", "%s: its list of inputs cannot be read: %s", path, why.text);
+    }
     s = s == TARN_OK ? check_inputs(m, recorded, err) : s;
     s = s == TARN_OK ? run(cx, stored, m, &o, same, report, err) : s;
     tarn_model_release(m);

@@ -76,6 +76,27 @@ const char *tarn_bind_kind(lua_State *L, int idx) {
     return kind;
 }
 
+// ---- texts ----
+
+static void release_text(void *self) { tarn_text_free(self); }
+
+tarn_text *tarn_bind_new_text(lua_State *L) {
+    tarn_text *t = tarn_lua_new(L, "text", sizeof *t);
+    tarn_text_init(t, &tarn_host_context(L)->budget);
+    return t;
+}
+
+int tarn_bind_push_text(lua_State *L, tarn_text *t, const char *what) {
+    if (t->failed) {
+        tarn_error err;
+        tarn_raise_nomem(&err, what, t->len);
+        return tarn_lua_raise(L, &err);
+    }
+    lua_pushlstring(L, t->data ? t->data : "", t->len);
+    tarn_text_free(t);
+    return 1;
+}
+
 // ---- parts of the library written in Lua ----
 
 // define(name, signature, text, example, function)
@@ -130,6 +151,8 @@ static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
         tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
     };
+    static const tarn_lua_class text = {"text", release_text, NULL};
+    tarn_lua_type(L, &text);
     for (size_t i = 0; i < sizeof open / sizeof *open; i++) {
         tarn_error err;
         TARN_LUA_TRY(L, open[i](tarn_host_of(L), &err), &err);

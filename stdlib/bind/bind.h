@@ -34,6 +34,10 @@ int tarn_bind_check(lua_State *L);
 // positional) raises for an unknown option, with the nearest name.
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
 
+// A text that the collector frees if an error cuts its making short; pushed.
+tarn_text *tarn_bind_new_text(lua_State *L);
+// Pushes its bytes as a string and frees it; raises when it lacked memory (`what`: "a tensor").
+int tarn_bind_push_text(lua_State *L, tarn_text *t, const char *what);
 // "tensor", "model", "schedule", else the Lua type of the value: for messages.
 const char *tarn_bind_kind(lua_State *L, int idx);
 

@@ -4,22 +4,19 @@
 #include <string.h>
 
 #include "stdlib/bind/model.h"
+#include "stdlib/bind/tensor.h"
 
 // What must be released whatever a user's function does.
 typedef struct {
     tarn_graph *graph;
     tarn_model *matched;     // operands matched, nothing mapped
-    tarn_tensor *stats;      // [slots] values of the stats phase
-    int64_t nstats;
+    const tarn_tensor *stats;  // [slots] values of the stats phase; owned by a userdata of their own
 } mapping;
 
 static void release(void *self) {
     mapping *p = self;
     tarn_graph_release(p->graph);
     tarn_model_release(p->matched);
-    for (int64_t i = 0; p->stats && i < p->nstats; i++) {
-        tarn_tensor_release(&p->stats[i]);
-    }
     memset(p, 0, sizeof *p);
 }
 
@@ -171,12 +168,11 @@ static void run_stats(phase *f, mapping *p, int fn, int kept) {
             ask(f, fn, kept, i, roots, count);
         }
     }
-    p->stats = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *p->stats, 0);
-    memset(p->stats, 0, ((size_t)n + 1) * sizeof *p->stats);
+    tarn_tensor *stats = tarn_bind_hold(L, (int)n);
+    p->stats = stats;
     lua_rawseti(L, kept, 0);  // keeps the array
-    p->nstats = n;
     tarn_bind_force(L, "stats of merge.map");
-    if (tarn_model_stats(f->cx, f->m, f->graph, roots, count, p->stats, &err) != TARN_OK) {
+    if (tarn_model_stats(f->cx, f->m, f->graph, roots, count, stats, &err) != TARN_OK) {
         tarn_lua_raise(L, &err);
     }
     lua_pop(L, 2);

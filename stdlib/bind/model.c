@@ -253,11 +253,9 @@ int64_t tarn_bind_slot(lua_State *L, int idx, const tarn_model *m, const char *f
         return i;
     }
     const char *near = tarn_nearest(name, next_name, (void *)(uintptr_t)m);
-    tarn_text shown;
-    tarn_text_init(&shown, &m->cx->budget);
-    tarn_text_show(&shown, name, len, 120);
-    lua_pushstring(L, shown.data ? shown.data : "");
-    tarn_text_free(&shown);
+    tarn_text *shown = tarn_bind_new_text(L);
+    tarn_text_show(shown, name, len, 120);
+    tarn_bind_push_text(L, shown, "a message");
     if (near) {
         tarn_lua_error(L, "%s: %s has no tensor %s; did you mean %s?", function, tarn_model_label(m),
                        lua_tostring(L, -1), near);

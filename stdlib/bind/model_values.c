@@ -247,11 +247,17 @@ static void show_cost(const tarn_model *m, tarn_text *out) {
     tarn_stream_plan total;
     tarn_error ignored;
     char size[32];
-    if (m->nin == 0 || tarn_model_in_memory(m) ||
-        tarn_plan_make(m->cx, (tarn_model *)(uintptr_t)m, NULL, NULL, &p, &ignored) != TARN_OK) {
+    if (m->nin == 0 || tarn_model_in_memory(m)) {
         return;
     }
-    if (tarn_stream_plan_of(m->cx, p->count, p->jobs, &total, NULL, &ignored) == TARN_OK) {
+    tarn_status s = tarn_plan_make(m->cx, (tarn_model *)(uintptr_t)m, NULL, NULL, &p, &ignored);
+    if (s != TARN_OK) {
+        out->failed = out->failed || s == TARN_NOMEM;
+        return;
+    }
+    s = tarn_stream_plan_of(m->cx, p->count, p->jobs, &total, NULL, &ignored);
+    out->failed = out->failed || s == TARN_NOMEM;
+    if (s == TARN_OK) {
         tarn_text_printf(out, ": %d %s, %s to read", total.passes, total.passes == 1 ? "pass" : "passes",
                          tarn_show_bytes(total.reads, size));
     }
@@ -284,13 +290,10 @@ void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out) {
 }
 
 int tarn_bind_model_tostring(lua_State *L) {
-    tarn_text t;
-    tarn_text_init(&t, &tarn_host_context(L)->budget);
     tarn_lua_check(L, 1, "model");
-    tarn_bind_model_show(L, 1, &t);
-    lua_pushlstring(L, t.data ? t.data : "", t.len);
-    tarn_text_free(&t);
-    return 1;
+    tarn_text *t = tarn_bind_new_text(L);
+    tarn_bind_model_show(L, 1, t);
+    return tarn_bind_push_text(L, t, "the text of a model");
 }
 
 // ---- numbers: one pass over the files ----
@@ -442,14 +445,10 @@ static int l_replay(lua_State *L) {
     bool same = false;
     tarn_error err;
     tarn_error_clear(&err);
-    tarn_text report;
-    tarn_context *cx = tarn_host_context(L);
-    tarn_text_init(&report, &cx->budget);
-    tarn_status s = tarn_replay(cx, path, n, given, &same, &report, &err);
+    tarn_text *report = tarn_bind_new_text(L);
+    TARN_LUA_TRY(L, tarn_replay(tarn_host_context(L), path, n, given, &same, report, &err), &err);
     lua_pushboolean(L, same);
-    lua_pushlstring(L, report.data ? report.data : "", report.len);
-    tarn_text_free(&report);
-    TARN_LUA_TRY(L, s, &err);
+    tarn_bind_push_text(L, report, "the report of a replay");
     return 2;
 }
 

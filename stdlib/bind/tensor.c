@@ -448,7 +448,9 @@ static void show_node(lua_State *L, const tarn_lua_tensor *u, tarn_text *out) {
     tarn_error err;
     char bytes[32];
     tarn_text_puts(out, " planned");
-    if (tarn_stream_plan_of(tarn_host_context(L), 1, &job, &plan, NULL, &err) == TARN_OK) {
+    tarn_status s = tarn_stream_plan_of(tarn_host_context(L), 1, &job, &plan, NULL, &err);
+    out->failed = out->failed || s == TARN_NOMEM;
+    if (s == TARN_OK) {
         tarn_text_printf(out, ": %d pass%s, %s to read", plan.passes, plan.passes == 1 ? "" : "es",
                          tarn_show_bytes(plan.reads, bytes));
     }
@@ -465,21 +467,11 @@ static void show(lua_State *L, int idx, tarn_text *out) {
     }
 }
 
-static void release_text(void *self) { tarn_text_free(self); }
-
 static int m_tostring(lua_State *L) {
     tarn_lua_check(L, 1, "tensor");
-    tarn_text *t = tarn_lua_new(L, "tensor text", sizeof *t);
-    tarn_text_init(t, &tarn_host_context(L)->budget);
+    tarn_text *t = tarn_bind_new_text(L);
     show(L, 1, t);
-    if (t->failed) {
-        tarn_error err;
-        tarn_raise_nomem(&err, "the text of a tensor", t->len);
-        return tarn_lua_raise(L, &err);
-    }
-    lua_pushlstring(L, t->data ? t->data : "", t->len);
-    tarn_text_free(t);
-    return 1;
+    return tarn_bind_push_text(L, t, "the text of a tensor");
 }
 
 // ---- metamethods ----
@@ -625,11 +617,9 @@ static const luaL_Reg metamethods[] = {
 tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     static const tarn_lua_class tensor = {"tensor", release, metamethods};
     static const tarn_lua_class several = {"tensors", release_held, NULL};
-    static const tarn_lua_class text = {"tensor text", release_text, NULL};
     lua_State *L = tarn_host_state(h);
     tarn_lua_type(L, &tensor);
     tarn_lua_type(L, &several);
-    tarn_lua_type(L, &text);
     tarn_host_printer(h, "tensor", show);
     tarn_host_completer(h, "tensor", complete);
     tarn_bind_rows(h, "tensor", rows, (int)(sizeof rows / sizeof *rows));

@@ -15,6 +15,62 @@ static int l_exit_on_error(lua_State *L) {
     return 0;
 }
 
+static void text_field(lua_State *L, const char *name, const char *s, size_t len) {
+    if (s && len > 0) {
+        lua_pushlstring(L, s, len);
+        lua_setfield(L, -2, name);
+    }
+}
+
+static void string_field(lua_State *L, const char *name, const char *s) {
+    text_field(L, name, s, s ? strlen(s) : 0);
+}
+
+static int l_docs(lua_State *L) {
+    const tarn_host *h = tarn_host_of(L);
+    int n = tarn_host_doc_count(h);
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        const tarn_doc *d = tarn_host_doc_at(h, i);
+        lua_createtable(L, 0, 4);
+        string_field(L, "name", d->name);
+        string_field(L, "signature", d->signature);
+        string_field(L, "text", d->text);
+        string_field(L, "example", d->example);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static int l_commands(lua_State *L) {
+    tarn_commands c;
+    tarn_commands_find(&c);
+    lua_createtable(L, c.count, 0);
+    for (int i = 0; i < c.count; i++) {
+        const tarn_command *row = &c.row[i];
+        lua_createtable(L, 0, 4);
+        string_field(L, "name", row->name);
+        text_field(L, "usage", row->usage, row->usage_len);
+        text_field(L, "summary", row->summary, row->summary_len);
+        text_field(L, "help", row->help, row->help_len);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static int l_flags(lua_State *L) {
+    const char *name, *value, *text;
+    lua_newtable(L);
+    for (int i = 0; tarn_cli_option_at(i, &name, &value, &text); i++) {
+        lua_createtable(L, 0, 3);
+        string_field(L, "name", name);
+        string_field(L, "value", value);
+        string_field(L, "text", text);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 static const tarn_binding bindings[] = {
     {{"tarn", "tarn", "The run itself: version, options, command.", NULL}, NULL},
     {{"tarn.version", "tarn.version -> string", "The version of the program.",
@@ -27,6 +83,18 @@ static const tarn_binding bindings[] = {
       "The name of the command that runs, false in a script.", NULL}, NULL},
     {{"tarn.usage", "tarn.usage -> string or false",
       "The comment block at the head of the command's file, false in a script.", NULL}, NULL},
+    {{"tarn.docs", "tarn.docs() -> list of {name, signature, text, example}",
+      "The documentation rows of the language, in the order in which they were registered; what a row "
+      "lacks is nil. `tarn reference` prints them.",
+      "for _, d in ipairs(tarn.docs()) do\n"
+      "  if d.name == \"merge.ties\" then print(d.text:match \"[^\\n]*\") end\nend"}, l_docs},
+    {{"tarn.commands", "tarn.commands() -> list of {name, usage, summary, help}",
+      "The program's commands, by name; help is the comment below the first line of the command's file, "
+      "with its dashes.",
+      "print(tarn.commands()[1].usage)\n-- > diff A B"}, l_commands},
+    {{"tarn.flags", "tarn.flags() -> list of {name, value, text}",
+      "The options of the program itself; value is what follows the name, nil for a switch.",
+      "print(tarn.flags()[1].name, tarn.flags()[1].value)\n-- > --threads\tN"}, l_flags},
     {{"tarn.exit_on_error", "tarn.exit_on_error(code)",
       "Sets the exit code that an error of this run ends with (1 if it is not called).",
       NULL}, l_exit_on_error},

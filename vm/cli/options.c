@@ -56,6 +56,16 @@ void tarn_cli_print_options(FILE *to) {
     }
 }
 
+bool tarn_cli_option_at(int i, const char **name, const char **value, const char **text) {
+    if (i < 0 || i >= ROWS) {
+        return false;
+    }
+    *name = rows[i].name;
+    *value = rows[i].value;
+    *text = rows[i].text;
+    return true;
+}
+
 // ---- values ----
 
 // Reads a finite number >= 0 at s; *end is behind it. No hexadecimal, no "inf", no sign.

@@ -37,8 +37,10 @@ typedef struct tarn_cli_options {
 tarn_status tarn_cli_parse(int argc, char **argv, const tarn_commands *commands,
                            tarn_cli_options *o, tarn_error *err);
 void tarn_cli_free(tarn_cli_options *o);
-// The table of options, for --help.
+// The table of options, for --help; its rows one by one: name, value and text of row i, false past the
+// last. `value` is NULL where none follows.
 void tarn_cli_print_options(FILE *to);
+bool tarn_cli_option_at(int i, const char **name, const char **value, const char **text);
 
 // "2G", "512M", "1.5GiB", "300 kB" or plain bytes: K, M, G, T and KiB … count in 1024, kB … in
 // 1000.

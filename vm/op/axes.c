@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/op/rules.h"
+
 static int root_of(const tarn_axes *t, int s) {
     while (t->parent[s] != s) {
         s = t->parent[s];
@@ -138,4 +140,16 @@ void tarn_axes_free(tarn_axes *t) {
 const char *tarn_group_name(tarn_group g) {
     static const char *const names[] = {"none", "permutation", "signed", "scaled", "linear"};
     return names[g];
+}
+
+void tarn_axes_kept(tarn_axes *t, const tarn_node *y) {
+    const tarn_node *x = y->in[0];
+    for (int k = 0; k < x->desc.rank; k++) {
+        if (x->desc.shape[k] == y->desc.shape[k]) {
+            tarn_axes_link(t, x, k, y, k, TARN_GROUP_LINEAR);
+        } else {
+            tarn_axes_limit(t, x, k, TARN_GROUP_NONE);
+            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
+        }
+    }
 }

@@ -8,6 +8,16 @@
 #include "vm/op/kernel/kernel.h"
 #include "vm/op/rules.h"
 
+const tarn_node *tarn_vjp_zero(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which) {
+    (void)g, (void)y, (void)gy, (void)which;
+    return NULL;
+}
+
+const tarn_node *tarn_jvp_zero(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx) {
+    (void)g, (void)y, (void)dx;
+    return NULL;
+}
+
 const tarn_node *tarn_add_opt(tarn_graph *g, const tarn_node *a, const tarn_node *b) {
     return !a ? b : !b ? a : tarn_add(g, a, b);
 }
@@ -170,15 +180,6 @@ TARN_JVP(jvp_neg) {
     return dx[0] ? tarn_neg(g, dx[0]) : NULL;
 }
 
-// Piecewise constant: the derivative is zero everywhere it exists.
-TARN_VJP(vjp_zero) {
-    (void)g, (void)y, (void)gy, (void)which;
-    return NULL;
-}
-TARN_JVP(jvp_zero) {
-    (void)g, (void)y, (void)dx;
-    return NULL;
-}
 
 TARN_VJP(vjp_where) {
     if (which == 0) {
@@ -251,6 +252,7 @@ MADE(normal, 1UL << TARN_F32 | 1UL << TARN_F64, 0)
                                     .min_in = ARITY, .max_in = ARITY, .sig = SIG,         \
                                     .kernel = TARN_K_##NAME, __VA_ARGS__};
 #define DIFF(NAME) .vjp = vjp_##NAME, .jvp = jvp_##NAME
+#define FLAT .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero
 #define DOC(LUA, TEXT, EXAMPLE) .lua = LUA, .summary = TEXT, .example = EXAMPLE
 
 POINT(add, "TT>T", 2, DIFF(add), .mass = {1, 1, 0}, .axes = tarn_axes_linear,
@@ -283,7 +285,7 @@ POINT(neg, "T>T", 1, DIFF(neg), .mass = {-1, 0, 0}, .axes = tarn_axes_linear,
 POINT(abs, "T>T", 1, DIFF(abs), .axes = tarn_axes_scaled,
       DOC("x", "absolute value",
           "print(tensor { -1, 2 }:abs():sum())\n-- > 3.0"))
-POINT(sign, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed,
+POINT(sign, "T>T", 1, FLAT, .axes = tarn_axes_signed,
       DOC("x", "-1, 0 or 1; NaN stays NaN",
           "print(tensor { -4, -2, 9 }:sign():sum())\n-- > -1.0"))
 POINT(sqrt, "T>T", 1, DIFF(sqrt), .axes = tarn_axes_permuted,
@@ -319,56 +321,56 @@ POINT(acos, "T>T", 1, DIFF(acos), .axes = tarn_axes_permuted,
 POINT(relu, "T>T", 1, DIFF(relu), .axes = tarn_axes_scaled,
       DOC("x", "max(x, 0)",
           "print(tensor { -2, 3 }:relu():sum())\n-- > 3.0"))
-POINT(floor, "T>T", 1, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(floor, "T>T", 1, FLAT, .axes = tarn_axes_permuted,
       DOC("x", "largest integer not above x",
           "print(tensor { 1.5, -1.5 }:floor():sum())\n-- > -1.0"))
-POINT(round, "T>T", 1, DIFF(zero), .axes = tarn_axes_signed,
+POINT(round, "T>T", 1, FLAT, .axes = tarn_axes_signed,
       DOC("x", "nearest integer, halves to even",
           "print(tensor { 0.5, 1.5, 2.5 }:round():sum())\n-- > 4.0"))
-POINT(eq, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(eq, "TT>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x == y, element by element: a bool tensor",
           "print(tensor { 1, 2 }:eq(tensor { 1, 3 }):sum())\n-- > 1.0"))
-POINT(ne, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(ne, "TT>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x ~= y, element by element: a bool tensor",
           "print(tensor { 1, 2 }:ne(tensor { 1, 3 }):sum())\n-- > 1.0"))
-POINT(lt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(lt, "TT>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x < y, element by element: a bool tensor",
           "print(tensor { 1, 2, 3 }:lt(2):sum())\n-- > 1.0"))
-POINT(le, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(le, "TT>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x <= y, element by element: a bool tensor",
           "print(tensor { 1, 2, 3 }:le(2):sum())\n-- > 2.0"))
-POINT(gt, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(gt, "TT>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x > y, element by element: a bool tensor",
           "print(tensor { 1, 2, 3 }:gt(2):sum())\n-- > 1.0"))
-POINT(ge, "TT>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(ge, "TT>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x >= y, element by element: a bool tensor",
           "print(tensor { 1, 2, 3 }:ge(2):sum())\n-- > 2.0"))
-POINT(logical_and, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(logical_and, "bb>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x and y; numbers count as true unless zero",
           "print(tensor { 1, 0 }:logical_and(tensor { 1, 1 }):sum())\n-- > 1.0"))
-POINT(logical_or, "bb>b", 2, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(logical_or, "bb>b", 2, FLAT, .axes = tarn_axes_permuted,
       DOC("xy", "x or y; numbers count as true unless zero",
           "print(tensor { 1, 0 }:logical_or(tensor { 1, 1 }):sum())\n-- > 2.0"))
-POINT(logical_not, "b>b", 1, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(logical_not, "b>b", 1, FLAT, .axes = tarn_axes_permuted,
       DOC("x", "not x; numbers count as true unless zero",
           "print(tensor { 1, 0 }:logical_not():sum())\n-- > 1.0"))
-POINT(isfinite, "T>b", 1, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(isfinite, "T>b", 1, FLAT, .axes = tarn_axes_permuted,
       DOC("x", "true where x is neither NaN nor infinite",
           "print(tensor { 1, 1 / 0 }:isfinite():sum())\n-- > 1.0"))
 POINT(where, "bTT>T", 3, DIFF(where), .axes = tarn_axes_permuted,
       DOC("xyz", "y where x is true, else z",
           "local t = tensor { 1, -2 }\nprint(tensor.where(t:gt(0), t, 0):sum())\n-- > 1.0"))
-POINT(top, "TTd>b", 3, DIFF(zero), .axes = tarn_axes_permuted,
+POINT(top, "TTd>b", 3, FLAT, .axes = tarn_axes_permuted,
       .summary = "true above a threshold, and at equals of it up to an index: what kth_largest keeps")
 const tarn_op tarn_op_cast = {.name = "cast", .version = 1, .cls = TARN_CLASS_POINT, .min_in = 1, .max_in = 1,
                               .kernel = -1, .infer = infer_cast, DIFF(cast), .axes = tarn_axes_linear,
                               .summary = "the same numbers in another dtype, rounded once, to nearest even"};
-POINT(iota, ">i", 0, .infer = infer_iota, DIFF(zero), .axes = tarn_axes_none,
+POINT(iota, ">i", 0, .infer = infer_iota, FLAT, .axes = tarn_axes_none,
       .summary = "0, 1, 2 … in row-major order")
-POINT(bernoulli, ">b", 0, .infer = infer_bernoulli, DIFF(zero), .axes = tarn_axes_none,
+POINT(bernoulli, ">b", 0, .infer = infer_bernoulli, FLAT, .axes = tarn_axes_none,
       .summary = "true with probability p, by a counter-based generator")
-POINT(uniform, ">T", 0, .infer = infer_uniform, DIFF(zero), .axes = tarn_axes_none,
+POINT(uniform, ">T", 0, .infer = infer_uniform, FLAT, .axes = tarn_axes_none,
       .summary = "uniform numbers in [0, 1), by a counter-based generator")
-POINT(normal, ">T", 0, .infer = infer_normal, DIFF(zero), .axes = tarn_axes_none,
+POINT(normal, ">T", 0, .infer = infer_normal, FLAT, .axes = tarn_axes_none,
       .summary = "standard normal numbers, by a counter-based generator")
 // clang-format on

@@ -253,14 +253,6 @@ TARN_JVP(jvp_kth) {
     moved = tarn_cast(g, tarn_reshape(g, moved, 1, &one), TARN_F64);
     return tarn_node_make(g, &tarn_op_pad, 1, &moved, &a);
 }
-TARN_VJP(vjp_zero) {
-    (void)g, (void)y, (void)gy, (void)which;
-    return NULL;
-}
-TARN_JVP(jvp_zero) {
-    (void)g, (void)y, (void)dx;
-    return NULL;
-}
 
 // Reduced axes may be permuted at will; kept ones follow the input.
 static void link_kept(tarn_axes *t, const tarn_node *y, tarn_group kept, tarn_group gone) {
@@ -308,10 +300,10 @@ REDUCE(max, 1, .infer = tarn_infer_reduce, .reducer = &greatest, .vjp = vjp_extr
 REDUCE(min, 1, .infer = tarn_infer_reduce, .reducer = &least, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
        .lua = "r", .summary = "smallest element, over all or over dimensions; NaN wins",
        .example = "print(tensor { 4, 1, 2 }:min())\n-- > 1.0")
-REDUCE(argmax, 1, .infer = tarn_infer_arg, .reducer = &arg_greatest, .vjp = vjp_zero, .jvp = jvp_zero, .axes = axes_arg,
+REDUCE(argmax, 1, .infer = tarn_infer_arg, .reducer = &arg_greatest, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero, .axes = axes_arg,
        .lua = "a", .summary = "index (from 1) of the first largest element, over all (row-major) or one dimension",
        .example = "print(tensor { 1, 5, 2 }:argmax())\n-- > 2")
-REDUCE(argmin, 1, .infer = tarn_infer_arg, .reducer = &arg_least, .vjp = vjp_zero, .jvp = jvp_zero, .axes = axes_arg,
+REDUCE(argmin, 1, .infer = tarn_infer_arg, .reducer = &arg_least, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero, .axes = axes_arg,
        .lua = "a", .summary = "index (from 1) of the first smallest element, over all (row-major) or one dimension",
        .example = "print(tensor { 4, 1, 2 }:argmin())\n-- > 2")
 REDUCE(kth, 1, .infer = tarn_infer_kth, .reducer = &selection, .vjp = vjp_kth, .jvp = jvp_kth,

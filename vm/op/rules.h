@@ -19,4 +19,11 @@ const tarn_node *tarn_unbroadcast(tarn_graph *g, const tarn_node *gy, const tarn
 // a + b where either may be NULL (zero).
 const tarn_node *tarn_add_opt(tarn_graph *g, const tarn_node *a, const tarn_node *b);
 
+// Piecewise constant rows: the derivative is zero everywhere it exists.
+const tarn_node *tarn_vjp_zero(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);
+const tarn_node *tarn_jvp_zero(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx);
+
+// Axes whose size stays move freely together; the others are fixed (slice, pad).
+void tarn_axes_kept(tarn_axes *t, const tarn_node *y);
+
 #endif

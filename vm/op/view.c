@@ -229,16 +229,6 @@ TARN_VJP(vjp_slice) {
 TARN_JVP(jvp_slice) {
     return dx[0] ? tarn_node_make(g, &tarn_op_slice, 1, dx, &y->attr) : NULL;
 }
-static void axes_slice(tarn_axes *t, const tarn_node *y) {
-    for (int k = 0; k < X->desc.rank; k++) {
-        if (X->desc.shape[k] == y->desc.shape[k]) {
-            tarn_axes_link(t, X, k, y, k, TARN_GROUP_LINEAR);
-        } else {
-            tarn_axes_limit(t, X, k, TARN_GROUP_NONE);
-            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
-        }
-    }
-}
 
 // ---- item: attr.i = {index}; one element of a vector as a bare number ----
 
@@ -281,7 +271,7 @@ ROW(permute, .infer = infer_permute, .view = view_permute, .vjp = vjp_permute, .
     .summary = "the same tensor with its dimensions in another order")
 ROW(broadcast_to, .infer = infer_broadcast, .view = view_broadcast, .vjp = vjp_broadcast, .jvp = jvp_broadcast, .axes = axes_broadcast,
     .summary = "the same tensor repeated along dimensions of size 1 and new leading ones")
-ROW(slice, .infer = infer_slice, .view = view_slice, .vjp = vjp_slice, .jvp = jvp_slice, .axes = axes_slice,
+ROW(slice, .infer = infer_slice, .view = view_slice, .vjp = vjp_slice, .jvp = jvp_slice, .axes = tarn_axes_kept,
     .summary = "a range of every dimension: start, count, step")
 ROW(item, .infer = infer_item, .view = view_item, .vjp = vjp_item, .jvp = jvp_item, .axes = axes_item,
     .summary = "one element of a vector as a bare number")

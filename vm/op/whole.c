@@ -525,16 +525,6 @@ TARN_VJP(vjp_pad) {
     return tarn_node_make(g, &tarn_op_slice, 1, &gy, &a);
 }
 TARN_JVP(jvp_pad) { return dx[0] ? tarn_node_make(g, &tarn_op_pad, 1, dx, &y->attr) : NULL; }
-static void axes_pad(tarn_axes *t, const tarn_node *y) {
-    for (int k = 0; k < X->desc.rank; k++) {
-        if (X->desc.shape[k] == y->desc.shape[k]) {
-            tarn_axes_link(t, X, k, y, k, TARN_GROUP_LINEAR);
-        } else {
-            tarn_axes_limit(t, X, k, TARN_GROUP_NONE);
-            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
-        }
-    }
-}
 
 // ---- memory beside the result, at most: operands that have to be converted or made contiguous ----
 
@@ -574,6 +564,6 @@ WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .vjp = 
       .summary = "zeros of a shape, with each element of a source added where an index says")
 WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat, .workspace = workspace_concat,
       .summary = "tensors one after another along a dimension")
-WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .vjp = vjp_pad, .jvp = jvp_pad, .axes = axes_pad, .workspace = workspace_copies,
+WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .vjp = vjp_pad, .jvp = jvp_pad, .axes = tarn_axes_kept, .workspace = workspace_copies,
       .summary = "zeros of a shape, with the tensor at a strided range: the adjoint of slice")
 // clang-format on

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hard links are made without following symbolic ones; a subfolder is made anew and filled.
+// Hard links are made without following symbolic ones; a subfolder is made anew and filled. Folders
+// are read without asking for memory: when it has run out, the temporary must still be removed, and a
+// folder that holds a model must not look empty.
 #include "vm/store/carry.h"
 
 #include <dirent.h>
@@ -47,29 +49,46 @@ static bool is_model(const char *name) {
            (strncmp(name, "pytorch_model", 13) == 0 && ends(name, ".bin"));
 }
 
+typedef struct {
+    int fd;
+    int failed;        // errno, once reading failed
+    ssize_t at, have;  // bytes of the buffer
+    _Alignas(struct dirent64) char buffer[2048];
+} folder;
+
+static bool open_folder(folder *d, int base, const char *name) {
+    d->failed = 0;
+    d->at = d->have = 0;
+    d->fd = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return d->fd >= 0;
+}
+
 // The next entry that is not "." or ".."; NULL at the end.
-static const char *next(DIR *d) {
-    struct dirent *e;
-    do {
-        e = readdir(d);
-    } while (e && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0));
-    return e ? e->d_name : NULL;
-}
-
-static DIR *open_folder(int base, const char *name) {
-    int fd = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (fd >= 0 && !d) {
-        close(fd);
+static const char *next(folder *d) {
+    for (;;) {
+        if (d->at == d->have) {
+            d->at = 0;
+            d->have = getdents64(d->fd, d->buffer, sizeof d->buffer);
+            if (d->have <= 0) {
+                d->failed = d->have < 0 ? errno : 0;
+                d->have = 0;
+                return NULL;
+            }
+        }
+        const struct dirent64 *e = (const void *)(d->buffer + d->at);
+        d->at += e->d_reclen;
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            return e->d_name;
+        }
     }
-    return d;
 }
 
-bool tarn_carry_model(int folder, char *name, bool *others) {
+bool tarn_carry_model(int base, char *name, bool *others) {
     bool found = false;
     *others = false;
-    DIR *d = open_folder(folder, ".");
-    for (const char *e; d && (e = next(d)) != NULL;) {
+    folder d;
+    bool open = open_folder(&d, base, ".");
+    for (const char *e; open && (e = next(&d)) != NULL;) {
         *others = *others || !is_weight(e);
         // The least name: the same answer every time.
         if (is_model(e) && (!found || strcmp(e, name) < 0)) {
@@ -77,8 +96,12 @@ bool tarn_carry_model(int folder, char *name, bool *others) {
             snprintf(name, 256, "%s", e);
         }
     }
-    if (d) {
-        closedir(d);
+    if (!found && (!open || d.failed)) {  // for all we know, one does
+        found = true;
+        snprintf(name, 256, "the folder cannot be read");
+    }
+    if (open) {
+        close(d.fd);
     }
     return found;
 }
@@ -144,18 +167,21 @@ static tarn_status carry_folder(tarn_context *cx, int from, int to, int depth, b
     if (depth > DEPTH) {
         TARN_RAISE(err, "TooDeep", "%s: folders nest deeper than %d", path, DEPTH);
     }
-    DIR *d = open_folder(from, ".");
-    if (!d) {
+    folder d;
+    if (!open_folder(&d, from, ".")) {
         return tarn_file_fail(err, errno, path, "read the folder");
     }
     tarn_status s = TARN_OK;
     bool changed = false;
-    for (const char *e; s == TARN_OK && (e = next(d)) != NULL;) {
+    for (const char *e; s == TARN_OK && (e = next(&d)) != NULL;) {
         if (depth > 0 || !is_weight(e)) {
             s = carry_entry(cx, from, to, e, depth, replace, path, &changed, err);
         }
     }
-    closedir(d);
+    close(d.fd);
+    if (s == TARN_OK && d.failed) {
+        return tarn_file_fail(err, d.failed, path, "read the folder");
+    }
     return s == TARN_OK && changed ? tarn_file_sync_folder(to, path, err) : s;
 }
 
@@ -171,16 +197,16 @@ static int remove_at(int base, const char *name, int depth) {
     if (errno != EISDIR && errno != EPERM) {
         return errno;
     }
-    DIR *d = depth > DEPTH ? NULL : open_folder(base, name);
-    if (!d) {
+    folder d;
+    if (depth > DEPTH || !open_folder(&d, base, name)) {
         return depth > DEPTH ? ELOOP : errno;
     }
     int first = 0;
-    for (const char *e; (e = next(d)) != NULL;) {
-        int r = remove_at(dirfd(d), e, depth + 1);
+    for (const char *e; (e = next(&d)) != NULL;) {
+        int r = remove_at(d.fd, e, depth + 1);
         first = first ? first : r;
     }
-    closedir(d);
+    close(d.fd);
     return unlinkat(base, name, AT_REMOVEDIR) == 0 ? 0 : first ? first : errno;
 }
 

@@ -9,8 +9,8 @@
 #include "vm/base/context.h"
 
 // The name of a file in the folder that says a model lies there, into `name` (256 bytes); false
-// when there is none. *others: files that would have to be carried.
-bool tarn_carry_model(int folder, char *name, bool *others);
+// when there is none. *others: files that would have to be carried. One that cannot be read counts.
+bool tarn_carry_model(int base, char *name, bool *others);
 // Links everything but weights of `from` into `to`, subfolders too. `replace`: a file that `to` has
 // already wins over the old one; else the old one wins and a warning says so. `path` for messages.
 tarn_status tarn_carry(tarn_context *cx, int from, int to, bool replace, const char *path,

@@ -266,10 +266,14 @@ static int oom_sweep_script(const oom_script *s, long dense, long step) {
                 print_message("%s %ld%s: %s\n", s->name, n, onwards ? "-" : "",
                               got.status == TARN_OK ? "succeeds" : got.err.message);
             }
-            if (fault && faults++ < 20) {
-                print_error("%s, allocation %ld%s fails: %s (status %d, message '%s', %zu bytes, result '%.200s')\n",
+            if (fault && faults++ < 10) {
+                size_t same = 0;
+                while (want.result[same] && want.result[same] == got.result[same]) {
+                    same++;
+                }
+                print_error("%s, allocation %ld%s fails: %s (status %d, message '%s', %zu bytes, result …'%.60s')\n",
                             s->name, n, onwards ? " and all later" : "", fault, (int)got.status,
-                            got.err.message, got.left, got.result);
+                            got.err.message, got.left, got.result + same);
             }
             if (got.failed == 0) {
                 break;
