@@ -130,7 +130,8 @@ static tarn_status write_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     if (!json_is_object(root)) {
         bool nomem = !root && json_error_code(&why) == json_error_out_of_memory;
         json_decref(root);
-        return nomem ? tarn_raise_nomem(err, "config.json", side->config_len) : tarn_writer_side(w, "config.json", side->config, side->config_len, err);
+        return nomem ? tarn_raise_nomem(err, "config.json", side->config_len)
+                     : tarn_writer_side(w, "config.json", side->config, side->config_len, err);
     }
     bool changed = false, good = true;
     const char *dtype = one_dtype(p);

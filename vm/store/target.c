@@ -76,8 +76,9 @@ static tarn_status make_parents(tarn_target *t, char *parent, tarn_error *err) {
         char c = *p;
         *p = '\0';
         bool made = mkdir(parent, 0777) == 0;
-        if (made && !t->made) {
-            t->made = copy(parent, strlen(parent));
+        if (made && !t->made && !(t->made = copy(parent, strlen(parent)))) {
+            rmdir(parent);
+            return tarn_raise_nomem(err, "a path", strlen(parent));
         }
         if (!made && errno != EEXIST && errno != EISDIR) {
             struct stat st;
@@ -276,16 +277,30 @@ static int make_temp(const tarn_target *t, const char *name) {
     if (!t->folder) {
         return openat(t->base, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     }
-    return mkdirat(t->base, name, 0777) != 0
-               ? -1
-               : openat(t->base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (mkdirat(t->base, name, 0777) != 0) {
+        return -1;
+    }
+    int fd = openat(t->base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        int e = errno;
+        unlinkat(t->base, name, AT_REMOVEDIR);
+        errno = e;
+    }
+    return fd;
 }
 
 static tarn_status open_temp(tarn_target *t, tarn_error *err) {
-    char name[NAME_MAX + 1];
+    char *name = calloc(1, NAME_MAX + 1);
+    t->temp = name;  // closing removes what it names
+    if (!name) {
+        return tarn_raise_nomem(err, "a path", NAME_MAX + 1);
+    }
     for (int tries = 0; tries < 100; tries++) {
         errno = EAGAIN;
         int fd = random_name(t, name) ? make_temp(t, name) : -1;
+        if (fd < 0) {
+            name[0] = '\0';
+        }
         if (fd < 0 && (errno == EEXIST || (errno == ENOENT && t->folder))) {
             continue;  // another writer's cleaning may come before the lock
         }
@@ -294,10 +309,10 @@ static tarn_status open_temp(tarn_target *t, tarn_error *err) {
         }
         if (tarn_target_lock(t->base, name, fd, false)) {
             t->fd = fd;
-            t->temp = copy(name, strlen(name));
-            return t->temp ? TARN_OK : tarn_raise_nomem(err, "a path", strlen(name));
+            return TARN_OK;
         }
         close(fd);
+        name[0] = '\0';
     }
     TARN_RAISE(err, "IoError", "%s: no temporary could be made beside it", t->path);
 }

@@ -60,15 +60,13 @@ static tarn_model *renamed(tarn_context *cx, tarn_model *x) {
     return from(r, x, NULL);
 }
 
-// clamp(0.5 x + sum(y), -1, inf), and where y is a vector, y as it is.
+// clamp(0.5 x + sum(y), -1, inf) of the matrices; of the others y as it is.
 static tarn_model *mapped(tarn_context *cx, tarn_model *x, tarn_model *y) {
     tarn_error err = {0};
     tarn_model *in[2] = {x, y}, *r;
     tarn_graph *g = tarn_graph_new(cx);
     tarn_template t[6];
     int which[6], n = 0;
-    double ends[2] = {-1, INFINITY};
-    tarn_attr a = {.nf = 2, .f = ends};
     for (int64_t j = 0; j < x->n; j++) {
         const tarn_slot *s = &x->slots[x->by_name[j]];
         tarn_desc d = {.dtype = TARN_F32, .rank = s->rank};
@@ -76,7 +74,7 @@ static tarn_model *mapped(tarn_context *cx, tarn_model *x, tarn_model *y) {
         const tarn_node *p = tarn_leaf_input(g, &d), *q = tarn_leaf_input(g, &d), *root = q;
         if (s->rank == 2) {
             const tarn_node *sum = tarn_add(g, tarn_mul(g, p, tarn_num(g, 0.5)), tarn_total(g, &tarn_op_sum, q));
-            root = tarn_node_make(g, tarn_op_find("clamp"), 1, &sum, &a);
+            root = tarn_maximum(g, tarn_minimum(g, sum, tarn_num(g, INFINITY)), tarn_num(g, -1));
         }
         OK(g->err.status);
         t[n] = (tarn_template){.root = root->id, .ninputs = 2, .input = {s->rank == 2 ? p->id : -1, q->id}};

@@ -1,0 +1,32 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Merges by every method, and algebra, into a folder; run by test_same_bytes.sh.
+-- usage: tarn same_bytes.lua OUT BASE A B C
+local out = arg[1]
+local base, a, b, c = model.open(arg[2], { label = "base" }), model.open(arg[3], { label = "a" }),
+  model.open(arg[4], { label = "b" }), model.open(arg[5], { label = "c" })
+
+local ramp = by.depth { 0.1, 0.9, embed = 0.3, other = 0.5 }
+local models = {
+  linear = merge.linear { a, b, c, weight = { ramp, 0.5, 1 } },
+  slerp = merge.slerp { a, b, t = ramp },
+  task = merge.task_arithmetic { base = base, a, b, weight = { 0.6, ramp } },
+  ties = merge.ties { base = base, a, b, c, density = 0.3 },
+  ties_tensor = merge.ties { base = base, a, b, trim = "tensor", density = ramp, rescale = "l1" },
+  dare = merge.dare_linear { base = base, a, b, seed = 3 },
+  dare_ties = merge.dare_ties { base = base, a, b, c, seed = 4, density = { 0.2, 0.5, 0.9 }, rescale = "l1" },
+  stock = merge.model_stock { base = base, a, b, c },
+  karcher = merge.karcher { a, b, c },
+  algebra = base + 0.4 * (a - base) + 0.3 * (b - base):only "weight",
+  map = merge.map { a, b, apply = function(t)
+    local d = t[1] - t[2]
+    return (t[1] + (d * d):sum():sqrt() * d:tanh()):clamp(-1, 1) + 1e-3 * d:exp()
+  end },
+  stats = merge.map { base = base, a, stats = function(t) return { g = ((t[1] - t.base) * t.base):sum() } end,
+    apply = function(t, s) return t.base + (s.g > 0 and 0.3 or 0.7) * (t[1] - t.base) end },
+}
+for name, m in pairs(models) do
+  m:save(out .. "/" .. name .. ".safetensors")
+end
+local f = assert(io.open(out .. "/numbers", "w"))
+f:write(("%.17g %.17g %.17g %.17g\n"):format((a - base):norm(), (a - base):norm(1), a:cosine(b), (a - b):dot(c - base)))
+f:close()
