@@ -43,7 +43,7 @@ local function range(stack)
   return string.format("%d-%d", stack.first, stack.last)
 end
 
-local function tensor_object(info, stats)
+local function tensor_json(info, stats)
   local out = { { "name", info.name }, { "dtype", info.dtype }, { "shape", json.list(info.shape) },
     { "bytes", info.bytes }, { "place", info.place }, { "layer", info.layer }, { "depth", info.depth },
     { "role", info.role }, { "buffer", info.buffer or nil } }
@@ -56,15 +56,12 @@ local function tensor_object(info, stats)
       kept[#kept + 1] = pair
     end
   end
-  return json.object(kept)
+  return json.encode(json.object(kept))
 end
 
 local function print_json(m, path, names)
   local s, structure = m:summary(), m:structure()
-  local tensors, stacks, tied, dtypes, metadata = {}, {}, {}, {}, {}
-  for i, name in ipairs(names) do
-    tensors[i] = tensor_object(m:info(name), args.stats and numbers(m, name))
-  end
+  local stacks, tied, dtypes, metadata = {}, {}, {}, {}
   for i, stack in ipairs(structure.stacks) do
     stacks[i] = json.object { { "name", stack.name }, { "regex", stack.regex or "" }, { "count", stack.count },
       { "depth", range(stack) } }
@@ -78,13 +75,18 @@ local function print_json(m, path, names)
   for i, key in ipairs(sorted_keys(m:metadata())) do
     metadata[i] = { key, m:metadata()[key] }
   end
-  print(json.encode(json.object { { "path", path }, { "files", json.list(m:files()) },
+  local whole = json.encode(json.object { { "path", path }, { "files", json.list(m:files()) },
     { "type", structure.type or "" }, { "count", s.tensors }, { "elements", s.elements },
     { "parameters", s.parameters }, { "bytes", s.bytes }, { "largest_bytes", s.largest_bytes },
     { "dtypes", json.object(dtypes) }, { "layers", s.layers }, { "depths", structure.depths },
     { "stacks", json.list(stacks) }, { "tied", json.list(tied) }, { "integers", s.integers },
     { "float_buffers", s.float_buffers }, { "experts", s.experts }, { "expert_layers", s.expert_layers },
-    { "metadata", json.object(metadata) }, { "tensors", json.list(tensors) } }))
+    { "metadata", json.object(metadata) } })
+  io.write(whole:sub(1, -2), ',"tensors":[') -- one by one: there may be a million
+  for i, name in ipairs(names) do
+    io.write(i > 1 and "," or "", tensor_json(m:info(name), args.stats and numbers(m, name)))
+  end
+  io.write("]}\n")
 end
 
 local function print_text(m, path, names)

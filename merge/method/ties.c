@@ -29,7 +29,8 @@ static tarn_status check(const tarn_model *m, tarn_error *err) {
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     {"density", TARN_NUMBER, 0.2, 0, 1, true, NULL,
-     "share of each task vector kept: exactly trunc(density N) entries, at least one, ties to the lowest index"},
+     "share of each task vector kept: exactly trunc(density N) entries, at least one, ties to the lowest index; "
+     "by.… needs trim = \"tensor\""},
     TARN_PARAM_LAMBDA,
     {"trim", TARN_CHOICE, 0, 0, 0, false, "global|tensor",
      "over the whole task vector (paper, official code), or in each tensor (mergekit, sd-mecha)"},

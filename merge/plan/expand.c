@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Expanding a model: one graph and one job per tensor that is wanted, then hidden jobs for tensors
 // that only contribute to whole-model reductions, until no reduction lacks a part.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,32 +165,46 @@ void tarn_plan_free(tarn_plan *p) {
 
 // ---- integer tensors ----
 
+// Whether the tensors of a check differ.
+static tarn_status differs(tarn_plan *p, tarn_graph *g, const tarn_check *c, bool *yes, tarn_error *err) {
+    *yes = false;
+    if (tarn_desc_numel(&c->a->desc) == 0) {
+        return TARN_OK;
+    }
+    const tarn_node *any = tarn_total(g, &tarn_op_max, tarn_ne(g, c->a, c->b));
+    if (!any) {
+        *err = g->err;
+        return tarn_error_prefix(err, "%s", c->slot->name);
+    }
+    tarn_job job = {.name = c->slot->name, .graph = g, .root = any, .store = tarn_dtype_compute(any->desc.dtype)};
+    tarn_tensor t;
+    TARN_TRY(tarn_stream_load(p->cx, 1, &job, &t, err));
+    *yes = tarn_tensor_get(&t, 0) != 0;
+    tarn_tensor_release(&t);
+    return TARN_OK;
+}
+
 tarn_status tarn_plan_check(tarn_plan *p, tarn_error *err) {
+    const tarn_check *first = NULL;
+    int64_t count = 0;
     for (int64_t i = 0; i < p->count; i++) {
-        for (const tarn_check *c = p->checks[i]; c; c = c->next) {
-            tarn_graph *g = p->jobs[i].graph;
-            if (tarn_desc_numel(&c->a->desc) == 0) {
-                continue;
-            }
-            const tarn_node *differs = tarn_total(g, &tarn_op_max, tarn_ne(g, c->a, c->b));
-            if (!differs) {
-                *err = g->err;
-                return tarn_error_prefix(err, "%s", c->slot->name);
-            }
-            tarn_job job = {.name = c->slot->name, .graph = g, .root = differs,
-                            .store = tarn_dtype_compute(differs->desc.dtype)};
-            tarn_tensor t;
-            TARN_TRY(tarn_stream_load(p->cx, 1, &job, &t, err));
-            double any = tarn_tensor_get(&t, 0);
-            tarn_tensor_release(&t);
-            if (any != 0) {
-                TARN_RAISE(err, "IntegerMismatch",
-                           "%s (%s) differs between %s and %s: integers are not averaged; "
-                           "on_integer = \"base\" takes those of the first model",
-                           c->slot->name, tarn_dtype_get(c->slot->dtype)->name,
-                           tarn_model_label(c->model), tarn_model_label(c->other));
-            }
+        bool counted = false, yes;
+        for (const tarn_check *c = p->checks[i]; c && !counted; c = c->next) {
+            TARN_TRY(differs(p, p->jobs[i].graph, c, &yes, err));
+            first = yes && !first ? c : first;
+            counted = yes;
+            count += yes;
         }
     }
-    return TARN_OK;
+    if (!first) {
+        return TARN_OK;
+    }
+    char others[64] = "";
+    if (count > 1) {
+        snprintf(others, sizeof others, " and %lld more integer tensor%s", (long long)count - 1, count == 2 ? "" : "s");
+    }
+    TARN_RAISE(err, "IntegerMismatch",
+               "%s (%s)%s differ%s between %s and %s: integers are not averaged; on_integer = \"base\" takes those "
+               "of the first model", first->slot->name, tarn_dtype_get(first->slot->dtype)->name, others,
+               count == 1 ? "s" : "", tarn_model_label(first->model), tarn_model_label(first->other));
 }

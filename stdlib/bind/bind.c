@@ -97,6 +97,20 @@ int tarn_bind_push_text(lua_State *L, tarn_text *t, const char *what) {
     return 1;
 }
 
+static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+void tarn_bind_sentence(tarn_text *out, const char *phrase) {
+    size_t n = strlen(phrase), word = 0;
+    while (is_letter(phrase[word])) {
+        word++;
+    }
+    bool plain = word > 1 && (phrase[word] == ' ' || phrase[word] == ',') && *phrase >= 'a';  // not "x + y", not "max(x, 0)"
+    tarn_text_printf(out, "%c%s", plain ? *phrase - 'a' + 'A' : *phrase, n > 0 ? phrase + 1 : "");
+    if (n > 0 && phrase[n - 1] != '.') {
+        tarn_text_puts(out, ".");
+    }
+}
+
 // ---- parts of the library written in Lua ----
 
 // define(name, signature, text, example, function)

@@ -38,6 +38,8 @@ tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
 tarn_text *tarn_bind_new_text(lua_State *L);
 // Pushes its bytes as a string and frees it; raises when it lacked memory (`what`: "a tensor").
 int tarn_bind_push_text(lua_State *L, tarn_text *t, const char *what);
+// A row's phrase ("sum of x", "x + y") as a sentence of documentation.
+void tarn_bind_sentence(tarn_text *out, const char *phrase);
 // "tensor", "model", "schedule", else the Lua type of the value: for messages.
 const char *tarn_bind_kind(lua_State *L, int idx);
 

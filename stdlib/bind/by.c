@@ -67,16 +67,17 @@ static const tarn_doc docs[] = {
      "A ramp over depth: the values are knots spread evenly from the first layer to the last, linear between "
      "them. The embedding takes the first knot, the final norm and the head the last, unless embed, final or head "
      "say otherwise; other is for tensors outside the layers that are neither. by.depth(tensor) takes one value "
-     "a layer.", BASE "print((by.depth { 1, 0 } * m)[\"fc3.bias\"]:load()[1])\n-- > 0.0"},
+     "a layer: as many as m:structure().depths. A tensor that has no value is an error that names it.", BASE "print((by.depth { 1, 0 } * m)[\"fc3.bias\"]:load()[1])\n-- > 0.0"},
     {"by.name", "by.name { {pattern, value}, … } -> schedule",
      "Values by name: the first rule whose regular expression (PCRE2) is found in the name. A value is a number "
      "or another by.…; a tensor that no rule matches is an error.",
      BASE "print((by.name { {\"bias\", 0}, {\".\", 1} } * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
     {"by.layer", "by.layer { {first, last, value}, …, embed =, final =, head =, other = } -> schedule",
-     "Values by the layer number in the name, ranges inclusive; the first that holds counts.",
+     "Values by the layer number in the name (many families count from 0), ranges inclusive; the first that holds counts. What is in no "
+     "layer, or in none of the ranges, takes the value of its place (m:info(name).place) or other; without one it is an error.",
      BASE "print((by.layer { {1, 2, 0}, other = 1 } * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
     {"by.tensor", "by.tensor(function(name, info) -> number) -> schedule",
-     "A value for each tensor from a function; info as in m:info(name).",
+     "A value for each tensor from a function, called once per tensor when the schedule meets a model; info as in m:info(name).",
      BASE "print((by.tensor(function(n, i) return #i.shape - 1 end) * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
 };
 

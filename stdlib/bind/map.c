@@ -369,7 +369,10 @@ static const tarn_binding map_row = {
      "A merge method of your own. apply is called once per tensor with expressions t[1], t[2], …, t.base and "
      "returns one; arithmetic and methods of tensors record what to do, and the data then streams through. stats, "
      "when given, is called first and returns a table of expressions (norms, inner products, …) whose values, "
-     "computed in one pass over the files, apply receives in s. Integer tensors are copied.",
+     "computed in one pass over the files, apply receives in s as numbers and tensors in memory; without stats s is empty. What apply "
+     "returns is brought to the dtype of the first operand (the base, if there is one); it may have another shape, and a number or one-element "
+     "tensor fills the tensor. The functions run once, when merge.map is called; the plan keeps the expressions, so it can be replayed unless they "
+     "hold tensors that were in memory. Integer tensors are copied. missing and on_integer as in model.open.",
      "local a, b = model.open \"examples/data/low.safetensors\", model.open \"examples/data/high.safetensors\"\n"
      "local m = merge.map { a, b, apply = function(t) return 0.5 * t[1] + 0.5 * t[2] end }\n"
      "print((m - merge.linear { a, b }):norm(math.huge) < 1e-6)\n-- > true"}, l_map};

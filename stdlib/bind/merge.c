@@ -176,14 +176,19 @@ static void write_signature(tarn_text *t, const tarn_method *method) {
 
 static void write_param(tarn_text *t, const tarn_param *p) {
     tarn_text_printf(t, "\n  %s: %s", p->name, p->doc);
+    const char *whole = p->type == TARN_INTEGER ? "a whole number, " : "";
     if (p->type == TARN_CHOICE) {
         tarn_text_printf(t, "; one of %s", p->choices);
-    } else if (p->min != p->max) {
-        tarn_text_printf(t, "; from %g to %g", p->min, p->max);
+    } else if (p->type != TARN_BOOLEAN && p->min != p->max && p->max >= 1e300) {
+        tarn_text_printf(t, "; %sat least %g", whole, p->min);
+    } else if (p->type != TARN_BOOLEAN && p->min != p->max) {
+        tarn_text_printf(t, "; %sfrom %g to %.16g", whole, p->min, p->max);
     }
     tarn_text_puts(t, p->type != TARN_CHOICE && p->type != TARN_BOOLEAN && isnan(p->def)
                           ? "; required" : "");
-    tarn_text_puts(t, p->per_model ? "; one for all or a list with one per model, each may be by.…" : "");
+    tarn_text_puts(t, p->per_model              ? "; one for all or a list with one per model, each may be by.…"
+                      : p->type == TARN_NUMBER ? "; may be by.…"
+                                               : "");
 }
 
 static tarn_status document(tarn_host *h, const tarn_method *method, tarn_error *err) {
@@ -194,14 +199,14 @@ static tarn_status document(tarn_host *h, const tarn_method *method, tarn_error 
     tarn_text_init(&text, b);
     tarn_text_printf(&name, "merge.%s", method->name);
     write_signature(&signature, method);
-    tarn_text_printf(&text, "%s\n%s", method->summary, method->paper);
-    if (method->detail) {
-        tarn_text_printf(&text, "\n%s", method->detail);
-    }
+    tarn_bind_sentence(&text, method->summary);
+    tarn_text_printf(&text, "\n%s", method->detail ? method->detail : "");
+    tarn_text_printf(&text, "%s%s.", method->detail ? "\n" : "", method->paper);
     for (const tarn_param *p = method->params; p->name; p++) {
         write_param(&text, p);
     }
-    tarn_text_printf(&text, "\n  missing, on_integer: as in model.open\nversion %d, tier %c", method->version,
+    tarn_text_printf(&text, "\n  missing, on_integer: as in model.open; default: what the first point operand says\n"
+                     "Version %d of its semantics; tier %c.", method->version,
                      method->tier);
     tarn_doc doc = {name.data, signature.data, text.data, method->example};
     tarn_status s = name.failed || signature.failed || text.failed

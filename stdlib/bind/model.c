@@ -553,12 +553,24 @@ static int l_with(lua_State *L) {
 // ---- registration ----
 
 static const tarn_binding rows[] = {
+    {{"model.operators", "operators: a + b, a - b, a * b, a / b, -a, #m, m[name], for name, t in pairs(m)",
+      "Models are combined tensor by tensor, matched by name; a and b are models, or one is a number, a schedule (by.…) or a "
+      "one-element tensor in memory (not one of a file: make it a number with :item()). Names missing from a vector (mass 0) are zero "
+      "there; between points they must agree unless missing says otherwise (model.open); shapes must agree always. What "
+      "one operand's file holds is planned; if all are in memory it is computed. #m counts the tensors; m[name] is "
+      "m:tensor(name), unless name is that of a method; pairs goes in file order. Models do not change and have no order: "
+      "assignment and < are errors.",
+      "local m = model.open \"examples/data/base.safetensors\"\nprint(#(m + 0.5 * (m - m)), (m + 0.5 * (m - m)):mass())\n-- > 6\t1.0"}, NULL},
     {{"model.open", "model.open(path, {label =, strict = false, missing = \"error\", on_integer = \"error\"}) -> model",
       "A checkpoint as a model: a .safetensors file, or a folder with model.safetensors or shards and "
       "their index. Only headers and config.json are read; what is done with the model is planned until "
-      "it is saved or loaded. label names it in plans and messages (default: the path's last part). "
-      "missing and on_integer say what merging does with tensors that are not everywhere (\"error\", "
-      "\"base\", \"zero\", \"drop\") and with integers that differ (\"error\", \"base\").",
+      "it is saved or loaded. A file that breaks a rule of its format is refused; the message ends in a code, as [HeaderTooLarge].\n"
+      "  label: the name in plans and messages (default: the path's last part without its ending)\n"
+      "  strict: what only deserves a warning, such as links that leave the folder, is an error too\n"
+      "  missing: a tensor that one point has and another lacks: \"error\"; \"base\": the first point operand (or base = …) stands "
+      "in; \"zero\": zeros do; \"drop\": it is left out\n"
+      "  on_integer: integer and bool tensors that are not equal everywhere: \"error\"; \"base\": those of the first point operand\n"
+      "Both policies hold for what is computed with this model as the first point operand; see model:with.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(#m, m:numel())\n-- > 6\t17226"}, l_open},
     {{"model.load", "model.load(path, {…}) -> model", "As model.open, then :load(): every tensor in memory.",
       "print(model.load(\"examples/data/base.safetensors\")[\"fc1.weight\"].dtype)\n-- > f32"}, l_load_path},
@@ -567,9 +579,10 @@ static const tarn_binding rows[] = {
       "vector, such as a gradient or a task vector.",
       "local m = model.new { {\"w\", tensor { 1, 2 }}, {\"b\", tensor { 3 }} }\nprint(table.concat(m:names(), \" \"))\n-- > w b"}, l_new},
     {{"model.join", "model.join { m1, m2, … } -> model",
-      "The tensors of several models with different names, as one model. Side files come from the first.",
+      "The tensors of several models, as one model; a name that two of them have is an error. Side files come from the first.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(#model.join { m:only \"fc1\", m:only \"fc2\" })\n-- > 4"}, l_join},
-    {{"model:load", "m:load() -> model", "All tensors in memory; operations on the result compute at once.",
+    {{"model:load", "m:load() -> model", "The plan is run and all tensors are in memory; operations on the result compute at once. What "
+      "is saved from it has a plan that cannot be replayed.",
       "local m = model.open(\"examples/data/base.safetensors\"):load()\nprint((2 * m)[\"fc3.bias\"]:numel())\n-- > 10"}, l_load},
     {{"model:tensor", "m:tensor(name) -> tensor",
       "The tensor of that name, also where the name is that of a method; m[name] is the short form.",
@@ -580,15 +593,16 @@ static const tarn_binding rows[] = {
       "local m = model.open \"examples/data/base.safetensors\"\nprint(table.concat(m:names \"bias$\", \" \"))\n-- > fc1.bias fc2.bias fc3.bias"}, l_names},
     {{"model:only", "m:only(pattern or function(name, info)) -> model",
       "The model restricted to some of its tensors; the choice as in m:names. Of a difference of models it "
-      "is the difference in those tensors, zero elsewhere.",
+      "is the difference in those tensors, zero elsewhere. A pattern that fits no name is an error.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(#m:only(function(name, info) return #info.shape == 2 end))\n-- > 3"}, l_only},
-    {{"model:rename", "m:rename(function(name) or {[old] = new}) -> model", "Other names; nil keeps one. Two equal names are an error.",
+    {{"model:rename", "m:rename(function(name) or {[old] = new}) -> model", "Other names; nil keeps one. Two equal names are an error, and so is an "
+      "old one that is not there. Layers are found again from the new names.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(m:rename(function(n) return \"net.\" .. n end):names()[1])\n-- > net.fc1.bias"}, l_rename},
-    {{"model:slice", "m:slice(name, first, last) -> model", "The model with only rows first … last (from 1, inclusive, negative from the end) of one tensor.",
+    {{"model:slice", "m:slice(name, first, last) -> model", "The model with only rows first … last (from 1, inclusive, negative from the end; last = first when left out) of one tensor.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(m:slice(\"fc3.weight\", 1, 5)[\"fc3.weight\"].shape[1])\n-- > 5"}, l_slice},
-    {{"model:cast", "m:cast(dtype) -> model", "Every floating tensor rounded to another dtype, once, to nearest even.",
+    {{"model:cast", "m:cast(dtype) -> model", "Every floating tensor rounded to another floating dtype, once, to nearest even.",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(m:cast(\"bf16\")[\"fc1.bias\"].dtype)\n-- > bf16"}, l_cast},
-    {{"model:with", "m:with {missing =, on_integer =} -> model", "The same model with other policies for what is merged from it (see model.open).",
+    {{"model:with", "m:with {missing =, on_integer =} -> model", "The same model with other policies for what is computed with it as the first point operand (see model.open).",
       "local m = model.open \"examples/data/base.safetensors\"\nprint(#m:with { missing = \"base\" })\n-- > 6"}, l_with},
 };
 

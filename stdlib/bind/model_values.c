@@ -466,9 +466,10 @@ static int l_stage(lua_State *L) {
 #define BASE "local m = model.open \"examples/data/base.safetensors\"\n"
 
 static const tarn_binding rows[] = {
-    {{"model:info", "m:info(name) -> {name, dtype, shape, numel, bytes, place, layer, depth, role, …}",
+    {{"model:info", "m:info(name) -> {name, dtype, shape, numel, bytes, place, layer, depth, stack, role, expert, buffer}",
       "What headers and names say of one tensor. place is layer, embed, final, head, transition or other; "
-      "layer is the number in the name, depth counts layers over all stacks from 0; buffer marks what is no "
+      "layer is the number in the name, depth counts layers over all stacks from 0, stack is the name of the stack: nil "
+      "outside layers. role (attn.q, mlp.down …) and expert are nil where names do not tell; buffer marks what is no "
       "parameter.", BASE "local i = m:info \"fc2.weight\"\nprint(i.dtype, i.shape[1], i.shape[2], i.depth)\n-- > f32\t64\t128\t1"}, l_info},
     {{"model:numel", "m:numel() -> integer", "Elements of all tensors.", BASE "print(m:numel())\n-- > 17226"}, l_numel},
     {{"model:bytes", "m:bytes() -> integer", "Bytes of all tensors as they would be stored.", BASE "print(m:bytes())\n-- > 68904"}, l_bytes},
@@ -486,29 +487,43 @@ static const tarn_binding rows[] = {
     {{"model:structure", "m:structure() -> {depths, stacks, tied, type}",
       "Layers as found from names and config.json: the number of depths, the stacks {name, count, first, last}, "
       "tied names {kept, other, stored}, the model type.", BASE "print(m:structure().depths)\n-- > 3"}, l_structure},
-    {{"model:summary", "m:summary() -> {tensors, parameters, bytes, dtypes, layers, …}",
+    {{"model:summary", "m:summary() -> {tensors, elements, parameters, bytes, largest_bytes, dtypes, …}",
       "Counts of the whole: tensors, elements, parameters (without buffers, tied ones once), bytes, "
       "largest_bytes, dtypes {dtype, tensors}, layers, integers, float_buffers, experts, expert_layers.",
       BASE "print(m:summary().parameters, m:summary().layers)\n-- > 17226\t3"}, l_summary},
-    {{"model:norm", "m:norm(p = 2) -> number", "The p-norm (1, 2, math.huge) over all floating tensors, in f64. Reads the files once.",
+    {{"model:norm", "m:norm(p = 2) -> number", "The p-norm (1, 2, math.huge) over all floating tensors, in f64. Reads the files once. An error under tarn plan, like "
+      "whatever asks for values.",
       BASE "print((m - m):norm())\n-- > 0.0"}, l_norm},
-    {{"model:dot", "a:dot(b) -> number", "The inner product over the floating tensors, in f64.",
+    {{"model:dot", "a:dot(b) -> number", "The inner product over the floating tensors, in f64. Names missing from a vector count as zero there; between points they must agree.",
       BASE "print(m:dot(m) == m:norm()^2)\n-- > true"}, l_dot},
-    {{"model:cosine", "a:cosine(b) -> number", "The cosine of the angle between two models or task vectors; one pass.",
+    {{"model:cosine", "a:cosine(b) -> number", "The cosine of the angle between two models or task vectors, from one pass; names as in model:dot.",
       BASE "print(m:cosine(-m))\n-- > -1.0"}, l_cosine},
     {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false})",
       "Runs the plan and writes the result: one file if the path ends in .safetensors, else a folder with "
-      "config, tokenizer and provenance. Nothing appears under the final name before all of it is on the disk. "
-      "A path that exists is refused unless overwrite. NaN or infinity in the output is an error that names the "
-      "tensor unless allow_nonfinite.", NULL}, l_save},
-    {{"model:plan", "m:plan({dtype =}) -> plan", "What saving would do, from headers alone: passes, bytes read and written, peak "
-      "memory, parameters, and for each tensor what it is made of. Prints itself.",
+      "the side files (config, tokenizer …) of the first point operand and tarn-provenance.json. Nothing appears under the final "
+      "name before all of it is on the disk. The metadata holds the plan and the digests of the inputs. A mass other than 1 "
+      "is warned of.\n"
+      "  dtype: of the floating tensors, rounded once (default: each tensor's in the first point operand)\n"
+      "  max_shard_size: of one file of a folder, in bytes\n"
+      "  overwrite: replace a model that is there; without it a path that exists is refused. Other files of a folder stay\n"
+      "  allow_nonfinite: write NaN and infinity too, which else are an error that names the tensor",
+      BASE "local half, path = 0.5 * m + 0.5 * m, os.tmpname()\nhalf:save(path .. \".safetensors\", { dtype = \"bf16\" })\n"
+      "print(model.open(path .. \".safetensors\"):dtype())\nos.remove(path)\nos.remove(path .. \".safetensors\")\n-- > bf16"}, l_save},
+    {{"model:plan", "m:plan({options of m:save}) -> plan", "What saving would do, from headers alone (integer tensors, which must agree, are "
+      "read). Fields: passes, barriers (reductions over the whole model), reads, writes and peak (bytes), mass, replayable, json (the canonical "
+      "plan), nodes, inputs, tensors, unhashed_files and unhashed_bytes (inputs whose digests are not known yet). Prints itself; p:show(true) "
+      "adds a line for each tensor: what it is made of, passes, its parameters.",
       BASE "print(m:plan().reads)\n-- > 68904"}, l_plan},
     {{"model.plans", "model.plans(f, …) -> {plan, …}", "Calls f with saving replaced by planning: nothing is read or written, and asking "
       "for values is an error. Each plan has the path it would be saved to.",
       BASE "print(#model.plans(function() m:save \"out\" end))\n-- > 1"}, l_plans},
     {{"model.replay", "model.replay(path, {input = {NAME = PATH}}) -> same, report",
-      "Executes the plan that a saved model embeds again and compares every byte; report names the tensors that differ.", NULL}, l_replay},
+      "Executes the plan that a saved model embeds again and compares every byte; report names the tensors that differ. "
+      "Inputs are found by input, else where the tarn-provenance.json of a folder says they were; one that is not found, has other "
+      "contents than the plan's digest, or a model without a plan is an error.",
+      BASE "local half, path = 0.5 * m + 0.5 * m, os.tmpname()\nhalf:save(path .. \".safetensors\")\n"
+      "print((model.replay(path .. \".safetensors\", { input = { base = \"examples/data/base.safetensors\" } })))\n"
+      "os.remove(path)\nos.remove(path .. \".safetensors\")\n-- > true"}, l_replay},
     {{"model:stage", "m:stage(folder) -> model", "The result of the plan in a temporary file that goes away with the model: for something "
       "expensive that is used many times. folder: where (default: TMPDIR).", BASE "print((m + m):stage():numel())\n-- > 17226"}, l_stage},
 };

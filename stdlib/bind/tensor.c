@@ -587,8 +587,8 @@ static void give_module_methods(tarn_host *h) {
 static const tarn_binding rows[] = {
     {{"tensor:load", "t:load() -> tensor", "The values of a planned tensor, in memory. A tensor that is "
       "there already is returned as it is.", "print(tensor { 1, 2 }:load())\n-- > f32[2]\n-- > [1., 2.]"}, l_load},
-    {{"tensor:item", "t:item() -> number", "The number of a tensor with one element. Reads files when the "
-      "tensor is planned.", "print(tensor { 5 }:item())\n-- > 5.0"}, l_item},
+    {{"tensor:item", "t:item() -> number", "The number of a tensor with one element; more or none is an error. "
+      "Reads files when the tensor is planned; an error inside a recorded function, and under tarn plan.", "print(tensor { 5 }:item())\n-- > 5.0"}, l_item},
     {{"tensor:totable", "t:totable() -> table", "Nested tables of numbers. Reads files when the tensor is "
       "planned.", "print(tensor { {1, 2}, {3, 4} }:totable()[2][1])\n-- > 3.0"}, l_totable},
     {{"tensor:clone", "t:clone() -> tensor", "A copy with memory of its own, row-major. A planned tensor "
@@ -602,8 +602,23 @@ static const tarn_binding rows[] = {
     {{"tensor.rank", "t.rank -> integer", "The number of dimensions. A field, not a method.",
       "print(tensor.zeros({2, 3}).rank)\n-- > 2"}, NULL},
     {{"tensor.planned", "t.planned -> boolean", "True while the values are not there: the tensor is an "
-      "expression over files, or inside a recorded function.", "print(tensor { 1, 2 }.planned)\n-- > false"},
+      "expression over files, or stands inside a recorded function (grad …).", "print(tensor { 1, 2 }.planned)\n-- > false"},
      NULL},
+    {{"tensor.indexing", "indexing: t[i], t[{i, j}], t[{ {first, last, step}, {}, k }], t[index] -> tensor or number",
+      "Indices count from 1, negative ones from the end; a range includes both ends, {} is all of an axis, and axes "
+      "that are left out stay whole. A single index takes its axis away, a range keeps it. In memory the result is a "
+      "view: what is written into it (:copy_, :fill_, :add_ …) is written into t; t[i] = v is an error. One element is "
+      "a number. An integer tensor as index picks rows (index_select along dimension 1); a bool tensor is an error "
+      "that names tensor.where and t:masked_select. An index outside is an error that names axis and size.",
+      "local t = tensor { {1, 2, 3}, {4, 5, 6} }\nprint(t[{2, -1}], t[{ {}, {1, 3, 2} }])\n-- > 6.0\tf32[2, 2]\n"
+      "-- > [[1., 3.],\n-- >  [4., 6.]]"}, NULL},
+    {{"tensor.operators", "operators: a + b, a - b, a * b, a / b, a ^ b, a // b, a % b, -a, #a, a .. b",
+      "Element by element with broadcasting (PyTorch's: shapes are compared from the last dimension, 1 stretches); "
+      "either side may be a number. A shape that does not fit is an error. The result is f64 if a tensor operand is "
+      "f64, else f32 if one is floating, else i64; a number is rounded once to that dtype (a Lua float, 2.0 "
+      "too, makes f32 of integers), / of integers gives f32. #a is the size of dimension 1, .. joins "
+      "text. Comparison is by method, a:lt(b), a:eq(b) …: a < b and a == b are errors.",
+      "print((tensor { {1}, {2} } * tensor { 10, 20 }).shape)\n-- > [2, 2]"}, NULL},
     {{"tensor:numel", "t:numel() -> integer", "The number of elements.",
       "print(tensor.zeros({2, 3}):numel())\n-- > 6"}, l_numel},
 };

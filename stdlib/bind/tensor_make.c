@@ -499,8 +499,9 @@ static int l_randperm(lua_State *L) {
 // clang-format off
 static const tarn_binding rows[] = {
     {{"tensor", "tensor(values, {dtype = \"f32\"}) -> tensor",
-      "A tensor from nested tables of numbers; all rows of a level have the same length. Booleans make a "
-      "bool tensor. A tensor is copied.", "print(tensor { {1, 2}, {3, 4} })\n-- > f32[2, 2]\n-- > [[1., 2.],\n-- >  [3., 4.]]"}, l_tensor},
+      "A tensor in memory from nested tables of numbers; all rows of a level have the same length. Booleans make "
+      "a bool tensor; numbers an f32 one unless dtype says otherwise (tensor:to lists the dtypes). A tensor is copied. "
+      "See tensor.indexing and tensor.operators; tensors have at most 8 dimensions.", "print(tensor { {1, 2}, {3, 4} })\n-- > f32[2, 2]\n-- > [[1., 2.],\n-- >  [3., 4.]]"}, l_tensor},
     {{"tensor.zeros", "tensor.zeros(shape, {dtype = \"f32\"}) -> tensor", "Zeros. A shape is a table or one integer.",
       "print(tensor.zeros({2, 3}):sum())\n-- > 0.0"}, l_zeros},
     {{"tensor.ones", "tensor.ones(shape, {dtype = \"f32\"}) -> tensor", "Ones. A shape is a table or one integer.",

@@ -132,17 +132,22 @@ static const form *form_of(const tarn_op *op) {
 // methods, module -> the same, with the row in one of them.
 static tarn_status add_row(tarn_host *h, const tarn_op *op, const form *f, tarn_error *err) {
     lua_State *L = tarn_host_state(h);
-    char name[64], signature[128], text[400];
+    char name[64], signature[128];
+    tarn_text text;
     bool method = f->signature[1] == ':';
     lua_pushlightuserdata(L, (void *)(uintptr_t)op);
     lua_pushcclosure(L, f->call, 1);
     lua_setfield(L, method ? -3 : -2, op->name);
     snprintf(name, sizeof name, "tensor%c%s", method ? ':' : '.', op->name);
     snprintf(signature, sizeof signature, f->signature, op->name);
-    snprintf(text, sizeof text, "%s%s", op->summary ? op->summary : "",
-             op->vjp || op->jvp ? "" : ". Not differentiable");
-    tarn_doc doc = {name, signature, text, op->example};
-    return tarn_host_doc_copy(h, &doc, err);
+    tarn_text_init(&text, &tarn_host_context(L)->budget);
+    tarn_bind_sentence(&text, op->summary ? op->summary : "");
+    tarn_text_puts(&text, op->vjp || op->jvp ? "" : " Not differentiable.");
+    tarn_doc doc = {name, signature, text.data, op->example};
+    tarn_status s = text.failed ? tarn_raise_nomem(err, "documentation", text.len)
+                                : tarn_host_doc_copy(h, &doc, err);
+    tarn_text_free(&text);
+    return s;
 }
 
 // ---- casts ----
@@ -321,18 +326,22 @@ static int l_top_mask(lua_State *L) {
 // clang-format off
 static const tarn_binding rows[] = {
     {{"tensor:to", "t:to(dtype) -> tensor", "Converted to a dtype, rounded once to nearest even (floats to integers too, where PyTorch cuts off); t itself if it has that dtype. "
-      "Arithmetic on a stored dtype (bf16, f16, i8 …) happens in f32 or i64.", "print(tensor { 1, 2.5 }:to(\"i64\").dtype)\n-- > i64"}, l_cast},
+      "The dtypes: f64 f32 f16 bf16 f8_e4m3 f8_e5m2, i64 i32 i16 i8 u64 u32 u16 u8, bool. Arithmetic happens in f64, f32, i64 or bool; "
+      "every other dtype is read into one of these.", "print(tensor { 1, 2.5 }:to(\"i64\").dtype)\n-- > i64"}, l_cast},
     {{"tensor:cast", "t:cast(dtype) -> tensor", "The same as t:to(dtype).", NULL}, l_cast},
-    {{"tensor:matmul", "a:matmul(b) -> tensor", "Matrix product of the last two dimensions; those before are batches and are "
-      "broadcast. A vector is a row on the left, a column on the right. Tier B: the bytes depend on the BLAS build.",
+    {{"tensor:matmul", "a:matmul(b) -> tensor", "Matrix product: [.., m, k] times [.., k, n] gives [.., m, n]; the dimensions before the last two are batches and are "
+      "broadcast. A vector is a row on the left, a column on the right. f64 if an operand is f64, else f32. Tier B: the bytes depend on "
+      "the BLAS build.",
       "print(tensor { {1, 2}, {3, 4} }:matmul(tensor { 1, 1 }))\n-- > f32[2]\n-- > [3., 7.]"}, l_matmul},
     {{"tensor:sort", "t:sort(dim, {descending = false}) -> values, indices", "Sorted along dim (the last when left out); stable, NaN counts as largest. Indices count from 1.",
       "local v, i = tensor { 3, 1, 2 }:sort()\nprint(v)\nprint(i)\n-- > f32[3]\n-- > [1., 2., 3.]\n-- > i64[3]\n-- > [2, 3, 1]"}, l_sort},
     {{"tensor:argsort", "t:argsort(dim, {descending = false}) -> indices", "The indices (from 1) that sort t along dim.",
       "print(tensor { 3, 1, 2 }:argsort())\n-- > i64[3]\n-- > [2, 3, 1]"}, l_argsort},
-    {{"tensor:kth_largest", "t:kth_largest(k) -> number", "The k-th largest of all elements, exactly; floating dtypes. It takes a few sweeps over a planned tensor, not a sort.",
+    {{"tensor:kth_largest", "t:kth_largest(k) -> number", "The k-th largest of all elements, exactly; floating dtypes. It takes a few sweeps over a planned tensor, not a sort. k is an "
+      "integer from 1 to the number of elements; else an error.",
       "print(tensor { 3, 1, 2 }:kth_largest(2))\n-- > 2.0"}, l_kth_largest},
-    {{"tensor:top_mask", "t:top_mask({k =} or {density =}) -> bool tensor", "True at exactly the k largest elements (or trunc(density * n), at least one); of equal values the first ones.",
+    {{"tensor:top_mask", "t:top_mask({k =} or {density =}) -> bool tensor", "True at exactly the k largest elements (or trunc(density * n), at least one; 0 < density <= 1); of equal values the first ones. "
+      "Take t:abs() for the largest magnitudes.",
       "print(tensor { 3, 1, 3, 3 }:top_mask({ k = 2 }))\n-- > bool[4]\n-- > [ true, false,  true, false]"}, l_top_mask},
 };
 // clang-format on

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void tarn_budget_init(tarn_budget *b, size_t limit) {
     memset(b, 0, sizeof *b);
@@ -38,14 +39,23 @@ bool tarn_budget_take_relieved(tarn_budget *b, size_t bytes) {
 
 void tarn_budget_give(tarn_budget *b, size_t bytes) { atomic_fetch_sub(&b->used, bytes); }
 
+// Large blocks ask for huge pages: a fault for each 4 KiB costs as much as reading them.
+enum { HUGE_PAGE = 2 << 20 };
+
 void *tarn_alloc(tarn_budget *b, size_t bytes) {
     if (bytes > SIZE_MAX - 64 || !tarn_budget_take(b, bytes)) {
         return NULL;
     }
+    bool large = bytes >= 2 * HUGE_PAGE;
+    size_t align = large ? HUGE_PAGE : 64;
     size_t room = bytes == 0 ? 64 : (bytes + 63) / 64 * 64;
-    void *p = aligned_alloc(64, room);
-    if (!p) {
+    void *p = NULL;
+    if (posix_memalign(&p, align, room) != 0) {
         tarn_budget_give(b, bytes);
+        return NULL;
+    }
+    if (large) {
+        madvise(p, room / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);  // a hint: may fail
     }
     return p;
 }

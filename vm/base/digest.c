@@ -1,32 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
+// libcrypto's own functions for SHA-256 are used, not its EVP interface, which allocates; OpenSSL 3
+// calls them deprecated.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "vm/base/digest.h"
 
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <string.h>
 
-void tarn_sha256_begin(tarn_sha256 *h) {
-    h->state = EVP_MD_CTX_new();
-    if (h->state && EVP_DigestInit_ex(h->state, EVP_sha256(), NULL) != 1) {
-        EVP_MD_CTX_free(h->state);
-        h->state = NULL;
-    }
-}
+_Static_assert(sizeof(SHA256_CTX) <= sizeof(tarn_sha256), "room for libcrypto's state");
+_Static_assert(_Alignof(SHA256_CTX) <= _Alignof(tarn_sha256), "alignment of libcrypto's state");
+
+void tarn_sha256_begin(tarn_sha256 *h) { SHA256_Init((void *)h->state); }
 
 void tarn_sha256_add(tarn_sha256 *h, const void *p, size_t bytes) {
-    if (h->state) {
-        EVP_DigestUpdate(h->state, p, bytes);
-    }
+    SHA256_Update((void *)h->state, p, bytes);
 }
 
-void tarn_sha256_end(tarn_sha256 *h, unsigned char out[32]) {
-    memset(out, 0, 32);
-    if (h->state) {
-        unsigned int n = 0;
-        EVP_DigestFinal_ex(h->state, out, &n);
-        EVP_MD_CTX_free(h->state);
-        h->state = NULL;
-    }
-}
+void tarn_sha256_end(tarn_sha256 *h, unsigned char out[32]) { SHA256_Final(out, (void *)h->state); }
 
 void tarn_sha256_of(const void *p, size_t bytes, unsigned char out[32]) {
     tarn_sha256 h;

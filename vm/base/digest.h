@@ -10,14 +10,15 @@
 
 #define TARN_DIGEST_PIECE ((size_t)8 << 20)  // bytes
 
+// Nothing is allocated and nothing can fail: a digest that is wrong because memory ran out would be
+// written down as the name of something.
 typedef struct tarn_sha256 {
-    void *state;  // EVP_MD_CTX
+    _Alignas(8) unsigned char state[112];  // SHA256_CTX
 } tarn_sha256;
 
-// A context that could not be allocated makes the later calls do nothing and yield zeros.
 void tarn_sha256_begin(tarn_sha256 *h);
 void tarn_sha256_add(tarn_sha256 *h, const void *p, size_t bytes);
-void tarn_sha256_end(tarn_sha256 *h, unsigned char out[32]);  // also frees
+void tarn_sha256_end(tarn_sha256 *h, unsigned char out[32]);
 void tarn_sha256_of(const void *p, size_t bytes, unsigned char out[32]);
 void tarn_hex(const unsigned char *bytes, size_t n, char *out);  // 2 n + 1 characters
 

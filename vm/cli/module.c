@@ -72,6 +72,11 @@ static int l_flags(lua_State *L) {
 }
 
 static const tarn_binding bindings[] = {
+    {{"help", "help(name or value)",
+      "Prints what is documented of a name (\"merge.ties\", \"ties\"), a module, a function or the type of a value; a text that "
+      "is no name is searched for. At the prompt ?name is the same.",
+      "help \"tarn.version\"\n-- > tarn.version -> string\n-- >\n-- > The version of the program.\n-- >\n-- > example:\n"
+      "-- >     print(type(tarn.version))\n-- >     -- > string"}, NULL},
     {{"tarn", "tarn", "The run itself: version, options, command.", NULL}, NULL},
     {{"tarn.version", "tarn.version -> string", "The version of the program.",
       "print(type(tarn.version))\n-- > string"}, NULL},
@@ -87,7 +92,8 @@ static const tarn_binding bindings[] = {
       "The documentation rows of the language, in the order in which they were registered; what a row "
       "lacks is nil. `tarn reference` prints them.",
       "for _, d in ipairs(tarn.docs()) do\n"
-      "  if d.name == \"merge.ties\" then print(d.text:match \"[^\\n]*\") end\nend"}, l_docs},
+      "  if d.name == \"merge.ties\" then print(d.text:match \"[^\\n]*\") end\nend\n"
+      "-- > Trim, elect sign, merge: task vectors without their conflicts."}, l_docs},
     {{"tarn.commands", "tarn.commands() -> list of {name, usage, summary, help}",
       "The program's commands, by name; help is the comment below the first line of the command's file, "
       "with its dashes.",

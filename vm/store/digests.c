@@ -80,7 +80,7 @@ tarn_status tarn_digest_model(tarn_context *cx, const tarn_store *s, unsigned ch
         tarn_digest_line(&h, &line, t->name, t->name_len, t->dtype, t->rank, t->shape,
                          digests ? digests[order[i]] : NULL);
     }
-    bool failed = line.failed || !h.state;
+    bool failed = line.failed;
     tarn_sha256_end(&h, out);
     tarn_text_free(&line);
     tarn_free(&cx->budget, order, room);
@@ -249,7 +249,7 @@ static tarn_status hash_piece(void *arg, int64_t task, int worker, tarn_error *e
     unsigned char *buffer = w->buffer + (size_t)worker * READ;
     tarn_sha256 h;
     tarn_sha256_begin(&h);
-    tarn_status st = h.state ? TARN_OK : tarn_raise_nomem(err, "SHA-256", 0);
+    tarn_status st = TARN_OK;
     while (at < end && st == TARN_OK) {
         uint64_t n = end - at < READ ? end - at : READ;
         st = s->read(s, at, n, buffer, err);
@@ -281,12 +281,8 @@ static tarn_status hash_with(hashing *w, int64_t pieces, unsigned char (*out)[32
     for (int64_t i = 0; i < w->n; i++) {
         tarn_sha256 h;
         tarn_sha256_begin(&h);
-        bool good = h.state != NULL;
         tarn_sha256_add(&h, w->sum + w->piece[i], (size_t)(w->piece[i + 1] - w->piece[i]) * 32);
         tarn_sha256_end(&h, out[i]);
-        if (!good) {
-            return tarn_raise_nomem(err, "SHA-256", 0);
-        }
     }
     return TARN_OK;
 }
@@ -331,7 +327,7 @@ static bool look(tarn_context *cx, const tarn_store *s, int k, int64_t first, st
         tarn_digest_line(&h, &line, t->name, t->name_len, t->dtype, t->rank, t->shape, NULL);
         tarn_sha256_add(&h, &t->begin, sizeof t->begin);
     }
-    bool good = !line.failed && h.state;
+    bool good = !line.failed;
     tarn_sha256_end(&h, f->header);
     tarn_text_free(&line);
     return good;

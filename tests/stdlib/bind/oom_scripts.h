@@ -95,10 +95,10 @@ static const oom_script oom_scripts[] = {
      "local ok, e = pcall(yaml.read, 'a: [1,') assert(not ok and #tostring(e) > 0) "
      "return #doc.a .. doc.b.d .. at[doc].lines.b"},
     {"tensors", "",
-     "local a = tensor { { 1, 2, 3 }, { 4, 5, 6 } } local b = tensor.arange(1, 6):reshape { 2, 3 } "
+     "local a = tensor { { 1, 2, 3 }, { 4, 5, 6 } } local b = tensor.range(1, 6):to 'f32':reshape { 2, 3 } "
      "local c = tensor.stack({ a, b, tensor.eye(2, 3), tensor.full({ 2, 3 }, 7), tensor.zeros_like(a) }) "
      "local r = tensor.randn({ 40 }, 1) + tensor.uniform({ 40 }, 2) "
-     "local v, i = r:sort() local k, j = r:topk(3) a:add_(b):mul_(2) a[{ 1, 2 }] = 9 "
+     "local v, i = r:sort() local k, j = r:topk(3) a:add_(b):mul_(2) a:set_({ 1, 2 }, 9) "
      "return tostring(c) .. tostring(c[{ -1, { 1, 2 } }]) .. tostring(v[{ { 1, 3 } }]) .. tostring(j) .. "
      "tostring(a:t():matmul(b)) .. tostring(a:sum(1)) .. a:mean() .. tostring(a:gt(3):to 'f32') .. "
      "tostring(b:softmax(2)) .. tostring(tensor.cat({ a, b }, 1):permute { 2, 1 }) .. r:kth_largest(2) .. "

@@ -3,7 +3,7 @@
 #include "tests/oom.h"
 #include "tests/stdlib/bind/oom_scripts.h"
 
-static void test_sample(void **state) { oom_all(20, 97); }
+static void test_sample(void **state) { oom_all(12, 151); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sample)};

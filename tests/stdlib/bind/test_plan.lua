@@ -285,7 +285,10 @@ do
     local text = said(plan)
     assert(text:find(case[3], 1, true), case[1] .. ": " .. case[3] .. " is not in " .. text)
   end
-  for _, inputs in ipairs { "", "{", "[1]", '[{"label":3}]', '[{"label":"low","digest":null}]' } do
+  for _, inputs in ipairs { "", "{" } do
+    assert(said(good, inputs):find("list of inputs cannot be read", 1, true))
+  end
+  for _, inputs in ipairs { "[1]", '[{"label":3}]', '[{"label":"low","digest":null}]' } do
     check.equal(said(good, inputs), "false")
   end
   assert(said(good, '[{"label":"low","digest":"00"}]'):find("its contents differ", 1, true))
