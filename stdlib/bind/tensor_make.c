@@ -526,7 +526,7 @@ static const tarn_binding rows[] = {
       "A source of random numbers that counts the tensors drawn from it: give it instead of a seed where many are "
       "wanted.", "local g = tensor.generator(1)\nprint(tensor.equal(tensor.rand(4, g), tensor.rand(4, g)))\n-- > false"}, l_generator},
     {{"tensor.rand", "tensor.rand(shape, seed, {dtype = \"f32\"}) -> tensor",
-      "Uniform numbers in [0, 1). The seed (an integer or a generator) is always given; the same seed and shape give "
+      "Uniform numbers in [0, 1). The seed (an integer or a generator) is always given; the same seed, dtype and shape give "
       "the same numbers on any machine (Philox4x32-10).",
       "print(tensor.equal(tensor.rand({2, 3}, 1), tensor.rand({2, 3}, 1)))\n-- > true"}, l_rand},
     {{"tensor.randn", "tensor.randn(shape, seed, {dtype = \"f32\"}) -> tensor",

@@ -325,6 +325,13 @@ static int l_top_mask(lua_State *L) {
 
 // clang-format off
 static const tarn_binding rows[] = {
+    {{"tensor.reductions", "reductions: t:sum(), t:sum(dim), t:sum({dim1, dim2}), t:sum { dim = 1, keepdim = true } -> tensor or number",
+      "How sum, mean, var, std, norm, max, min, argmax, argmin, all, any and logsumexp are told their dimensions: none (all of them), one, or a "
+      "list; they count from 1, or from -1 at the end. A reduced dimension goes, or stays with size 1 under keepdim. Over everything "
+      "the result is a number, in memory; of a planned or recorded tensor it is a tensor of rank 0 that :item() makes one of. Sums, means and "
+      "norms accumulate in f64 in a fixed order. Along dimensions the dtype is f64 for f64, f32 for other floats; of integers sum, max and min give i64, "
+      "the others f32. Over no elements sum is 0, max -infinity, min infinity; argmax and argmin are errors.",
+      "local t = tensor { {1, 2, 3}, {4, 5, 6} }\nprint(t:sum(), t:sum(-1):totable()[2], t:sum { dim = 1, keepdim = true }.shape)\n-- > 21.0\t15.0\t[1, 3]"}, NULL},
     {{"tensor:to", "t:to(dtype) -> tensor", "Converted to a dtype, rounded once to nearest even (floats to integers too, where PyTorch cuts off); t itself if it has that dtype. "
       "The dtypes: f64 f32 f16 bf16 f8_e4m3 f8_e5m2, i64 i32 i16 i8 u64 u32 u16 u8, bool. Arithmetic happens in f64, f32, i64 or bool; "
       "every other dtype is read into one of these.", "print(tensor { 1, 2.5 }:to(\"i64\").dtype)\n-- > i64"}, l_cast},

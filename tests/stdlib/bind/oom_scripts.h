@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scripts under failing allocations, shared by the sampled test and the full one. Each script runs in
-// a host of its own with allocation n failing, alone, then with all later ones. It must end in an
+// Scripts under failing allocations, shared by the sampled test and the full one: those below, and the
+// example of every row of the bindings. Each script runs in a host of its own with allocation n
+// failing, alone, then with all later ones; and under caps on memory that are too small. It must end in an
 // error that says something, or in the result of a run that met no failure; the host then gives back
 // every byte of the budget; and the folder `out` holds what it held before or all that the script
 // writes there, never a part. (What malloc itself lost is for the sanitizers and valgrind to tell.)
@@ -33,6 +34,12 @@ typedef struct {
     const char *before;  // run with nothing failing; its globals are the script's
     const char *script;  // returns a text
 } oom_script;
+
+typedef struct {
+    long dense, step;  // allocations 1 … dense fail one by one, then every step-th
+    int caps;          // on memory, up to what the script needs
+    bool examples;     // they remove what they wrote: stopped half way they leave files, whole ones
+} oom_effort;
 
 static const char oom_prologue[] =
     "base = model.open 'examples/data/base.safetensors' "
@@ -172,7 +179,7 @@ typedef struct {
     tarn_status status;
     tarn_error err;
     long failed;        // allocations
-    size_t left;        // bytes of the budget
+    size_t left, peak;  // bytes of the budget
     char result[8192];  // of the script
     char before[65], after[65];  // the folder
 } oom_outcome;
@@ -195,12 +202,14 @@ static tarn_status oom_host(tarn_context *cx, tarn_host **h, tarn_error *err) {
 
 static void nothing(void *arg, const char *message) {}
 
-// Allocation n fails (0: none).
-static void oom_run(const oom_script *s, long n, bool onwards, oom_outcome *o) {
-    char before[1024];
+enum { OOM_CAP = 256 << 20 };
+
+// Allocation n fails (0: none); `cap` bytes of memory.
+static void oom_run(const oom_script *s, long n, bool onwards, size_t cap, oom_outcome *o) {
+    char before[2048];
     tarn_context cx;
     tarn_host *h = NULL;
-    tarn_options co = {.threads = 1, .memory = (size_t)256 << 20};
+    tarn_options co = {.threads = 1, .memory = s->before ? OOM_CAP : cap};
     memset(o, 0, sizeof *o);
     empty_folder();
     look_at_folder(o->before);
@@ -221,6 +230,7 @@ static void oom_run(const oom_script *s, long n, bool onwards, oom_outcome *o) {
             fail_msg("before %s: %s", s->name, o->err.message);
         }
         look_at_folder(o->before);
+        cx.budget.limit = cap;
         oom_arm(n > 0 ? n : LONG_MAX, onwards);
     }
     if (o->status == TARN_OK) {
@@ -230,10 +240,11 @@ static void oom_run(const oom_script *s, long n, bool onwards, oom_outcome *o) {
     look_at_folder(o->after);
     tarn_host_close(h);
     o->left = atomic_load(&cx.budget.used);
+    o->peak = atomic_load(&cx.budget.peak);
     tarn_context_free(&cx);
 }
 
-static const char *oom_fault(const oom_outcome *want, const oom_outcome *got) {
+static const char *oom_fault(const oom_effort *e, const oom_outcome *want, const oom_outcome *got) {
     if (got->left > 0) {
         return "bytes of the budget are left";
     }
@@ -245,35 +256,41 @@ static const char *oom_fault(const oom_outcome *want, const oom_outcome *got) {
         return "no message";
     }
     bool clean = !*got->after || strcmp(got->after, want->before) == 0 || strcmp(got->after, want->after) == 0;
-    return clean ? NULL : "something was left behind";
+    return clean || e->examples ? NULL : "something was left behind";
 }
 
-// Allocations 1 … `dense` fail one by one, then every `step`-th, until a run meets no failure.
-static int oom_sweep_script(const oom_script *s, long dense, long step) {
+static void oom_tell(const oom_script *s, const char *how, const char *fault, const oom_outcome *want,
+                     const oom_outcome *got) {
+    size_t same = 0;
+    while (want->result[same] && want->result[same] == got->result[same]) {
+        same++;
+    }
+    print_error("%s, %s: %s (status %d, message '%s', %zu bytes, result …'%.60s')\n", s->name, how, fault,
+                (int)got->status, got->err.message, got->left, got->result + same);
+}
+
+// Until a run meets no failure. Returns how many runs were faulty.
+static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
     static oom_outcome want, got;
     const char *verbose = getenv("TARN_TEST_VERBOSE");
-    oom_run(s, 0, false, &want);
+    char how[64];
+    oom_run(s, 0, false, OOM_CAP, &want);
     if (want.status != TARN_OK) {
         fail_msg("%s: %s", s->name, want.err.message);
     }
     long runs = 0, ended = 0;
     int faults = 0;
     for (int onwards = 0; onwards < 2; onwards++) {
-        for (long n = 1;; n += n < dense ? 1 : step) {
-            oom_run(s, n, onwards, &got);
-            const char *fault = oom_fault(&want, &got);
+        for (long n = 1;; n += n < e->dense ? 1 : e->step) {
+            oom_run(s, n, onwards, OOM_CAP, &got);
+            const char *fault = oom_fault(e, &want, &got);
+            snprintf(how, sizeof how, "allocation %ld%s fails", n, onwards ? " and all later" : "");
             if (verbose) {
-                print_message("%s %ld%s: %s\n", s->name, n, onwards ? "-" : "",
-                              got.status == TARN_OK ? "succeeds" : got.err.message);
+                print_message("%s, %s: %s\n", s->name, how,
+                              got.status == TARN_OK ? "no error" : got.err.message);
             }
             if (fault && faults++ < 10) {
-                size_t same = 0;
-                while (want.result[same] && want.result[same] == got.result[same]) {
-                    same++;
-                }
-                print_error("%s, allocation %ld%s fails: %s (status %d, message '%s', %zu bytes, result …'%.60s')\n",
-                            s->name, n, onwards ? " and all later" : "", fault, (int)got.status,
-                            got.err.message, got.left, got.result + same);
+                oom_tell(s, how, fault, &want, &got);
             }
             if (got.failed == 0) {
                 break;
@@ -282,10 +299,20 @@ static int oom_sweep_script(const oom_script *s, long dense, long step) {
             ended += got.status != TARN_OK;
         }
     }
-    print_message("%s: %ld runs, %ld ended in an error\n", s->name, runs, ended);
-#ifndef __SANITIZE_THREAD__
-    assert_true(ended > 0);
-#endif
+    for (int k = 1; k <= e->caps; k++, runs++) {
+        size_t cap = want.peak / (size_t)(e->caps + 1) * (size_t)k;
+        oom_run(s, 0, false, cap, &got);
+        const char *fault = got.peak > cap && !s->before ? "more than the cap" : oom_fault(e, &want, &got);
+        snprintf(how, sizeof how, "a cap of %zu bytes", cap);
+        if (fault && faults++ < 10) {
+            oom_tell(s, how, fault, &want, &got);
+        }
+        ended += got.status != TARN_OK;
+    }
+    if (verbose || !e->examples) {
+        print_message("%s: %ld runs, %ld ended in an error\n", s->name, runs, ended);
+    }
+    assert_true(ended > 0 || e->examples);
     return faults;
 }
 
@@ -294,7 +321,38 @@ static bool oom_wanted(const char *name) {
     return !only || strstr(name, only);
 }
 
-static void oom_all(long dense, long step) {
+// The examples of all rows; what they print is their result.
+static int oom_sweep_examples(const oom_effort *e) {
+    static const char printing[] =
+        "local base, a, b, c, said = base, low, high, twin, {} "
+        "local os = { tmpname = function() return out .. 'x' end, remove = os.remove } "
+        "local function print(...) for i = 1, select('#', ...) do said[#said + 1] = tostring((select(i, ...))) end end ";
+    tarn_context cx;
+    tarn_host *h = NULL;
+    tarn_error err = {0};
+    tarn_options co = {.threads = 1, .memory = OOM_CAP};
+    int faults = 0;
+    assert_int_equal(tarn_context_init(&cx, &co, &err), TARN_OK);
+    assert_int_equal(oom_host(&cx, &h, &err), TARN_OK);
+    for (int i = 0; i < tarn_host_doc_count(h); i++) {
+        const tarn_doc *d = tarn_host_doc_at(h, i);
+        if (!d->example || !*d->example || !oom_wanted(d->name)) {
+            continue;
+        }
+        size_t room = sizeof printing + strlen(d->example) + 64;
+        char *text = malloc(room);
+        assert_non_null(text);
+        snprintf(text, room, "%s do %s\nend return table.concat(said, '\\n')", printing, d->example);
+        oom_script s = {d->name, "", text};
+        faults += oom_sweep_script(&s, e);
+        free(text);
+    }
+    tarn_host_close(h);
+    tarn_context_free(&cx);
+    return faults;
+}
+
+static void oom_begin(void) {
     const char *ignored;
     tarn_error err = {0};
     assert_int_equal(chdir(TARN_SOURCE_DIR), 0);
@@ -304,12 +362,17 @@ static void oom_all(long dense, long step) {
     snprintf(oom_folder, sizeof oom_folder, "/tmp/tarn-oom-XXXXXX");
     assert_non_null(mkdtemp(oom_folder));
     strcat(oom_folder, "/");
+}
+
+static void oom_all(const oom_effort *e) {
     int faults = 0;
-    for (int i = 0; i < OOM_SCRIPTS; i++) {
+    oom_begin();
+    for (int i = 0; i < OOM_SCRIPTS && !e->examples; i++) {
         if (oom_wanted(oom_scripts[i].name)) {
-            faults += oom_sweep_script(&oom_scripts[i], dense, step);
+            faults += oom_sweep_script(&oom_scripts[i], e);
         }
     }
+    faults += e->examples ? oom_sweep_examples(e) : 0;
     empty_folder();
     rmdir(oom_folder);
     assert_int_equal(faults, 0);
