@@ -38,7 +38,10 @@ local function compare(name)
   x, y = x:to "f64", y:to "f64"
   same = same:logical_or(x:ne(x):logical_and(y:ne(y)))
   local d = x - y
-  local close = same:logical_or(d:abs():le(atol + rtol * y:abs()):logical_and(y:abs():lt(math.huge)))
+  local close = same
+  if rtol > 0 or atol > 0 then
+    close = same:logical_or(d:abs():le(atol + rtol * y:abs()):logical_and(y:abs():lt(math.huge)))
+  end
   local gap = tensor.where(same, 0, d)
   local v = tensor.stack({ close:logical_not():to("f64"):sum(), gap:abs():max(), (gap * gap):sum(),
     (x * y):sum(), (x * x):sum(), (y * y):sum() }, 1):load():totable()
@@ -47,7 +50,7 @@ local function compare(name)
     cosine = alike and 1 or v[4] / (math.sqrt(v[5]) * math.sqrt(v[6])) }
 end
 
-local different, equal = 0, 0
+local different, equal, unknown = 0, 0, 0
 
 local function report(name, what, r)
   if args.json then
@@ -68,8 +71,14 @@ local function visit(name)
     different = different + 1
     return report(name, string.format("%s against %s", shape_of(p), shape_of(q)))
   end
-  local r = compare(name)
-  if r.wrong == 0 then
+  local computed, r = pcall(compare, name)
+  if not computed then
+    if r.code ~= "Dtype" then
+      error(r, 0)
+    end
+    unknown = unknown + 1
+    report(name, r.message)
+  elseif r.wrong == 0 then
     equal = equal + 1
     report(name, "equal", r)
   else
@@ -99,8 +108,9 @@ for _, name in ipairs(b:names()) do
 end
 
 if args.json then
-  print(json.encode(json.object { { "equal", equal }, { "different", different } }))
+  print(json.encode(json.object { { "equal", equal }, { "different", different }, { "unknown", unknown } }))
 elseif not args.quiet then
-  print(string.format("%d equal, %d different", equal, different))
+  print(string.format("%d equal, %d different%s", equal, different,
+    unknown > 0 and string.format(", %d could not be compared", unknown) or ""))
 end
-os.exit(different == 0 and 0 or 1)
+os.exit(different > 0 and 1 or unknown > 0 and 2 or 0)

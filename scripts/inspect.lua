@@ -22,7 +22,7 @@ end
 
 local function numbers(m, name)
   local t = m:tensor(name)
-  if t:numel() == 0 or not t.dtype:find "^[bf]" or t.dtype == "bool" then
+  if t:numel() == 0 or not t.dtype:find "^b?f%d" or t.dtype:find "^f[46]" then -- those cannot be computed with
     return nil
   end
   t = t:to "f64"

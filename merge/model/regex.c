@@ -111,6 +111,11 @@ int tarn_regex_search(const tarn_regex_env *env, const pcre2_code *code, const c
         answer =
             pcre2_match(code, (PCRE2_SPTR)s, len, 0, PCRE2_NO_JIT, env->data, env->match);
     }
+    // What the pattern has no group for keeps what an earlier match left there.
+    PCRE2_SIZE *span = pcre2_get_ovector_pointer(env->data);
+    for (int k = 2 * answer; answer > 0 && k < 2 * TARN_REGEX_GROUPS; k++) {
+        span[k] = PCRE2_UNSET;
+    }
     return answer == 0 ? TARN_REGEX_GROUPS : answer;  // 0: found, with more groups than we keep
 }
 

@@ -66,6 +66,8 @@ typedef struct tarn_reducer {
     void (*join)(void *part, const void *next);                     // part = part then next
     bool (*finish)(const void *part, int64_t n, const tarn_attr *a, void *state, double *out);
     // true: out is final. false: sweep again with the state left behind.
+    // The positions that the next sweep has to see, [from, to); NULL: all of them.
+    void (*window)(const void *state, int64_t *from, int64_t *to);
     double start;  // what a reduction over no elements yields
 } tarn_reducer;
 

@@ -170,11 +170,21 @@ static bool kth_finish(const void *part, int64_t n, const tarn_attr *a, void *st
     out[1] = (double)s->index_prefix;
     return true;
 }
+// Once digits of the index are known, only those positions matter.
+static void kth_window(const void *state, int64_t *from, int64_t *to) {
+    const tarn_kth_state *s = state;
+    int high = s->index_shift + 16;
+    if (s->index_phase && high < 48) {
+        *from = (int64_t)(s->index_prefix << high);
+        *to = *from + ((int64_t)1 << high);
+    }
+}
 static const tarn_reducer selection = {.acc = TARN_KTH_BINS * sizeof(uint64_t),
                                        .part = TARN_KTH_BINS * sizeof(uint64_t),
                                        .state = sizeof(tarn_kth_state), .exact = true, .outputs = 2,
                                        .begin = kth_begin, .open = kth_open, .close = kth_close,
-                                       .join = kth_join, .finish = kth_finish};
+                                       .join = kth_join, .finish = kth_finish,
+                                       .window = kth_window};
 
 // ---- derivatives ----
 

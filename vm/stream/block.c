@@ -10,6 +10,7 @@ typedef struct {
     int64_t job;
     tarn_program *p;
     int worker_base;
+    int64_t first;  // block of task 0
     char *scratch;  // per worker
     size_t scratch_bytes;
 } program_run;
@@ -179,8 +180,9 @@ static tarn_status put_chunk(program_run *x, int64_t at, int64_t n, const char *
     return TARN_OK;
 }
 
-static tarn_status run_block(void *arg, int64_t block, int worker, tarn_error *err) {
+static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *err) {
     program_run *x = arg;
+    int64_t block = x->first + task;
     tarn_program *p = x->p;
     char *memory = x->scratch + (size_t)worker * x->scratch_bytes;
     frame f = {.slots = memory};
@@ -248,10 +250,40 @@ static tarn_status run_block(void *arg, int64_t block, int worker, tarn_error *e
     return TARN_OK;
 }
 
+// The blocks that a sweep needs: all of them, unless all it does is to fold positions of a window.
+static void blocks_of(const tarn_program *p, int64_t *first, int64_t *last) {
+    int64_t from = INT64_MAX, to = 0;
+    *first = 0;
+    *last = (p->numel + TARN_BLOCK - 1) / TARN_BLOCK;
+    for (int i = 0; i < p->ninstr; i++) {
+        if (p->instr[i].what == TARN_DO_STORE || p->instr[i].what == TARN_DO_KEEP) {
+            return;
+        }
+    }
+    for (int i = 0; i < p->nfold; i++) {
+        const tarn_fold_spec *s = &p->fold[i];
+        int64_t a = 0, b = INT64_MAX;
+        if (!s->active) {
+            continue;
+        }
+        if (s->node->op->reducer->window) {
+            s->node->op->reducer->window(s->state, &a, &b);
+        }
+        a = a > s->base ? a - s->base : 0;
+        b = b > s->base ? b - s->base : 0;
+        from = a < from ? a : from;
+        to = b > to ? b : to;
+    }
+    to = to < p->numel ? to : p->numel;
+    *first = from < to ? from / TARN_BLOCK : 0;
+    *last = from < to ? (to + TARN_BLOCK - 1) / TARN_BLOCK : 0;
+}
+
 tarn_status tarn_program_run(tarn_runner *r, int64_t job, tarn_program *p, tarn_pool *pool,
                              int worker_base, tarn_error *err) {
     program_run x = {.r = r, .job = job, .p = p, .worker_base = worker_base};
-    int64_t blocks = (p->numel + TARN_BLOCK - 1) / TARN_BLOCK;
+    int64_t last;
+    blocks_of(p, &x.first, &last);
     x.scratch_bytes = (size_t)p->nslots * TARN_TILE * 8 + ((size_t)p->nslots + 1) * 64 +
                       ((size_t)p->nfold * sizeof(tarn_fold) + 63) / 64 * 64 +
                       ((size_t)p->nload + 1) * 64 + p->fold_scratch + chunk_bytes(p);
@@ -260,7 +292,7 @@ tarn_status tarn_program_run(tarn_runner *r, int64_t job, tarn_program *p, tarn_
     if (!x.scratch) {
         return tarn_raise_nomem(err, r->jobs[job].name, total);
     }
-    tarn_status s = tarn_pool_run(pool, blocks, run_block, &x, &r->cx->cancel, err);
+    tarn_status s = tarn_pool_run(pool, last - x.first, run_block, &x, &r->cx->cancel, err);
     tarn_free(&r->cx->budget, x.scratch, total);
     return s;
 }

@@ -309,8 +309,25 @@ static tarn_status put_root(job_run *j, const tarn_node *root) {
     return s;
 }
 
+// What is stored as it is and has no whole bytes for elements: 4-bit blocks are bytes to everybody here.
+static tarn_status copy_root(job_run *j, const tarn_source *s) {
+    enum { STEP = 1 << 16 };
+    char bytes[STEP];
+    for (uint64_t at = 0; at < s->bytes; at += STEP) {
+        uint64_t n = s->bytes - at < STEP ? s->bytes - at : STEP;
+        TARN_TRY(tarn_cancel_check(&j->r->cx->cancel, j->err));
+        TARN_TRY(s->read(s, at, n, bytes, j->err));
+        TARN_TRY(j->r->sink->put(j->r->sink->arg, j->job, at, bytes, n, j->err));
+    }
+    return TARN_OK;
+}
+
 static tarn_status run_passes(job_run *j, bool last) {
     const tarn_node *root = last ? j->r->jobs[j->job].root : NULL;
+    const tarn_source *source = root ? tarn_node_source(root) : NULL;
+    if (source && tarn_dtype_get(source->dtype)->bits % 8 != 0) {
+        return copy_root(j, source);
+    }
     TARN_TRY(hold_inputs(j));
     for (int pass = 0; pass < j->layout.passes; pass++) {
         TARN_TRY(run_pass(j, pass, root));

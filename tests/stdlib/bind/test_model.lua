@@ -189,6 +189,21 @@ do
   check.equal(save(0.5 * a16 + 0.5 * b16, "wide", { dtype = "f32" }):dtype(), "f32")
   check.raises("unknown dtype 'f33'; did you mean 'f32'?", a.save, a, folder "x", { dtype = "f33" })
   check.raises("no floating dtype", a.save, a, folder "x", { dtype = "i64" })
+  -- what can only be stored is copied, half bytes too
+  local path = "tests/golden/store/valid/all_dtypes.safetensors"
+  local all = model.open(path)
+  save(all, "all.safetensors")
+  save(all:load(), "all-loaded.safetensors")
+  local function tail(name)
+    local file = assert(io.open(name, "rb"))
+    file:seek("end", -all:bytes())
+    local bytes = file:read "a"
+    file:close()
+    return bytes
+  end
+  check.equal(tail(folder "all.safetensors"), tail(path))
+  check.equal(tail(folder "all-loaded.safetensors"), tail(path))
+  check.raises("f4 can be stored and copied, not computed with", function() return (all:only "t_f4" * 2):load() end)
   local f64 = a:cast "f64"
   check.equal((f64 + a)["fc1.bias"].dtype, "f64")
 end

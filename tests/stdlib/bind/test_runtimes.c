@@ -47,8 +47,17 @@ typedef struct {
     tarn_error err;
     char said[1024];
     size_t left;
-    tarn_host *_Atomic host;  // while it runs
+    pthread_mutex_t lock;
+    tarn_host *host;  // while it runs; under the lock
 } runtime;
+
+#define LOCK .lock = PTHREAD_MUTEX_INITIALIZER
+
+static void set_host(runtime *r, tarn_host *h) {
+    pthread_mutex_lock(&r->lock);
+    r->host = h;
+    pthread_mutex_unlock(&r->lock);
+}
 
 static tarn_status run_text(tarn_host *h, const char *text, char *said, size_t room, tarn_error *err) {
     int n = 0;
@@ -83,9 +92,9 @@ static void run_runtime(runtime *r, const char *text) {
         r->status = tarn_bind_open(h, &r->err);
     }
     if (r->status == TARN_OK) {
-        atomic_store(&r->host, h);
+        set_host(r, h);
         r->status = run_rounds(r, h, text);
-        atomic_store(&r->host, NULL);
+        set_host(r, NULL);
     }
     tarn_host_close(h);
     r->left = atomic_load(&cx.budget.used);
@@ -119,10 +128,10 @@ static void same_files(const char *a, const char *b) {
     }
 }
 
-static runtime alone = {.name = "alone", .threads = 2, .rounds = 1};
+static runtime alone = {.name = "alone", .threads = 2, .rounds = 1, LOCK};
 
 static void test_one_after_the_other(void **state) {
-    runtime twice = {.name = "twice", .threads = 1, .rounds = 2};
+    runtime twice = {.name = "twice", .threads = 1, .rounds = 2, LOCK};
     merging(&alone);
     check(&alone, alone.said);
     merging(&twice);
@@ -131,9 +140,9 @@ static void test_one_after_the_other(void **state) {
 }
 
 static void test_at_the_same_time(void **state) {
-    runtime r[3] = {{.name = "x", .threads = 2, .rounds = 3},
-                    {.name = "y", .threads = 3, .rounds = 3},
-                    {.name = "z", .threads = 1, .rounds = 3}};
+    runtime r[3] = {{.name = "x", .threads = 2, .rounds = 3, LOCK},
+                    {.name = "y", .threads = 3, .rounds = 3, LOCK},
+                    {.name = "z", .threads = 1, .rounds = 3, LOCK}};
     pthread_t t[3];
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pthread_create(&t[i], NULL, merging, &r[i]), 0);
@@ -146,16 +155,20 @@ static void test_at_the_same_time(void **state) {
 }
 
 static void test_a_stop_reaches_one(void **state) {
-    runtime stopped = {.name = "stopped", .threads = 2, .rounds = 1};
-    runtime other = {.name = "other", .threads = 2, .rounds = 1};
+    runtime stopped = {.name = "stopped", .threads = 2, .rounds = 1, LOCK};
+    runtime other = {.name = "other", .threads = 2, .rounds = 1, LOCK};
     pthread_t t, u;
     assert_int_equal(pthread_create(&t, NULL, looping, &stopped), 0);
     assert_int_equal(pthread_create(&u, NULL, merging, &other), 0);
-    while (!atomic_load(&stopped.host)) {
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    for (bool done = false; !done;) {
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        pthread_mutex_lock(&stopped.lock);
+        done = stopped.host != NULL;
+        if (done) {
+            tarn_host_stop(stopped.host, TARN_STOP_INT);
+        }
+        pthread_mutex_unlock(&stopped.lock);
     }
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-    tarn_host_stop(atomic_load(&stopped.host), TARN_STOP_INT);
     pthread_join(t, NULL);
     pthread_join(u, NULL);
     assert_int_equal(stopped.status, TARN_CANCELLED);

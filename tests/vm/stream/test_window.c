@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exact selection among massive ties: values from four magnitudes, so that the cut falls between equal
+// elements and the last sweeps look at a window of positions only. What is kept is counted and placed by
+// a plain loop: all above the threshold, of those equal to it the first by position. One tensor of
+// several blocks, and several jobs as one whole model.
+#include "tests/support.h"
+#include "vm/stream/stream.h"
+
+enum { N = 3 * 1024 * 1024 + 777, JOBS = 3 };
+
+static double magnitude(int64_t i, uint64_t seed) {
+    uint64_t s = seed + (uint64_t)i * 977;
+    double v = (double)(test_random(&s) % 4);
+    return test_random(&s) & 1 ? v : -v;
+}
+
+static tarn_tensor values(tarn_context *cx, int64_t n, uint64_t seed) {
+    tarn_error err = {0};
+    tarn_tensor t;
+    OK(tarn_tensor_new(cx, TARN_BF16, 1, &n, &t, &err));
+    for (int64_t i = 0; i < n; i++) {
+        tarn_tensor_set(&t, i, magnitude(i, seed));
+    }
+    return t;
+}
+
+// The job that marks what selection `gid` (0: of this tensor alone) keeps.
+static tarn_job marked(tarn_context *cx, const tarn_tensor *t, double density, int64_t gid,
+                       int64_t start) {
+    tarn_graph *g = tarn_graph_new(cx);
+    const tarn_source *s = tarn_source_of_tensor(t, "w");
+    assert_non_null(g);
+    assert_non_null(s);
+    const tarn_node *x = tarn_abs(g, tarn_leaf_source(g, s));
+    s->release(s);
+    int64_t i[4] = {0, 0, 0, 32};
+    tarn_attr a = {.ni = 4, .i = i, .nf = 1, .f = &density};
+    const tarn_node *k = gid ? tarn_reduce_global(g, &tarn_op_kth, 1, &x, gid, start, &a)
+                             : tarn_node_make(g, &tarn_op_kth, 1, &x, &a);
+    const tarn_node *cut = tarn_sub(g, tarn_item(g, k, 1), tarn_num(g, (double)start));
+    const tarn_node *in[3] = {x, tarn_item(g, k, 0), cut};
+    const tarn_node *root = tarn_node_make(g, &tarn_op_top, 3, in, NULL);
+    assert_non_null(root);
+    return (tarn_job){.name = "w", .graph = g, .root = root, .store = TARN_BOOL};
+}
+
+// Position by position over the tensors in order.
+static void check(int n, const tarn_tensor *t, const tarn_tensor *got, double density) {
+    int64_t total = 0, above[5] = {0};
+    for (int k = 0; k < n; k++) {
+        total += tarn_tensor_numel(&t[k]);
+        for (int64_t i = 0; i < tarn_tensor_numel(&t[k]); i++) {
+            double v = tarn_tensor_get(&t[k], i);
+            above[(int)(v < 0 ? -v : v)]++;
+        }
+    }
+    int64_t keep = (int64_t)(density * (double)total), threshold = 3;
+    keep = keep < 1 ? 1 : keep;
+    int64_t left = keep;
+    while (threshold > 0 && left > above[threshold]) {
+        left -= above[threshold--];
+    }
+    for (int k = 0; k < n; k++) {
+        for (int64_t i = 0; i < tarn_tensor_numel(&t[k]); i++) {
+            double v = tarn_tensor_get(&t[k], i);
+            v = v < 0 ? -v : v;
+            bool want = v > (double)threshold || ((int64_t)v == threshold && left-- > 0);
+            if (want != (tarn_tensor_get(&got[k], i) != 0)) {
+                fail_msg("density %g, tensor %d, element %lld: %d", density, k, (long long)i, want);
+            }
+        }
+    }
+}
+
+static void run(int threads, size_t hold, int n, const int64_t *sizes, double density) {
+    tarn_context cx;
+    tarn_error err = {0};
+    tarn_options o = {.threads = threads, .memory = (size_t)2 << 30, .hold = hold};
+    OK(tarn_context_init(&cx, &o, &err));
+    tarn_tensor t[JOBS], got[JOBS];
+    tarn_job jobs[JOBS];
+    int64_t start = 0;
+    for (int k = 0; k < n; k++) {
+        t[k] = values(&cx, sizes[k], 11 + (uint64_t)k);
+        jobs[k] = marked(&cx, &t[k], density, n > 1, start);
+        start += sizes[k];
+    }
+    OK(tarn_stream_load(&cx, n, jobs, got, &err));
+    check(n, t, got, density);
+    for (int k = 0; k < n; k++) {
+        tarn_tensor_release(&t[k]);
+        tarn_tensor_release(&got[k]);
+        tarn_graph_release(jobs[k].graph);
+    }
+    tarn_context_free(&cx);
+}
+
+static void test_one(void **state) {
+    (void)state;
+    const int64_t n = N;
+    static const double densities[] = {0.1, 0.3333, 0.6, 0.77, 1e-9};
+    for (int d = 0; d < 5; d++) {
+        run(1 + d % 3, d % 2 ? 1 : 64 << 20, 1, &n, densities[d]);
+    }
+}
+
+static void test_model(void **state) {
+    (void)state;
+    static const int64_t sizes[JOBS] = {1200000, 5000, 1500001};
+    run(2, 1, JOBS, sizes, 0.3);
+    run(3, 64 << 20, JOBS, sizes, 0.62);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_one), cmocka_unit_test(test_model)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
