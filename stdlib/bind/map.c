@@ -195,18 +195,18 @@ static void push_stats(phase *f, const mapping *p, int kept, int64_t i) {
         lua_rawgeti(L, -2, 2);
         tarn_desc d = tarn_bind_to_tensor(L, -1)->node->desc;
         lua_pop(L, 1);
-        tarn_tensor t;
-        tarn_tensor_share(&p->stats[i], &t);
-        t.offset += at;
+        tarn_tensor *t = &tarn_bind_new_tensor(L)->t;
+        tarn_tensor_share(&p->stats[i], t);
+        t->offset += at;
         at += tarn_desc_numel(&d);
-        t.rank = d.rank;
+        t->rank = d.rank;
         int64_t stride = 1;
         for (int a = d.rank - 1; a >= 0; a--) {
-            t.shape[a] = d.shape[a];
-            t.stride[a] = stride;
+            t->shape[a] = d.shape[a];
+            t->stride[a] = stride;
             stride *= d.shape[a];
         }
-        tarn_bind_push_tensor(L, &t);
+        tarn_bind_settle(L);
         lua_settable(L, list - 2);
         lua_settop(L, list);
     }

@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// In the order of the safetensors reference (ascending alignment): writers sort by it, descending.
+// In the order of the safetensors reference (ascending alignment): writers sort by it, descending. The
+// numbers stand in plans (a cast inside merge.map), so they never change.
 typedef enum {
     TARN_BOOL = 0,
     TARN_F4,

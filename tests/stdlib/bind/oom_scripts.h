@@ -49,7 +49,9 @@ static const char oom_prologue[] =
     "function show(m) return table.concat(m:load()['fc3.bias']:totable(), ' ') end ";
 
 #define ONE_METHOD(name, table)                                                                  \
-    {name, "", "local m = merge." name " " table " return show(m:only 'fc3.bias') .. tostring(m)"}
+    {name, "",                                                                                   \
+     "local m = merge." name " " table " m:save(out .. 'm') "                                    \
+     "return show(m:only 'fc3.bias') .. tostring(m)"}
 
 static const oom_script oom_scripts[] = {
     {"open", NULL, "return 'opened'"},  // NULL: opening the host fails too

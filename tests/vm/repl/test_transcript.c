@@ -275,6 +275,7 @@ static void test_completion_is_raw(void **state) {
     expect(&s, "nothing.");
     type(&s, "\003");
     expect(&s, "^C");
+    expect_prompt(&s, "> ");
     assert_int_equal(leave(&s), 0);
     assert_null(strstr(s.screen, "RUN\n"));
 }
