@@ -342,6 +342,7 @@ static void loop(session *s) {
         size_t before = s->entry.len;
         tarn_line_result r = tarn_line_read(s->line, more ? "... " : "> ", &s->entry);
         if (r == TARN_LINE_STOPPED) {
+            clearerr(stdout);  // the signal may have cut a write of the editor short: no failure
             finish_entry(s);
             tell_deadline(s);
             settle(s);

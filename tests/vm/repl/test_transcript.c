@@ -276,7 +276,10 @@ static void test_completion_is_raw(void **state) {
     type(&s, "\003");
     expect(&s, "^C");
     expect_prompt(&s, "> ");
-    assert_int_equal(leave(&s), 0);
+    int code = leave(&s);
+    if (code != 0) {
+        fail_msg("exit code %d; screen:\n%s", code, s.screen);
+    }
     assert_null(strstr(s.screen, "RUN\n"));
 }
 
