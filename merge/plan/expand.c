@@ -114,8 +114,8 @@ tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err) {
     return TARN_OK;
 }
 
-tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
-                           const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
+static tarn_status open_plan(tarn_context *cx, tarn_model *m, const tarn_plan_options *o,
+                             tarn_plan **out, tarn_error *err) {
     tarn_plan *p = tarn_alloc_zero(&cx->budget, sizeof *p);
     tarn_globals *t = tarn_alloc_zero(&cx->budget, sizeof *t);
     if (!p || !t) {
@@ -128,6 +128,14 @@ tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char 
     p->globals = t;
     p->options = o ? *o : (tarn_plan_options){0};
     tarn_arena_init(&t->arena, &cx->budget);
+    *out = p;
+    return TARN_OK;
+}
+
+tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
+                           const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
+    tarn_plan *p;
+    TARN_TRY(open_plan(cx, m, o, &p, err));
     tarn_status s = TARN_OK;
     for (int64_t i = 0; i < m->n && s == TARN_OK; i++) {
         if (!want || want[i]) {
@@ -139,6 +147,40 @@ tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char 
     if (s != TARN_OK) {
         tarn_plan_free(p);
         return s;
+    }
+    *out = p;
+    return TARN_OK;
+}
+
+// Lets go of the newest job's expression; integer tensors that have to be compared keep theirs.
+static tarn_status lighten(tarn_plan *p, tarn_error *err) {
+    tarn_job *j = &p->jobs[p->count - 1];
+    tarn_stream_plan here;
+    TARN_TRY(tarn_stream_plan_of(p->cx, 1, j, &here, NULL, err));
+    p->traffic += here.reads + here.writes;
+    if (!p->checks[p->count - 1]) {
+        tarn_graph_release(j->graph);
+        j->graph = NULL;
+        j->root = NULL;
+        p->parts[p->count - 1] = (tarn_parts){0};
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_plan_survey(tarn_context *cx, tarn_model *m, const tarn_plan_options *o,
+                             tarn_plan **out, tarn_error *err) {
+    tarn_plan *p;
+    TARN_TRY(open_plan(cx, m, o, &p, err));
+    p->light = true;
+    tarn_status s = TARN_OK;
+    for (int64_t i = 0; i < m->n && s == TARN_OK && p->globals->n == 0; i++) {
+        s = add_job(p, m, i, false, err);
+        s = s == TARN_OK && p->globals->n == 0 ? lighten(p, err) : s;
+    }
+    p->n = p->count;
+    if (s != TARN_OK || p->globals->n > 0) {
+        tarn_plan_free(p);
+        return s == TARN_OK ? tarn_plan_make(cx, m, NULL, o, out, err) : s;
     }
     *out = p;
     return TARN_OK;

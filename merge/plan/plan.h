@@ -40,11 +40,17 @@ typedef struct tarn_plan {
     const tarn_check **checks;  // [count] integer tensors that must be equal
     tarn_plan_options options;
     size_t room;        // of the arrays
+    bool light;         // jobs without expressions: made again, some at a time, when it runs
+    uint64_t traffic;   // light: bytes that all jobs read and write
 } tarn_plan;
 
 // `want`: [slots] of the tensors to make; NULL: all. Opens nothing, reads nothing.
 tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
                            const tarn_plan_options *o, tarn_plan **out, tarn_error *err);
+// All tensors, everything checked, but without keeping the expressions, so that memory does not grow
+// with their number. Where a whole-model reduction ties the tensors together: tarn_plan_make.
+tarn_status tarn_plan_survey(tarn_context *cx, tarn_model *m, const tarn_plan_options *o,
+                             tarn_plan **out, tarn_error *err);
 void tarn_plan_free(tarn_plan *p);  // p may be NULL
 // The expression of slot i, in the shape of the slot (a method may leave a number where a tensor is due).
 const tarn_node *tarn_plan_slot(tarn_expand *e, tarn_model *m, int64_t i);

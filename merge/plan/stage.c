@@ -89,7 +89,7 @@ static tarn_status fill(tarn_context *cx, tarn_model *m, const char *folder, tar
     strcat(path, "/stage.safetensors");
     tarn_plan *p;
     tarn_save_options o = {0};
-    TARN_TRY(tarn_plan_make(cx, m, NULL, NULL, &p, err));
+    TARN_TRY(tarn_plan_survey(cx, m, NULL, &p, err));
     tarn_status st = tarn_plan_save(p, path, &o, false, err);
     tarn_plan_free(p);
     TARN_TRY(st);
