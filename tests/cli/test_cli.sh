@@ -149,18 +149,18 @@ stop() {
     signal=$1
     run timeout --preserve-status -s "$signal" 0.3 "$tarn" -e "$2"
 }
-stop INT 'while true do end';                             is 130 '' 'tarn: interrupted \[Interrupted]'
+stop INT 'while true do end';                             is 130 '' '*tarn: interrupted \[Interrupted]'
 stop TERM 'while true do end';                            is 143 '' 'tarn: terminated \[Terminated]'
 stop HUP 'while true do end';                             is 129 '' 'tarn: hung up \[HangUp]'
 stop INT 'coroutine.wrap(function() while true do end end)()'
-is 130 '' 'tarn: interrupted *'
+is 130 '' '*tarn: interrupted *'
 stop INT 'while true do pcall(function() while true do end end) end'
-is 130 '' 'tarn: interrupted *'
+is 130 '' '*tarn: interrupted *'
 stop INT 'local t <close> = setmetatable({}, { __close = function() print "closed" end }) while true do end'
-is 130 '*' 'tarn: interrupted *'
-stop INT 'local f = io.popen("sleep 5") f:read("a")';     is 130 '' 'tarn: interrupted *'
+is 130 '*' '*tarn: interrupted *'
+stop INT 'local f = io.popen("sleep 5") f:read("a")';     is 130 '' '*tarn: interrupted *'
 run sh -c "mkfifo pipe; timeout --preserve-status -s INT 0.3 '$tarn' - <pipe & sleep 0.8 >pipe; wait \$!"
-is 130 '' 'tarn: interrupted *'
+is 130 '' '*tarn: interrupted *'
 run sh -c "'$tarn' -e 'for i = 1, 1e7 do print(i) end' | head -n 1"
 is 0 '1' ''
 run sh -c "nohup '$tarn' --time 0.6s -e 'while true do end' & sleep 0.2; kill -HUP \$!; wait \$!"

@@ -196,8 +196,8 @@ static tarn_status oom_text(tarn_host *h, const char *name, const char *text, oo
     return s;
 }
 
-static tarn_status oom_host(tarn_context *cx, tarn_host **h, tarn_error *err) {
-    tarn_host_options ho = {.trust = TARN_TRUST_SCRIPT, .seconds = 100, .folder = "."};
+static tarn_status oom_host(tarn_context *cx, double seconds, tarn_host **h, tarn_error *err) {
+    tarn_host_options ho = {.trust = TARN_TRUST_SCRIPT, .seconds = seconds, .folder = "."};
     TARN_TRY(tarn_host_open(cx, &ho, h, err));
     return tarn_bind_open(*h, err);
 }
@@ -224,7 +224,7 @@ static void oom_run(const oom_script *s, long n, bool onwards, size_t cap, oom_o
         return;
     }
     cx.warn = nothing;
-    o->status = oom_host(&cx, &h, &o->err);
+    o->status = oom_host(&cx, 100, &h, &o->err);
     if (s->before) {
         assert_int_equal(o->status, TARN_OK);
         snprintf(before, sizeof before, "%s out = '%s' %s", oom_prologue, oom_folder, s->before);
@@ -335,7 +335,7 @@ static int oom_sweep_examples(const oom_effort *e) {
     tarn_options co = {.threads = 1, .memory = OOM_CAP};
     int faults = 0;
     assert_int_equal(tarn_context_init(&cx, &co, &err), TARN_OK);
-    assert_int_equal(oom_host(&cx, &h, &err), TARN_OK);
+    assert_int_equal(oom_host(&cx, 0, &h, &err), TARN_OK);
     for (int i = 0; i < tarn_host_doc_count(h); i++) {
         const tarn_doc *d = tarn_host_doc_at(h, i);
         if (!d->example || !*d->example || !oom_wanted(d->name)) {

@@ -62,6 +62,7 @@ typedef struct {
 } bench;
 
 static void open_bench(bench *t, int threads, int64_t n) {
+    memset(t, 0, sizeof *t);
     open_context(&t->cx, threads, NULL);
     t->g = tarn_graph_new(&t->cx);
     t->a = make_fake("a", n);
@@ -277,7 +278,9 @@ static void peak(void **state) {
                     for (int i = 0; i < 14; i++) {
                         read += t.more[i].read;
                     }
-                    assert_true(read >= plan.reads);  // selections may sweep again
+                    // Selections may sweep again; these jobs are one graph, whose part of a whole-model
+                    // reduction is taken once.
+                    assert_true(read >= plan.reads || (jobs > 1 && plan.barriers > 0));
                 }
                 // And it is not a careless promise.
                 assert_true(plan.peak < 4 * used + ((uint64_t)8 << 20) * (uint64_t)threads[k]);
