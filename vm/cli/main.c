@@ -231,11 +231,12 @@ static int with_host(program *p, tarn_error *err) {
     if (s == TARN_OK) {
         s = tarn_cli_module(p->host, &p->o, &p->failure_code, err);
     }
-    int code = FAILED;
+    int code;
     if (s == TARN_OK) {
         code = run_and_prompt(p, err);
     } else {
         tarn_report_error(&p->report, err, "");
+        code = stopped_code(p);  // a stop may come as early as this
     }
     tarn_signals_remove();
     tarn_host_close(p->host);
