@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- merge CONFIG OUT: merge models as a mergekit configuration says
 --
--- Reads mergekit's YAML (its version 0.1.5) for linear, slerp, karcher, model_stock,
--- task_arithmetic, ties, dare_linear, dare_ties and passthrough: models or slices, parameters at
+-- Reads mergekit's YAML (its version 0.1.5) for linear, slerp, nuslerp, multislerp, karcher,
+-- model_stock, task_arithmetic, ties, dare_linear, dare_ties and passthrough: models or slices, parameters at
 -- every level with gradients and filters, dtype, out_dtype. Model paths start from the working
 -- directory. Whatever the configuration gets wrong is said, with its line, before any weight is read.
 --
@@ -15,10 +15,11 @@
 --   --missing WAY       a tensor that some model lacks: error (default), base, zero or drop
 --   --on-integer WAY    integer tensors that differ: error (default) or base
 --   --strict            refuse what is doubtful in the input files
---   --plan              print what would be read and written, and stop
+--   --report FILE       afterwards write what the merge did to every tensor, as JSON; -: print it as a table
+--   --plan              print what would be read and written and what makes each tensor, and stop
 
 local command = require "command"
-local config, build = require "mergekit.config", require("mergekit.build").build
+local run = require "mergekit.run"
 
 local function size(text)
   local scale = { [""] = 1, K = 2 ^ 10, M = 2 ^ 20, G = 2 ^ 30, T = 2 ^ 40 }
@@ -27,41 +28,19 @@ local function size(text)
   return bytes and bytes >= 1 and math.floor(bytes) or command.misused("--shard-size %s is no size", text)
 end
 
-local function read(path)
-  local file, why = io.open(path, "rb")
-  if not file then error(("cannot open %s"):format(why), 0) end
-  local text
-  text, why = file:read "a"
-  file:close()
-  if not text then error(("cannot read %s: %s"):format(path, why), 0) end
-  return text
-end
-
 local args = command.parse()
 local path, out = args[1], args[2]
 local save = { overwrite = args.force, allow_nonfinite = args.allow_nonfinite,
-  max_shard_size = args.shard_size and size(args.shard_size) or nil }
+  max_shard_size = args.shard_size and size(args.shard_size) or nil, report = args.report == "-" or args.report }
 
--- What the library says points at the configuration or names the file; where in this command it
--- came up is no help.
-local function plainly(f, ...)
-  local ok, r = pcall(f, ...)
-  if ok then return r end
-  local message = type(r) == "userdata" and r.message .. (r.code ~= "" and " [" .. r.code .. "]" or "")
-    or tostring(r):gsub("^scripts/merge%.lua:%d+: ", "")
-  error(message, 0)
-end
-
-local merged = plainly(function()
-  local doc, at = yaml.read(read(path), path)
-  local d = config.read(doc, at, path, yaml.null)
-  save.dtype = args.dtype or d.out_dtype or d.dtype
-  return build(d, { seed = args.seed or 0, strict = args.strict, missing = args.missing,
-    on_integer = args.on_integer })
+local merged = run.plainly(function()
+  local m, dtype = run.read(path, args)
+  save.dtype = dtype
+  return m
 end)
 
 if args.plan then
-  print(plainly(merged.plan, merged, { dtype = save.dtype }))
+  print(run.plainly(merged.plan, merged, { dtype = save.dtype }):show(true))
 else
-  plainly(merged.save, merged, out, save)
+  run.plainly(merged.save, merged, out, save)
 end

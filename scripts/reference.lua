@@ -10,7 +10,8 @@ require("command").parse()
 local chapters = {
   { title = "Tensors", "tensor" }, { title = "Models", "model" }, { title = "Merge methods", "merge" },
   { title = "Schedules", "by" }, { title = "Derivatives", "grad", "value_and_grad", "vjp", "jvp", "hvp" },
-  { title = "Reading YAML", "yaml" }, { title = "The run and help", "tarn", "help" },
+  { title = "Reading YAML", "yaml" }, { title = "Plots", "plot", "figure" },
+  { title = "The run and help", "tarn", "help" },
 }
 
 local function fill(docs)

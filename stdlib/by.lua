@@ -145,6 +145,98 @@ local function name(rules)
   return schedule
 end
 
+-- by.blocks
+
+local block_weights -- loaded on first use
+
+-- "GRAD_V", "0, 0.5, …" or a list, as block -> value.
+local function read_blocks(t)
+  local data = block_weights
+  if type(t) == "string" and not t:find "," then
+    local f = data.presets[t]
+    if not f then
+      local near = require "nearest"(t, data.presets)
+      error(string.format("by.blocks: no preset is called '%s'%s", t,
+        near and string.format("; did you mean '%s'?", near) or ""), 3)
+    end
+    local values = { BASE = data.base[t] or 0 }
+    for k = 2, #data.blocks do
+      values[data.blocks[k]] = f((k - 2) / (#data.blocks - 2))
+    end
+    return values
+  end
+  local list = t
+  if type(t) == "string" then
+    list = {}
+    for word in t:gmatch "[^,]+" do
+      list[#list + 1] = tonumber(word) or error(string.format("by.blocks: '%s' is no number", word), 3)
+    end
+  end
+  local names = #list == #data.short and data.short or data.blocks
+  if #list ~= #names and #list > 0 then
+    error(string.format("by.blocks: %d values; a list has %d (SD1) or %d (SDXL), BASE first", #list,
+      #data.blocks, #data.short), 3)
+  end
+  local values = {}
+  for k, v in ipairs(list) do
+    if type(v) ~= "number" then
+      error(string.format("by.blocks: value %d is a %s, not a number", k, type(v)), 3)
+    end
+    values[names[k]] = v
+  end
+  return values
+end
+
+-- Where a tensor belongs: its block, or what its name says.
+local function block_of(info)
+  if info.block then
+    return info.block
+  end
+  for _, rule in ipairs(block_weights.outside) do
+    if info.name:find(rule[1]) then
+      return rule[2]
+    end
+  end
+  return "BASE"
+end
+
+local function blocks(t)
+  block_weights = block_weights or require "block_weights"
+  local data = block_weights
+  if type(t) ~= "string" and type(t) ~= "table" then
+    error("by.blocks: expected a preset's name, a list of weights or { IN00 =, … }, got " .. type(t), 2)
+  end
+  local names = { "VAE", "TIME", "HEAD", table.unpack(data.blocks) }
+  local first = type(t) == "table" and type(t[1]) == "string"
+  local values = read_blocks((type(t) == "string" and t) or (first and t[1]) or t)
+  if type(t) == "table" then
+    check("by.blocks", t, names, true)
+    for _, block in ipairs(names) do
+      if t[block] ~= nil and type(t[block]) ~= "number" then
+        error(string.format("by.blocks: %s is a %s, not a number", block, type(t[block])), 2)
+      end
+      values[block] = t[block] or values[block]
+    end
+  end
+  local schedule = make("by.blocks", true)
+  schedule.prepare = function(m)
+    local last
+    for _, stack in ipairs(m:structure().stacks) do
+      last = stack.name == "unet" and string.format("OUT%02d", (stack.count - 1) // 2 - 1) or last
+    end
+    if not last then
+      error("by.blocks: the model has no UNet, whose blocks these are", 0)
+    end
+    local instead = { VAE = "BASE", TIME = "IN00", HEAD = last }
+    return function(info)
+      local block = block_of(info)
+      return values[block] or values[instead[block]]
+        or error(string.format("by.blocks: %s is in %s, which has no value", info.name, block), 0)
+    end
+  end
+  return schedule
+end
+
 -- by.tensor
 
 local function tensor_(f)
@@ -189,6 +281,6 @@ return function(checker)
   return {
     is_schedule = is_schedule,
     resolve = resolve,
-    functions = { depth = depth, layer = layer, name = name, tensor = tensor_ },
+    functions = { depth = depth, layer = layer, name = name, tensor = tensor_, blocks = blocks },
   }
 end

@@ -61,21 +61,18 @@ local function input_lines(plan, out)
   end
 end
 
--- Values that differ between tensors, one line a tensor.
-local function each_of(plan)
-  local found = {}
-  for _, node in ipairs(plan.nodes) do
-    for _, v in ipairs(node.values) do
-      if v.each then
-        for i, name in ipairs(node.names) do
-          found[name] = found[name] or {}
-          table.insert(found[name], string.format("%s%s = %s", v.name,
-            v.model and string.format("[%s]", v.model) or "", number(v.each[i])))
-        end
-      end
-    end
-  end
-  return found
+-- The value that v has for slot i, "weight[low] = 0.5 (by.depth)" and the like.
+local function value_at(v, i)
+  if v.each then return v.each[i] end
+  if v.text then return v.text end
+  if v.number then return v.number end
+  return v.flag
+end
+
+local function show_at(v, i)
+  local x = value_at(v, i)
+  return string.format("%s%s = %s (%s)", v.name, v.model and string.format("[%s]", v.model) or "",
+    type(x) == "number" and number(x) or tostring(x), v.origin or "given")
 end
 
 -- "base, a" where the names are the tensor's own, "a: other.name" elsewhere.
@@ -88,33 +85,126 @@ local function sources(t)
   return table.concat(out, ", ")
 end
 
-local function tensor_lines(plan, out)
-  local each = each_of(plan)
-  for _, t in ipairs(plan.tensors) do
-    local notes = {}
-    if t.copied then
-      notes[#notes + 1] = "copied: " .. t.copied
-    else
-      notes[#notes + 1] = plural(t.passes, "pass") .. (t.held and " in memory" or "")
-    end
-    for _, v in ipairs(each[t.name] or {}) do
-      notes[#notes + 1] = v
-    end
-    out[#out + 1] = string.format("  %s %s[%s] <- %s; %s", t.name, t.dtype, table.concat(t.shape, ", "),
-      sources(t), table.concat(notes, "; "))
+-- Cost of a tensor: "2 passes in memory; read 1.5 kB, write 512 B, 2.1 MB in memory".
+local function cost(t)
+  local parts = { "read " .. (t.more and "at least " or "") .. bytes(t.reads), "write " .. bytes(t.writes) }
+  if t.workspace > 65536 then
+    parts[3] = bytes(t.workspace) .. " of workspace"
   end
+  return plural(t.passes, "pass") .. (t.held and " in memory" or "") .. "; " .. table.concat(parts, ", ")
+end
+
+local function tensor_line(t)
+  return string.format("    %s %s[%s] <- %s; %s", t.name, t.dtype, table.concat(t.shape, ", "), sources(t),
+    t.copied and "copied: " .. t.copied or cost(t))
+end
+
+-- What makes t: "#4 ties, weight[low] = 0.5 (by.depth)", with the values that differ between tensors;
+-- the others stand with the nodes.
+local function made_by(plan, t)
+  local out = {}
+  for _, step in ipairs(t.steps) do
+    local node = plan.nodes[step.node]
+    out[#out + 1] = string.format("#%d %s", step.node, node.title)
+    for _, v in ipairs(node.values) do
+      if v.each then
+        out[#out + 1] = show_at(v, step.slot)
+      end
+    end
+  end
+  return #out > 0 and table.concat(out, ", ") or "nothing: copied"
+end
+
+-- Tensors under what makes them, in the order of the file.
+local function tensor_lines(plan, names, out)
+  local groups, order = {}, {}
+  for _, t in ipairs(plan.tensors) do
+    if not names or names[t.name] then
+      local key = made_by(plan, t)
+      if not groups[key] then
+        groups[key] = {}
+        order[#order + 1] = key
+      end
+      table.insert(groups[key], tensor_line(t))
+    end
+  end
+  for _, key in ipairs(order) do
+    out[#out + 1] = "  by " .. key .. ":"
+    table.move(groups[key], 1, #groups[key], #out + 1, out)
+  end
+end
+
+local function seconds(s)
+  return s < 0.0995 and string.format("%.0f ms", 1000 * s) or s < 90 and string.format("%.2g s", s)
+    or s < 5400 and string.format("%.0f min", s / 60) or string.format("%.1f h", s / 3600)
+end
+
+local function time_line(t)
+  local parts = {}
+  for _, what in ipairs { "reading", "running", "writing", "hashing" } do
+    parts[#parts + 1] = t[what] >= 0.0005 and string.format("%s %s", what, seconds(t[what])) or nil
+  end
+  return string.format("  about %s: %s (inputs %s/s as they lie, passes %s/s, output %s/s%s)", seconds(t.seconds),
+    table.concat(parts, ", "), bytes(t.read_rate), bytes(t.run_rate), bytes(t.write_rate),
+    t.sampled < 0.5 and string.format("; %.0f %% of the passes scaled from smaller tensors", 100 * (1 - t.sampled))
+      or "")
 end
 
 local Plan = {}
 Plan.__index = Plan
 Plan.__name = "plan"
 
--- The plan as text; `full` adds a line for every tensor.
-function Plan:show(full)
+local function explain(plan, t)
+  local row, method = { parameters = {} }, nil
+  for _, key in ipairs { "name", "dtype", "shape", "from", "copied", "passes", "reads", "writes", "workspace", "held",
+    "more" } do
+    row[key] = t[key]
+  end
+  for _, step in ipairs(t.steps) do
+    local node = plan.nodes[step.node]
+    method = node.tier and node.title or method
+    for _, v in ipairs(node.values) do
+      if v.name ~= "reversed" then
+        table.insert(row.parameters, { node = step.node, name = v.name, model = v.model,
+          value = value_at(v, step.slot), origin = v.origin or "given" })
+      end
+    end
+  end
+  local last = t.steps[#t.steps]
+  row.method = method or (last and plan.nodes[last.node].title)
+  return row
+end
+
+-- Every tensor with its method and all parameters: a list of {name, dtype, shape, method, parameters,
+-- from, copied, passes, reads, writes, workspace, held, more}; a parameter is {node, name, model,
+-- value, origin}, node the position in plan.nodes. method is the last method that made the tensor,
+-- else the operation that did; nil for a copy. names: a set, only those.
+function Plan:explain(names)
   local out = {}
-  out[#out + 1] = string.format("plan%s: %s, %s, read %s, write %s, peak memory %s",
+  for _, t in ipairs(self.tensors) do
+    if not names or names[t.name] then out[#out + 1] = explain(self, t) end
+  end
+  return out
+end
+
+-- Adds the estimate of time; path: where the output would go. Returns the plan.
+function Plan:measure(path)
+  self.time = self.model:plan { dtype = self.dtype, time = path or self.path or true }.time
+  return self
+end
+
+-- The plan as text; `full` adds a line for every tensor (of the set `names`, if there is one).
+function Plan:show(full, names)
+  local out = {}
+  out[#out + 1] = string.format("plan%s: %s, %s, read %s%s, write %s, peak memory %s",
     self.path and " of " .. self.path or "", plural(#self.tensors, "tensor"), plural(self.passes, "pass"),
-    bytes(self.reads), bytes(self.writes), bytes(self.peak))
+    self.more and "at least " or "", bytes(self.reads), bytes(self.writes), bytes(self.peak))
+  if self.more then
+    out[#out + 1] = "  an exact selection sweeps again where many values are equal: passes and bytes read may be more"
+  end
+  if self.time then
+    out[#out + 1] = time_line(self.time)
+  end
   if self.barriers > 0 then
     out[#out + 1] = string.format("  %s over the whole model first", plural(self.barriers, "reduction"))
   end
@@ -129,7 +219,7 @@ function Plan:show(full)
   input_lines(self, out)
   node_lines(self, out)
   if full then
-    tensor_lines(self, out)
+    tensor_lines(self, names, out)
   end
   return table.concat(out, "\n")
 end

@@ -103,6 +103,14 @@ const tarn_method *tarn_method_of(const tarn_model *m) {
 int tarn_method_base(const tarn_model *m) { return ((const applied *)m->extra)->base; }
 int tarn_method_models(const tarn_model *m) { return m->nin - (tarn_method_base(m) >= 0 ? 1 : 0); }
 
+tarn_status tarn_method_shared(const tarn_model *m, const char *param, int model, tarn_error *err) {
+    if (tarn_model_value(m, param, model)->each) {
+        TARN_RAISE(err, "OptionType", "merge.%s: %s belongs to the whole model; it cannot vary by tensor",
+                   tarn_method_of(m)->name, param);
+    }
+    return TARN_OK;
+}
+
 // ---- parameters ----
 
 typedef struct {
@@ -199,7 +207,9 @@ static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_p
                                m->slots[i].name);
                 }
                 each[i] = g->each[m->map[0][i]];
-                TARN_TRY(check_number(method, p, each[i], whose, err));
+                // a plan has no number for a tensor that the method left out
+                bool absent = isnan(each[i]) && method->outputs && strcmp(origin, "plan") == 0;
+                TARN_TRY(absent ? TARN_OK : check_number(method, p, each[i], whose, err));
             }
             v->each = each;
         } else {
@@ -265,7 +275,45 @@ static tarn_status check_count(const tarn_method *method, tarn_model *base, int 
     return TARN_OK;
 }
 
-// Replaces the matched slots by the outputs that the row names for them.
+// Does m hold the tensor of `from`, or one beside it (its name and a suffix with a point)?
+static bool holds(const tarn_model *from, int64_t i, const tarn_model *m) {
+    const tarn_slot *s = &from->slots[i];
+    if (tarn_match_slot(from, i, m) >= 0) {
+        return true;
+    }
+    int64_t lo = 0, hi = m->n;
+    while (lo < hi) {  // the first name that is longer and does not come before
+        int64_t mid = lo + (hi - lo) / 2;
+        const tarn_slot *x = &m->slots[m->by_name[mid]];
+        size_t n = x->len < s->len + 1 ? x->len : s->len + 1;
+        int c = memcmp(x->name, s->name, n < s->len ? n : s->len);
+        c = c ? c : n < s->len + 1 ? -1 : (x->name[s->len] > '.') - (x->name[s->len] < '.');
+        if (c < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    const tarn_slot *x = lo < m->n ? &m->slots[m->by_name[lo]] : NULL;
+    return x && x->len > s->len && memcmp(x->name, s->name, s->len) == 0 && x->name[s->len] == '.';
+}
+
+// Matching under TARN_BESIDE drops what has no place in the base; what is of the base must be there, or
+// something beside it: build says what it lacks.
+static tarn_status check_whole(tarn_model *m, const tarn_method *method, tarn_error *err) {
+    for (int64_t i = 0; i < m->in[0]->n; i++) {
+        for (int k = 1; k < m->nin; k++) {
+            if (!holds(m->in[0], i, m->in[k])) {
+                TARN_RAISE(err, "MissingTensor", "merge.%s: %s lacks %s of %s", method->name,
+                           tarn_model_label(m->in[k]), m->in[0]->slots[i].name, tarn_model_label(m->in[0]));
+            }
+        }
+    }
+    m->ndropped = 0;
+    return TARN_OK;
+}
+
+// Replaces the matched slots by the outputs that the row names for them, with the values of each.
 static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied *a, tarn_error *err) {
     enum { MOST = 8 };
     size_t room = (size_t)m->n * MOST + 1;
@@ -282,8 +330,12 @@ static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied
         int64_t start = n;
         for (int k = 0; k < MOST; k++) {
             slots[n] = m->slots[i];
-            if (tarn_slot_integer(&m->slots[i]) ? k > 0 : !method->outputs(m, i, k, &m->arena, &slots[n])) {
+            bool whole = tarn_slot_integer(&m->slots[i]);
+            if (whole ? k > 0 || (method->needs & TARN_FLOATS) : !method->outputs(m, i, k, &m->arena, &slots[n])) {
                 break;
+            }
+            if (!slots[n].name || (slots[n].rank > 0 && !slots[n].shape)) {
+                return tarn_raise_nomem(err, "a model", room * sizeof *slots);
             }
             source[n] = m->slots[i];
             first[n] = start;
@@ -300,6 +352,16 @@ static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied
             map[i] = m->map[k][from[i]];
         }
         m->map[k] = map;
+    }
+    for (int k = 0; k < m->nvalues; k++) {
+        double *each = m->values[k].each ? tarn_arena_take(&m->arena, (size_t)n * sizeof *each + 1) : NULL;
+        if (m->values[k].each && !each) {
+            return tarn_raise_nomem(err, "parameters", (size_t)n * sizeof *each);
+        }
+        for (int64_t i = 0; each && i < n; i++) {
+            each[i] = m->values[k].each[from[i]];
+        }
+        m->values[k].each = each;
     }
     m->n = n;
     m->slots = slots;
@@ -338,10 +400,17 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
         any = any || point[i];
     }
     m->mass = any ? 1 : 0;
+    tarn_policy given = m->policy;
+    bool beside = method->needs & TARN_BESIDE;
+    m->policy.missing = beside ? TARN_MISSING_DROP : given.missing;
     tarn_status s = tarn_model_match(m, point, 0, err);
+    m->policy = given;
+    if (s == TARN_OK && beside) {
+        s = check_whole(m, method, err);
+    }
     if (s == TARN_OK) {
-        s = method->outputs ? set_outputs(m, method, a, err) : TARN_OK;
-        s = s == TARN_OK ? settle_all(m, method, nvalues, values, err) : s;
+        s = settle_all(m, method, nvalues, values, err);
+        s = s == TARN_OK && method->outputs ? set_outputs(m, method, a, err) : s;
     } else {
         tarn_error_prefix(err, "merge.%s", method->name);
     }
@@ -372,6 +441,24 @@ bool tarn_choice(const tarn_build *b, const char *param, const char *text) {
     return strcmp(tarn_model_value(b->model, param, -1)->text, text) == 0;
 }
 
+const tarn_node *tarn_beside(tarn_build *b, int i, const char *suffix, bool must) {
+    int base = tarn_method_base(b->model);
+    tarn_model *of = b->model->in[base >= 0 && i >= base ? i + 1 : i];
+    size_t len = b->source->len, more = strlen(suffix);
+    char *name = tarn_arena_take(&b->g->arena, len + more + 1);
+    if (!name) {
+        tarn_raise_nomem(&b->g->err, "a name", len + more);
+        return NULL;
+    }
+    memcpy(name, b->source->name, len);
+    memcpy(name + len, suffix, more + 1);
+    int64_t at = tarn_model_find(of, name, len + more);
+    if (at < 0 && must && b->g->err.status == TARN_OK) {
+        tarn_raise(&b->g->err, "MissingTensor", "%s has no tensor %s", tarn_model_label(of), name);
+    }
+    return at < 0 ? NULL : tarn_model_expr(b->expand, of, at);
+}
+
 const tarn_node *tarn_delta(tarn_build *b, int i) { return tarn_sub(b->g, b->x[i], b->base); }
 
 const tarn_node *tarn_sum_of(tarn_graph *g, int n, const tarn_node *const *terms) {
@@ -382,40 +469,85 @@ const tarn_node *tarn_sum_of(tarn_graph *g, int n, const tarn_node *const *terms
     return s;
 }
 
-const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density, bool whole, int k) {
+static tarn_attr kth_attr(const tarn_node *x, int64_t k, const double *share, int64_t *i) {
+    i[0] = i[1] = 0;
+    i[2] = k;
+    i[3] = x->desc.dtype == TARN_F64 ? 64 : 32;
+    return (tarn_attr){.ni = 4, .i = i, .nf = 1, .f = share};
+}
+
+const tarn_node *tarn_kth(tarn_graph *g, const tarn_node *x, int64_t k) {
+    int64_t i[4];
+    double value_only = -1;
+    if (!x) {
+        return NULL;
+    }
+    tarn_attr a = kth_attr(x, k, &value_only, i);
+    return tarn_item(g, tarn_node_make(g, &tarn_op_kth, 1, &x, &a), 0);
+}
+
+const tarn_node *tarn_largest(tarn_graph *g, const tarn_node *x, int64_t k, double share) {
+    int64_t i[4];
+    if (!x) {
+        return NULL;
+    }
+    tarn_attr a = kth_attr(x, k, &share, i);
+    const tarn_node *sel = tarn_node_make(g, &tarn_op_kth, 1, &x, &a);
+    const tarn_node *in[3] = {x, tarn_item(g, sel, 0), tarn_item(g, sel, 1)};
+    return tarn_node_make(g, &tarn_op_top, 3, in, NULL);
+}
+
+const tarn_node *tarn_keep_share(tarn_build *b, const tarn_node *t, int64_t of, double share, bool whole, int k) {
     const tarn_node *zero = tarn_num(b->g, 0);
-    if (density >= 1 || !t) {
+    if (share >= 1 || !t) {
         return t;
     }
-    if (density <= 0) {
+    if (share <= 0) {
         return tarn_mul(b->g, t, zero);
     }
     const tarn_node *size = tarn_abs(b->g, t);
     if (!size) {
         return NULL;
     }
-    int64_t i[4] = {0, 0, 0, size->desc.dtype == TARN_F64 ? 64 : 32};
-    tarn_attr a = {.ni = 4, .i = i, .nf = 1, .f = &density};
-    const tarn_node *sel, *cut;
-    if (whole) {
-        sel = tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_kth, size, &a);
-        double start = sel ? sel->attr.f[sel->attr.nf - 1] : 0;
-        cut = tarn_sub(b->g, tarn_item(b->g, sel, 1), tarn_num(b->g, start));
-    } else {
-        sel = tarn_node_make(b->g, &tarn_op_kth, 1, &size, &a);
-        cut = tarn_item(b->g, sel, 1);
+    if (!whole) {
+        return tarn_where(b->g, tarn_largest(b->g, size, of, share), t, zero);
     }
+    int64_t i[4];
+    tarn_attr a = kth_attr(size, of, &share, i);
+    const tarn_node *sel =
+        tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_kth, size, &a);
+    double start = sel ? sel->attr.f[sel->attr.nf - 1] : 0;
+    const tarn_node *cut = tarn_sub(b->g, tarn_item(b->g, sel, 1), tarn_num(b->g, start));
     const tarn_node *in[3] = {size, tarn_item(b->g, sel, 0), cut};
     return tarn_where(b->g, tarn_node_make(b->g, &tarn_op_top, 3, in, NULL), t, zero);
 }
 
-const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use) {
+const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density, bool whole, int k) {
+    return tarn_keep_share(b, t, 0, density, whole, k);
+}
+
+const tarn_node *tarn_mask_shaped(tarn_build *b, int rank, const int64_t *shape, double p, double seed, int model,
+                                  const char *use) {
     uint64_t key = tarn_hash64((uint64_t)(int64_t)seed, b->source->name, b->source->len);
     key = tarn_hash64(key + (uint64_t)model + 1, use, strlen(use));
-    const tarn_slot *s = b->source;
     int64_t i[TARN_MAX_RANK + 2] = {TARN_BOOL};
-    memcpy(i + 1, s->shape, (size_t)s->rank * sizeof *i);
-    memcpy(&i[s->rank + 1], &key, sizeof key);
-    tarn_attr a = {.ni = s->rank + 2, .i = i, .nf = 1, .f = &p};
+    memcpy(i + 1, shape, (size_t)rank * sizeof *i);
+    memcpy(&i[rank + 1], &key, sizeof key);
+    tarn_attr a = {.ni = rank + 2, .i = i, .nf = 1, .f = &p};
     return tarn_node_make(b->g, &tarn_op_bernoulli, 0, NULL, &a);
+}
+
+const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use) {
+    return tarn_mask_shaped(b, b->source->rank, b->source->shape, p, seed, model, use);
+}
+
+void tarn_slot_rename(tarn_slot *s, const char *suffix, tarn_arena *a) {
+    size_t more = strlen(suffix);
+    char *name = tarn_arena_take(a, s->len + more + 1);
+    if (name) {
+        memcpy(name, s->name, s->len);
+        memcpy(name + s->len, suffix, more + 1);
+        s->len += more;
+    }
+    s->name = name;
 }

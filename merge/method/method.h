@@ -23,6 +23,8 @@ enum {
     TARN_NEEDS_BASE = 1,     // base = … is required
     TARN_TAKES_BASE = 2,     // base = … is allowed
     TARN_BASE_IS_POINT = 4,  // the base is one of the merged models
+    TARN_BESIDE = 8,         // operands may hold more than the base: what build asks for by name
+    TARN_FLOATS = 16,        // with outputs: integer tensors have no place among them
 };
 
 enum { TARN_METHOD_MODELS = 64 };  // operands at most, the base included
@@ -57,9 +59,11 @@ typedef struct tarn_method {
     // Checks that rows of ranges cannot state; may be NULL.
     tarn_status (*check)(const tarn_model *m, tarn_error *err);
     const tarn_node *(*build)(tarn_build *b);
+    // What is done otherwise with matched slot i ("mean offset: not a matrix"), for plans; NULL: nothing.
+    const char *(*note)(const tarn_model *m, int64_t i);
     // A method whose result has other tensors than its operands (masks, factors): output k of matched
     // slot i into *out, which holds the slot on entry; names and shapes from the arena. False: there is
-    // no output k; with k = 0, the slot is left out. NULL: every slot stays itself.
+    // no output k; with k = 0, the slot is left out. Parameters are known. NULL: every slot stays itself.
     bool (*outputs)(const tarn_model *m, int64_t i, int k, tarn_arena *a, tarn_slot *out);
 } tarn_method;
 
@@ -77,6 +81,8 @@ const tarn_method *tarn_method_of(const tarn_model *m);  // NULL: not a method's
 // Models without the base, and which operand is the base (-1: none).
 int tarn_method_models(const tarn_model *m);
 int tarn_method_base(const tarn_model *m);
+// For checks: an error when this parameter, which belongs to the whole model, varies by tensor.
+tarn_status tarn_method_shared(const tarn_model *m, const char *param, int model, tarn_error *err);
 
 // ---- for build ----
 
@@ -86,12 +92,26 @@ bool tarn_flag(const tarn_build *b, const char *param);
 bool tarn_choice(const tarn_build *b, const char *param, const char *text);
 // x[i] - base.
 const tarn_node *tarn_delta(tarn_build *b, int i);
+// A further tensor of operand i: the one whose name is this tensor's and `suffix`, of any dtype and
+// shape. Absent: NULL, and an error when `must`.
+const tarn_node *tarn_beside(tarn_build *b, int i, const char *suffix, bool must);
+// For `outputs`: the slot's name with a suffix.
+void tarn_slot_rename(tarn_slot *s, const char *suffix, tarn_arena *a);
 // Σ over models of terms (evaluated left to right); the first term opens the sum.
 const tarn_node *tarn_sum_of(tarn_graph *g, int n, const tarn_node *const *terms);
+// The k-th largest element of x, by its tensor; k from 1.
+const tarn_node *tarn_kth(tarn_graph *g, const tarn_node *x, int64_t k);
+// True at the k largest elements; ties to the lowest index. k = 0: trunc(share N) of them, at least 1;
+// k = -1: trunc(share M) of the M that are not zero, where none is negative.
+const tarn_node *tarn_largest(tarn_graph *g, const tarn_node *x, int64_t k, double share);
 // Keeps the density · N largest magnitudes of t, zero elsewhere; ties to the lowest index. Over the
 // whole model when `whole`; `k` numbers the selections of the method.
 const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density, bool whole, int k);
+// The same with the share of all (of = 0) or of those that are not zero (of = -1).
+const tarn_node *tarn_keep_share(tarn_build *b, const tarn_node *t, int64_t of, double share, bool whole, int k);
 // Bernoulli mask for model i: keyed by seed, tensor name, model, use.
 const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use);
+const tarn_node *tarn_mask_shaped(tarn_build *b, int rank, const int64_t *shape, double p, double seed, int model,
+                                  const char *use);
 
 #endif

@@ -1,45 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spherical interpolation of two models, each tensor as one vector: the angle comes from the unit
-// vectors, the combination is of the vectors themselves. Nearly parallel or opposite tensors
-// (|cos| > 0.9995) are interpolated linearly.
-#include "merge/method/method.h"
+// Spherical interpolation of two models, each tensor (or the whole model) as one vector: the angle
+// comes from the unit vectors, the combination is of the vectors themselves or of the unit vectors.
+// Nearly parallel or opposite ones (|cos| from 0.9995) are interpolated linearly.
+#include "merge/method/means.h"
 
-static const tarn_node *norm(tarn_graph *g, const tarn_node *x) {
-    const tarn_node *n = tarn_sqrt(g, tarn_dot(g, x, x));
-    return tarn_where(g, tarn_gt(g, n, tarn_num(g, 1e-8)), n, tarn_num(g, 1));
+static const tarn_node *dot(tarn_build *b, const tarn_node *p, const tarn_node *q, int k) {
+    return tarn_choice(b, "scope", "tensor")
+               ? tarn_dot(b->g, p, q)
+               : tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_sum, tarn_mul(b->g, p, q), NULL);
 }
 
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
-    const tarn_node *p = b->x[0], *q = b->x[1];
+    const tarn_node *p = b->x[0], *q = b->x[1], *s[2];
     double t = tarn_get(b, "t");
     if (t == 0 || t == 1) {
         return t == 0 ? p : q;
     }
-    const tarn_node *one = tarn_num(g, 1), *tt = tarn_num(g, t);
-    const tarn_node *c = tarn_div(g, tarn_dot(g, p, q), tarn_mul(g, norm(g, p), norm(g, q)));
-    c = tarn_maximum(g, tarn_minimum(g, c, one), tarn_num(g, -1));
-    const tarn_node *flat = tarn_gt(g, tarn_abs(g, c), tarn_num(g, tarn_get(b, "threshold")));
-    const tarn_node *angle = tarn_acos(g, c);
-    const tarn_node *sine = tarn_sin(g, angle), *part = tarn_mul(g, angle, tt);
-    const tarn_node *s0 = tarn_div(g, tarn_sin(g, tarn_sub(g, angle, part)), sine);
-    const tarn_node *s1 = tarn_div(g, tarn_sin(g, part), sine);
-    s0 = tarn_where(g, flat, tarn_num(g, 1 - t), s0);
-    s1 = tarn_where(g, flat, tt, s1);
-    return tarn_add(g, tarn_mul(g, p, s0), tarn_mul(g, q, s1));
+    const tarn_node *pn = tarn_length(g, dot(b, p, p, 0), 1e-8), *qn = tarn_length(g, dot(b, q, q, 1), 1e-8);
+    const tarn_node *c = tarn_cosine(g, dot(b, p, q, 2), pn, qn);
+    tarn_arc(g, c, t, tarn_get(b, "threshold"), s);
+    if (tarn_choice(b, "norm", "lerp")) {
+        // |s0 u + s1 v| is 1 on the arc, less on the straight line
+        const tarn_node *cross = tarn_mul(g, tarn_mul(g, tarn_num(g, 2), c), tarn_mul(g, s[0], s[1]));
+        const tarn_node *square = tarn_add(g, tarn_mul(g, s[0], s[0]), tarn_mul(g, s[1], s[1]));
+        const tarn_node *wanted = tarn_add(g, tarn_mul(g, pn, tarn_num(g, 1 - t)), tarn_mul(g, qn, tarn_num(g, t)));
+        const tarn_node *scale = tarn_div(g, wanted, tarn_length(g, tarn_add(g, square, cross), 1e-8));
+        s[0] = tarn_div(g, tarn_mul(g, s[0], scale), pn);
+        s[1] = tarn_div(g, tarn_mul(g, s[1], scale), qn);
+    }
+    return tarn_add(g, tarn_mul(g, p, s[0]), tarn_mul(g, q, s[1]));
 }
 
 static const tarn_param params[] = {
     {"t", TARN_NUMBER, 0.5, 0, 1, false, NULL, "0 gives the first model, 1 the second"},
     {"threshold", TARN_NUMBER, 0.9995, 0, 1, false, NULL,
-     "beyond this cosine (of either sign) tensors are interpolated linearly"},
+     "from this cosine on (of either sign) tensors are interpolated linearly; 1: always along the arc"},
+    {"norm", TARN_CHOICE, 0, 0, 0, false, "raw|lerp",
+     "raw: the factors apply to the vectors themselves, whose lengths then mix as they may (mergekit); lerp: the direction "
+     "from the unit vectors, the length interpolated linearly (sd-mecha)"},
+    {"scope", TARN_CHOICE, 0, 0, 0, false, "tensor|global",
+     "one angle for each tensor (mergekit, sd-mecha), or one for the whole model (Git Re-Basin's utility)"},
     {0},
 };
 
 const tarn_method tarn_method_slerp = {
     .name = "slerp",
     .summary = "spherical interpolation of two models",
-    .paper = "Shoemake 1985, Animating rotation with quaternion curves",
+    .paper = "Shoemake 1985, Animating rotation with quaternion curves, doi:10.1145/325334.325242",
     .detail = "sin((1-t)w)/sin(w) a + sin(t w)/sin(w) b with cos(w) = <a, b>/(|a||b|), per tensor. "
               "mergekit's `slerp` is the same; its base_model is the first operand here.",
     .example = "print(merge.slerp { a, b, t = by.depth { 0, 0.5, 1 } })",

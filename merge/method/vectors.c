@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "merge/method/vectors.h"
 
-static const tarn_node *scaled(tarn_build *b, const tarn_node *sum) {
+const tarn_node *tarn_vectors_scaled(tarn_build *b, const tarn_node *sum) {
     double lambda = tarn_get(b, "lambda");
     if (lambda != 1) {
         sum = tarn_mul(b->g, sum, tarn_num(b->g, lambda));
@@ -9,7 +9,7 @@ static const tarn_node *scaled(tarn_build *b, const tarn_node *sum) {
     return tarn_add(b->g, b->base, sum);
 }
 
-static const tarn_node *weighted(tarn_build *b, const tarn_node *t, int i) {
+const tarn_node *tarn_vectors_weighted(tarn_build *b, const tarn_node *t, int i) {
     double w = tarn_get_of(b, "weight", i);
     return w == 1 ? t : tarn_mul(b->g, t, tarn_num(b->g, w));
 }
@@ -18,40 +18,45 @@ const tarn_node *tarn_vectors_linear(tarn_build *b, const tarn_node *const *t) {
     const tarn_node *term[TARN_METHOD_MODELS] = {NULL};
     double total = 0;
     for (int i = 0; i < b->n; i++) {
-        term[i] = weighted(b, t[i], i);
+        term[i] = tarn_vectors_weighted(b, t[i], i);
         total += tarn_get_of(b, "weight", i);
     }
     const tarn_node *sum = tarn_sum_of(b->g, b->n, term);
     if (tarn_flag(b, "normalize") && (total >= 1e-8 || total <= -1e-8)) {
         sum = tarn_div(b->g, sum, tarn_num(b->g, total));
     }
-    return scaled(b, sum);
+    return tarn_vectors_scaled(b, sum);
+}
+
+const tarn_node *tarn_vectors_agreeing(tarn_graph *g, int n, const tarn_node *const *v,
+                                       const tarn_node *const *w, const tarn_node *votes) {
+    // An exact zero counts as positive; zero entries never agree.
+    const tarn_node *zero = tarn_num(g, 0), *up = tarn_ge(g, votes, zero);
+    const tarn_node *sign = tarn_where(g, up, tarn_num(g, 1), tarn_num(g, -1));
+    const tarn_node *kept[TARN_METHOD_MODELS], *weight[TARN_METHOD_MODELS];
+    for (int i = 0; i < n; i++) {
+        const tarn_node *agrees = tarn_gt(g, tarn_mul(g, v[i], sign), zero);
+        kept[i] = tarn_where(g, agrees, v[i], zero);
+        weight[i] = w ? tarn_where(g, agrees, w[i], zero) : NULL;
+    }
+    const tarn_node *sum = tarn_sum_of(g, n, kept);
+    if (!w) {
+        return sum;
+    }
+    const tarn_node *total = tarn_sum_of(g, n, weight);
+    return tarn_div(g, sum, tarn_where(g, tarn_eq(g, total, zero), tarn_num(g, 1), total));
 }
 
 const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t) {
-    tarn_graph *g = b->g;
-    const tarn_node *zero = tarn_num(g, 0), *v[TARN_METHOD_MODELS], *vote[TARN_METHOD_MODELS];
+    const tarn_node *v[TARN_METHOD_MODELS], *vote[TARN_METHOD_MODELS], *w[TARN_METHOD_MODELS];
     bool count = tarn_choice(b, "elect", "count");
     for (int i = 0; i < b->n; i++) {
-        v[i] = weighted(b, t[i], i);
-        vote[i] = count ? tarn_sign(g, v[i]) : v[i];
+        v[i] = tarn_vectors_weighted(b, t[i], i);
+        vote[i] = count ? tarn_sign(b->g, v[i]) : v[i];
+        w[i] = tarn_num(b->g, tarn_get_of(b, "weight", i));
     }
-    // An exact zero counts as positive; zero entries never agree.
-    const tarn_node *up = tarn_ge(g, tarn_sum_of(g, b->n, vote), zero);
-    const tarn_node *sign = tarn_where(g, up, tarn_num(g, 1), tarn_num(g, -1));
-    const tarn_node *weight[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        const tarn_node *agrees = tarn_gt(g, tarn_mul(g, v[i], sign), zero);
-        weight[i] = tarn_where(g, agrees, tarn_num(g, tarn_get_of(b, "weight", i)), zero);
-        v[i] = tarn_where(g, agrees, v[i], zero);
-    }
-    const tarn_node *sum = tarn_sum_of(g, b->n, v);
-    if (tarn_flag(b, "normalize")) {
-        const tarn_node *total = tarn_sum_of(g, b->n, weight);
-        total = tarn_where(g, tarn_eq(g, total, zero), tarn_num(g, 1), total);
-        sum = tarn_div(g, sum, total);
-    }
-    return scaled(b, sum);
+    const tarn_node *votes = tarn_sum_of(b->g, b->n, vote);
+    return tarn_vectors_scaled(b, tarn_vectors_agreeing(b->g, b->n, v, tarn_flag(b, "normalize") ? w : NULL, votes));
 }
 
 static const tarn_node *drop(tarn_build *b, const tarn_node *t, int model) {
@@ -78,6 +83,28 @@ static const tarn_node *drop(tarn_build *b, const tarn_node *t, int model) {
 void tarn_vectors_dare(tarn_build *b, const tarn_node **t) {
     for (int i = 0; i < b->n; i++) {
         t[i] = drop(b, tarn_delta(b, i), i);
+    }
+}
+
+// Ranks by size from `top` to `top + keep`, from the largest.
+static const tarn_node *between(tarn_graph *g, const tarn_node *t, int64_t top, int64_t keep) {
+    const tarn_node *zero = tarn_num(g, 0), *size = tarn_abs(g, t);
+    const tarn_node *kept = tarn_where(g, tarn_largest(g, size, top + keep, 0), t, zero);
+    return top > 0 ? tarn_where(g, tarn_largest(g, size, top, 0), zero, kept) : kept;
+}
+
+void tarn_vectors_breadcrumbs(tarn_build *b, const tarn_node **t) {
+    double n = (double)b->numel;
+    for (int i = 0; i < b->n; i++) {
+        const tarn_node *d = tarn_delta(b, i);
+        int64_t keep = (int64_t)(tarn_get_of(b, "density", i) * n);
+        int64_t top = (int64_t)(tarn_get_of(b, "gamma", i) * n);
+        top = top < b->numel - keep ? top : b->numel - keep;
+        t[i] = keep == b->numel ? d : keep == 0 ? tarn_mul(b->g, d, tarn_num(b->g, 0))
+                                                : between(b->g, d, top, keep);
+        if (tarn_choice(b, "rescale", "l1")) {
+            t[i] = tarn_vectors_rescale(b, d, t[i]);
+        }
     }
 }
 

@@ -6,11 +6,21 @@
 
 #include "merge/method/method.h"
 
+// t times the weight of model i; base + λ t.
+const tarn_node *tarn_vectors_weighted(tarn_build *b, const tarn_node *t, int i);
+const tarn_node *tarn_vectors_scaled(tarn_build *b, const tarn_node *t);
 // base + λ Σ w_m t_m, divided by Σ w_m when `normalize` (a sum under 1e-8 counts as 1).
 const tarn_node *tarn_vectors_linear(tarn_build *b, const tarn_node *const *t);
 // base + λ M with M = Σ w_m t_m over the entries whose sign is the elected one, divided by Σ w_m
 // over the same when `normalize`. Reads the options elect, normalize, lambda, weight.
 const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t);
+// Σ v_m over the entries where v_m has the sign of `votes`, divided by Σ w_m over the same (w NULL:
+// not). An exact zero votes for plus; zero entries never agree, and where none does the result is 0.
+const tarn_node *tarn_vectors_agreeing(tarn_graph *g, int n, const tarn_node *const *v,
+                                       const tarn_node *const *w, const tarn_node *votes);
+// The task vectors after Breadcrumbs: each without its trunc(gamma N) largest magnitudes, and of the
+// rest the trunc(density N) largest; fewer of the largest go where density + gamma exceeds 1.
+void tarn_vectors_breadcrumbs(tarn_build *b, const tarn_node **t);
 // The task vectors after DARE: a Bernoulli(density) mask, rescaled by 1 / density, by the ratio of L1
 // norms, or not.
 void tarn_vectors_dare(tarn_build *b, const tarn_node **t);
@@ -33,6 +43,18 @@ const tarn_node *tarn_vectors_rescale(tarn_build *b, const tarn_node *t, const t
     "expectation stays. rescale = \"l1\" is mergekit's since 2025. Masks come from a counter " \
     "generator keyed by seed, tensor name and model: they do not depend on threads, sharding " \
     "or order."
+#define TARN_PARAM_BAND                                                                            \
+    {"density", TARN_NUMBER, 0.1, 0, 1, true, NULL,                                                \
+     "share of each tensor's entries that is kept: exactly trunc(density N); the smallest go"},    \
+    {"gamma", TARN_NUMBER, 0.01, 0, 1, true, NULL,                                                 \
+     "share that is removed from the top, as outliers: trunc(gamma N) entries"},                   \
+    {"rescale", TARN_CHOICE, 0, 0, 0, false, "none|l1",                                            \
+     "l1: what is kept of a tensor gets the L1 norm that all of it had (an option of mergekit)"}
+#define TARN_DETAIL_BAND                                                                           \
+    "Of the magnitudes of each x_m - base, per tensor, the trunc(gamma N) largest are removed as " \
+    "outliers and the trunc(density N) next ones kept (ties count as larger at the lower index); " \
+    "gamma gives way where both do not fit. The paper writes beta for the share that goes at the " \
+    "bottom, here 1 - density - gamma: 0.85 to 0.9, with gamma about 0.01."
 #define TARN_PARAM_SEED \
     {"seed", TARN_INTEGER, 0, 0, 9007199254740991.0, false, NULL, \
      "of the masks: with the tensor's name and the model's number it decides every draw"}

@@ -65,8 +65,8 @@ tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a
 }
 
 // One operand whose signature stays.
-static tarn_status like(tarn_context *cx, const tarn_model_op *row, tarn_model *m,
-                        tarn_model **out, tarn_error *err) {
+tarn_status tarn_model_like(tarn_context *cx, const tarn_model_op *row, tarn_model *m,
+                            tarn_model **out, tarn_error *err) {
     tarn_model *r;
     TARN_TRY(tarn_model_new(cx, row, 1, &m, &r, err));
     int64_t *same = tarn_arena_take(&r->arena, (size_t)m->n * sizeof *same + 1);
@@ -119,7 +119,7 @@ tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_mod
                                    const tarn_value *value, bool reversed, tarn_model **out,
                                    tarn_error *err) {
     tarn_model *r;
-    TARN_TRY(like(cx, &tarn_model_row_number, m, &r, err));
+    TARN_TRY(tarn_model_like(cx, &tarn_model_row_number, m, &r, err));
     r->extra = op;
     r->values = tarn_arena_take(&r->arena, 2 * sizeof *r->values);
     if (r->values) {
@@ -179,7 +179,7 @@ const tarn_model_op tarn_model_row_unary = {.name = "unary", .expand = expand_un
 
 tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,
                              tarn_error *err) {
-    TARN_TRY(like(cx, &tarn_model_row_unary, m, out, err));
+    TARN_TRY(tarn_model_like(cx, &tarn_model_row_unary, m, out, err));
     (*out)->extra = op;
     (*out)->mass = tarn_mass_of(op, m->mass, 0);
     return TARN_OK;
@@ -207,7 +207,7 @@ const tarn_model_op tarn_model_row_with = {.name = "with", .expand = expand_same
 
 tarn_status tarn_model_with(tarn_context *cx, tarn_model *m, const tarn_policy *policy,
                             tarn_model **out, tarn_error *err) {
-    TARN_TRY(like(cx, &tarn_model_row_with, m, out, err));
+    TARN_TRY(tarn_model_like(cx, &tarn_model_row_with, m, out, err));
     (*out)->policy = *policy;
     return TARN_OK;
 }
@@ -234,7 +234,7 @@ const tarn_model_op tarn_model_row_cast = {.name = "cast", .expand = expand_cast
 tarn_status tarn_model_cast(tarn_context *cx, tarn_model *m, tarn_dtype dtype, tarn_model **out,
                             tarn_error *err) {
     tarn_model *r;
-    TARN_TRY(like(cx, &tarn_model_row_cast, m, &r, err));
+    TARN_TRY(tarn_model_like(cx, &tarn_model_row_cast, m, &r, err));
     r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
     r->values = tarn_arena_take(&r->arena, sizeof *r->values);
     r->extra = tarn_arena_copy(&r->arena, &dtype, sizeof dtype);
@@ -279,7 +279,7 @@ static void write_renames(const tarn_model *m, tarn_text *out) {
 }
 
 // New names say new things: which layer, which place.
-static tarn_status find_names(tarn_model *m, tarn_error *err) {
+tarn_status tarn_model_find_names(tarn_model *m, tarn_error *err) {
     tarn_name_in *in = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *in + 1);
     m->names = tarn_arena_take(&m->arena, sizeof *m->names);
     if (!in || !m->names) {
@@ -363,7 +363,7 @@ static tarn_status pick(tarn_context *cx, const tarn_model_op *row, tarn_model *
         r->named = m->named;
         r->mass = m->mass;
         s = tarn_model_index(r, err);
-        s = s == TARN_OK && names ? find_names(r, err) : s;
+        s = s == TARN_OK && names ? tarn_model_find_names(r, err) : s;
     }
     if (s != TARN_OK) {
         tarn_model_release(r);
@@ -448,7 +448,7 @@ tarn_status tarn_model_join(tarn_context *cx, int n, tarn_model *const *parts, t
         r->side = n > 0 ? parts[0]->side : NULL;
         r->mass = n > 0 ? parts[0]->mass : 1;
         s = tarn_model_index(r, err);
-        s = s == TARN_OK ? find_names(r, err) : s;
+        s = s == TARN_OK ? tarn_model_find_names(r, err) : s;
     }
     if (s != TARN_OK) {
         tarn_model_release(r);
@@ -508,7 +508,7 @@ tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, 
                    slot->rank ? (long long)slot->shape[0] : 0LL);
     }
     tarn_model *r;
-    TARN_TRY(like(cx, &tarn_model_row_slice, m, &r, err));
+    TARN_TRY(tarn_model_like(cx, &tarn_model_row_slice, m, &r, err));
     r->slots = tarn_arena_copy(&r->arena, m->slots, (size_t)m->n * sizeof *m->slots);
     int64_t *shape = tarn_arena_copy(&r->arena, slot->shape, (size_t)slot->rank * sizeof *shape);
     r->values = tarn_arena_take(&r->arena, 2 * sizeof *r->values);

@@ -25,6 +25,7 @@ static tarn_status measure(tarn_globals *t, tarn_global *g, tarn_error *err) {
     for (int64_t i = 0; i < m->n; i++) {
         g->start[i] = g->start[tarn_slot_first(m, i)];
     }
+    g->numel = at;
     return TARN_OK;
 }
 
@@ -50,6 +51,11 @@ static int find(tarn_globals *t, tarn_model *m, int k, tarn_error *err) {
     tarn_global *g = &t->list[t->n];
     *g = (tarn_global){.model = m, .k = k};
     return measure(t, g, err) == TARN_OK ? t->n++ : -1;
+}
+
+int64_t tarn_expand_numel(tarn_expand *e, tarn_model *m, int k) {
+    int gid = e->graph->err.status == TARN_OK ? find(e->globals, m, k, &e->graph->err) : -1;
+    return gid < 0 ? 0 : e->globals->list[gid].numel;
 }
 
 const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, int k,

@@ -12,6 +12,7 @@ typedef struct tarn_global {
     int k;
     int64_t *start;       // [slots] elements before the tensor
     unsigned char *seen;  // [slots] a job contributes it
+    int64_t numel;        // elements of them all
 } tarn_global;
 
 typedef struct tarn_globals {

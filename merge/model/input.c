@@ -10,11 +10,10 @@
 
 #include "merge/model/model.h"
 
-// config.json beside the tensors, up to 16 MB; NULL when there is none.
-static char *read_config(tarn_arena *a, const char *folder, size_t *len) {
+char *tarn_model_side(tarn_arena *a, const char *folder, const char *name, size_t *len) {
     enum { MOST = 16 << 20 };
     char path[4096];
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path) {
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
         return NULL;
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -115,7 +114,7 @@ tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_
     m->path = tarn_arena_string(&m->arena, path, strlen(path));
     m->label = o && o->label ? tarn_arena_string(&m->arena, o->label, strlen(o->label))
                              : short_name(&m->arena, path);
-    m->config = read_config(&m->arena, tarn_store_folder(store), &m->config_len);
+    m->config = tarn_model_side(&m->arena, tarn_store_folder(store), "config.json", &m->config_len);
     tarn_status s = m->path && m->label ? fill_input(cx, m, err)
                                         : tarn_raise_nomem(err, "a model", 0);
     if (s != TARN_OK) {
@@ -189,7 +188,7 @@ tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const
     m->mass = mass;
     m->side = m->named = m;
     m->label = "memory";
-    if (from && from->side && from->side->store) {
+    if (from && from->side && (from->side->store || from->side->nin > 0)) {
         m->kept = tarn_model_retain((tarn_model *)(uintptr_t)from->side);
         m->side = m->kept;
     }

@@ -122,6 +122,35 @@ const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i) {
     return k < 0 || k >= names->n ? NULL : &names->info[k];
 }
 
+int64_t tarn_slot_numel(const tarn_slot *s) {
+    int64_t n;
+    return tarn_shape_numel(s->rank, s->shape, &n, NULL) == TARN_OK ? n : 0;
+}
+
+int64_t tarn_model_numel(const tarn_model *m) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        n += tarn_slot_numel(&m->slots[i]);
+    }
+    return n;
+}
+
+uint64_t tarn_model_bytes(const tarn_model *m) {
+    uint64_t bytes = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        bytes += tarn_dtype_bytes(m->slots[i].dtype, tarn_slot_numel(&m->slots[i]));
+    }
+    return bytes;
+}
+
+const tarn_model *tarn_model_files(const tarn_model *m) {
+    const tarn_model *side = m->side;
+    while (side && !side->store && side->nin > 0) {  // edits of a config
+        side = side->in[0]->side;
+    }
+    return side && side->store ? side : NULL;
+}
+
 const tarn_value *tarn_model_value(const tarn_model *m, const char *name, int model) {
     for (int k = 0; k < m->nvalues; k++) {
         if (m->values[k].model == model && strcmp(m->values[k].name, name) == 0) {

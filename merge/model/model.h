@@ -99,7 +99,8 @@ struct tarn_model_op {
 extern const tarn_model_op tarn_model_row_input, tarn_model_row_memory, tarn_model_row_binary,
     tarn_model_row_number, tarn_model_row_unary, tarn_model_row_with, tarn_model_row_cast,
     tarn_model_row_only, tarn_model_row_rename, tarn_model_row_join, tarn_model_row_slice,
-    tarn_model_row_map, tarn_model_row_stage;
+    tarn_model_row_map, tarn_model_row_stage, tarn_model_row_config, tarn_model_row_lora,
+    tarn_model_row_lora_sum, tarn_model_row_rows, tarn_model_row_fill;
 
 // ---- reading a node's JSON (merge/model/restore.c) ----
 
@@ -161,6 +162,8 @@ const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i);
 // A whole-model reduction number k of method node m, over slot i's expression x.
 const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, int k,
                                     const tarn_op *op, const tarn_node *x, const tarn_attr *rest);
+// The elements that it goes over: of the floating tensors of m, each matched one once.
+int64_t tarn_expand_numel(tarn_expand *e, tarn_model *m, int k);
 
 // Chains of operations longer than this are refused: every walk over a plan recurses.
 enum { TARN_MODEL_LEVELS = 4096 };
@@ -181,9 +184,15 @@ static inline int64_t tarn_slot_first(const tarn_model *m, int64_t i) {
 static inline bool tarn_slot_integer(const tarn_slot *s) {
     return tarn_dtype_get(s->dtype)->kind == TARN_KIND_INT || s->dtype == TARN_BOOL;
 }
+int64_t tarn_slot_numel(const tarn_slot *s);
+// Elements and bytes of all slots.
+int64_t tarn_model_numel(const tarn_model *m);
+uint64_t tarn_model_bytes(const tarn_model *m);
 // What the name of slot i says; NULL where nothing is known (new names).
 const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i);
 const tarn_names *tarn_model_names(const tarn_model *m);  // may be NULL
+// The input whose files stand behind m->side; NULL: none has any.
+const tarn_model *tarn_model_files(const tarn_model *m);
 // A value by name and operand (-1: shared); NULL when absent. Its number for slot i.
 const tarn_value *tarn_model_value(const tarn_model *m, const char *name, int model);
 static inline double tarn_value_at(const tarn_value *v, int64_t i) {
@@ -191,6 +200,16 @@ static inline double tarn_value_at(const tarn_value *v, int64_t i) {
 }
 const char *tarn_model_label(const tarn_model *m);  // for messages: never NULL
 const char *tarn_model_title(const tarn_model *m);  // "add", "ties", "only": the node itself
+
+// ---- for rows ----
+
+// A node of one operand whose signature stays: shares slots and names with it.
+tarn_status tarn_model_like(tarn_context *cx, const tarn_model_op *row, tarn_model *m,
+                            tarn_model **out, tarn_error *err);
+// The text of a small file of a folder, up to 16 MB, NUL after it; NULL: it is not there.
+char *tarn_model_side(tarn_arena *a, const char *folder, const char *name, size_t *len);
+// Reads m's own names anew, with what its side's config says.
+tarn_status tarn_model_find_names(tarn_model *m, tarn_error *err);
 
 // ---- constructors; each returns a new reference ----
 

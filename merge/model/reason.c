@@ -246,7 +246,7 @@ bool tarn_reason_experts(tarn_differ *d, tarn_text *out) {
         out,
         "\n%s is a mixture of experts, %s is dense: the part that agrees is no merge of the "
         "two; experts are made from a dense model (upcycling) only where that is asked for "
-        "by name",
+        "by name (model.moe)",
         mixture->label, dense->label);
     return true;
 }
@@ -435,9 +435,9 @@ bool tarn_reason_rows(tarn_differ *d, tarn_text *out) {
     }
     tarn_text_printf(
         out,
-        "\nhint: the vocabularies have %lld and %lld rows: choose rows by an explicit gather "
-        "(m:slice), or merge over the union of the tokenizers; rows are never cut or padded "
-        "by themselves",
+        "\nhint: the vocabularies have %lld and %lld rows: bring them to one by an explicit gather "
+        "(model.token_union, with what the tokenizers say; m:resize_vocab where one only has more "
+        "tokens at its end); rows are never cut or padded by themselves",
         (long long)rows[0], (long long)rows[1]);
     return true;
 }

@@ -34,7 +34,7 @@ static tarn_dtype stored_as(const tarn_plan *p, const tarn_slot *s) {
     return p->options.has_dtype && tarn_dtype_is_float(s->dtype) ? p->options.dtype : s->dtype;
 }
 
-// What the walk met at the leaves.
+// What the walk met: the leaves from the front of the list, operations from its back.
 static tarn_status gather_parts(const tarn_expand *e, tarn_parts *parts, tarn_error *err) {
     *parts = (tarn_parts){0};
     parts->list = tarn_arena_take(&e->graph->arena, (size_t)e->memo_count * sizeof *parts->list + 1);
@@ -43,10 +43,9 @@ static tarn_status gather_parts(const tarn_expand *e, tarn_parts *parts, tarn_er
     }
     const tarn_model *m;
     int64_t slot;
-    for (int k = 0; tarn_expand_visited(e, &k, &m, &slot);) {
-        if (m->nin == 0) {
-            parts->list[parts->n++] = (tarn_part){m, slot};
-        }
+    parts->all = e->memo_count;
+    for (int k = 0, back = e->memo_count; tarn_expand_visited(e, &k, &m, &slot);) {
+        parts->list[m->nin == 0 ? parts->n++ : --back] = (tarn_part){m, slot};
     }
     return TARN_OK;
 }
@@ -106,7 +105,10 @@ tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err) {
             tarn_model *m = p->globals->list[k].model;
             if (tarn_slot_first(m, i) == i && !p->globals->list[k].seen[i] &&
                 !tarn_slot_integer(&m->slots[i])) {
-                TARN_TRY(add_job(p, m, i, true, err));
+                // Of a tensor's outputs, up to the first that has a part.
+                for (int64_t j = i; j < m->n && tarn_slot_first(m, j) == i && !p->globals->list[k].seen[i]; j++) {
+                    TARN_TRY(add_job(p, m, j, true, err));
+                }
                 p->globals->list[k].seen[i] = 1;  // a tensor that the method leaves alone has no part
             }
         }

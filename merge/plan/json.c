@@ -13,7 +13,8 @@ static const tarn_model_op *const rows[] = {
     &tarn_model_row_binary, &tarn_model_row_number, &tarn_model_row_unary, &tarn_model_row_with,
     &tarn_model_row_cast,   &tarn_model_row_only,   &tarn_model_row_rename, &tarn_model_row_join,
     &tarn_model_row_slice,  &tarn_model_row_map,    &tarn_model_row_method,
-    &tarn_model_row_stage,
+    &tarn_model_row_stage,  &tarn_model_row_config, &tarn_model_row_lora,
+    &tarn_model_row_lora_sum, &tarn_model_row_rows, &tarn_model_row_fill,
 };
 
 tarn_status tarn_header_digest(const tarn_model *m, char hex[65], tarn_error *err) {

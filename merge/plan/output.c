@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Side files and provenance of a saved model. config.json is carried with two fields brought up to
-// date where it has them: the dtype, and the number of layers when layers were chosen or joined.
+// Side files and provenance of a saved model. config.json is config.c's.
 #include "merge/plan/output.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,108 +73,15 @@ tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err) {
     return TARN_OK;
 }
 
-static const char *torch_name(tarn_dtype t) {
-    return t == TARN_F32 ? "float32" : t == TARN_BF16 ? "bfloat16" : t == TARN_F16 ? "float16"
-           : t == TARN_F64 ? "float64" : NULL;
-}
-
-// The dtype of all floating tensors of the output; NULL when there are several.
-static const char *one_dtype(const tarn_plan *p) {
-    const char *one = NULL;
-    for (int64_t i = 0; i < p->n; i++) {
-        if (tarn_dtype_is_float(p->jobs[i].store)) {
-            const char *name = torch_name(p->jobs[i].store);
-            if (!name || (one && strcmp(one, name) != 0)) {
-                return NULL;
-            }
-            one = name;
-        }
-    }
-    return one;
-}
-
-// Layers that the output has, by the table of names of its own; 0 when it has none.
-static tarn_status count_layers(tarn_plan *p, int *layers, tarn_error *err) {
-    tarn_arena a;
-    tarn_arena_init(&a, &p->cx->budget);
-    const tarn_model *side = p->model->side;
-    tarn_name_in *in = tarn_arena_take(&a, (size_t)p->n * sizeof *in + 1);
-    tarn_status s = in ? TARN_OK : tarn_raise_nomem(err, "the table of names", 0);
-    for (int64_t i = 0; in && i < p->n; i++) {
-        const tarn_slot *t = &p->model->slots[p->slot[i]];
-        in[i] = (tarn_name_in){t->name, t->len, t->dtype, t->rank, t->shape};
-    }
-    tarn_names names;
-    if (s == TARN_OK) {
-        s = tarn_names_find(p->cx, &a, p->n, in, side->config, side->config_len, &names, err);
-    }
-    *layers = s == TARN_OK && names.nstacks == 1 ? names.stacks[0].count : 0;
-    tarn_arena_free(&a);
-    return s;
-}
-
-// Sets a field that is there; false when memory ends.
-static bool set(json_t *root, const char *key, json_t *value, bool *changed) {
-    *changed = true;
-    return json_object_set_new(root, key, value) == 0;
-}
-
-static tarn_status write_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
-    static const char *const dtype_keys[] = {"torch_dtype", "dtype"};
-    static const char *const layer_keys[] = {"num_hidden_layers", "n_layer", "num_layers"};
-    const tarn_model *side = p->model->side;
-    json_error_t why;
-    json_t *root = json_loadb(side->config, side->config_len, 0, &why);
-    if (!json_is_object(root)) {
-        bool nomem = !root && json_error_code(&why) == json_error_out_of_memory;
-        json_decref(root);
-        return nomem ? tarn_raise_nomem(err, "config.json", side->config_len)
-                     : tarn_writer_side(w, "config.json", side->config, side->config_len, err);
-    }
-    bool changed = false, good = true;
-    const char *dtype = one_dtype(p);
-    for (int k = 0; dtype && k < 2; k++) {
-        const char *was = json_string_value(json_object_get(root, dtype_keys[k]));
-        if (was && strcmp(was, dtype) != 0) {
-            good = set(root, dtype_keys[k], json_string(dtype), &changed) && good;
-        }
-    }
-    int layers;
-    tarn_status s = count_layers(p, &layers, err);
-    const tarn_names *before = side->names;
-    if (s == TARN_OK && layers > 0 && before && before->nstacks == 1 &&
-        before->stacks[0].count != layers) {
-        for (int k = 0; k < 3; k++) {
-            const json_t *was = json_object_get(root, layer_keys[k]);
-            if (json_is_integer(was) && json_integer_value(was) == before->stacks[0].count) {
-                good = set(root, layer_keys[k], json_integer(layers), &changed) && good;
-            }
-        }
-    }
-    if (s == TARN_OK && !changed) {
-        s = tarn_writer_side(w, "config.json", side->config, side->config_len, err);
-    } else if (s == TARN_OK) {
-        char *text = good ? json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
-        s = text ? tarn_writer_side(w, "config.json", text, strlen(text), err)
-                 : tarn_raise_nomem(err, "config.json", side->config_len);
-        free(text);
-    }
-    json_decref(root);
-    return s;
-}
-
 static tarn_status carry(tarn_plan *p, tarn_writer *w, tarn_error *err) {
-    const tarn_model *side = p->model->side;
-    if (!side || !side->store) {
-        return TARN_OK;
+    const tarn_model *side = p->model->side, *files = tarn_model_files(p->model);
+    if (side && side->config) {
+        TARN_TRY(tarn_output_config(p, w, err));
     }
-    if (side->config) {
-        TARN_TRY(write_config(p, w, err));
-    }
-    for (size_t k = 0; k < sizeof carried / sizeof *carried; k++) {
+    for (size_t k = 0; files && k < sizeof carried / sizeof *carried; k++) {
         char from[4096];
         struct stat st;
-        int n = snprintf(from, sizeof from, "%s/%s", tarn_store_folder(side->store), carried[k]);
+        int n = snprintf(from, sizeof from, "%s/%s", tarn_store_folder(files->store), carried[k]);
         if (n > 0 && n < (int)sizeof from && stat(from, &st) == 0 && S_ISREG(st.st_mode)) {
             TARN_TRY(tarn_writer_side_copy(w, carried[k], from, err));
         }
@@ -264,6 +169,7 @@ tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_proven
 
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
                               const tarn_provenance *from, tarn_error *err) {
-    TARN_TRY(carry(p, w, err));
+    TARN_TRY(o->adapter ? tarn_writer_side(w, "adapter_config.json", o->adapter, strlen(o->adapter), err)
+                        : carry(p, w, err));
     return provenance(p, w, o, from, err);
 }

@@ -33,6 +33,8 @@ tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_proven
                                  tarn_error *err);
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
                               const tarn_provenance *from, tarn_error *err);
+// config.json alone (config.c).
+tarn_status tarn_output_config(tarn_plan *p, tarn_writer *w, tarn_error *err);
 // Runs the plan into a checkpoint. `dressed`: with side files and provenance.
 tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
                            tarn_error *err);

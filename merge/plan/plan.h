@@ -16,15 +16,16 @@ typedef struct tarn_plan_options {
     bool allow_nonfinite;
 } tarn_plan_options;
 
-// An input tensor that an output is made of.
+// What an output tensor is made of: a tensor of an input, or what an operation made on the way.
 typedef struct tarn_part {
-    const tarn_model *input;
+    const tarn_model *model;
     int64_t slot;
 } tarn_part;
 
 typedef struct tarn_parts {
-    int n;
-    tarn_part *list;  // [n], in no order; in the arena of the job's graph
+    int n;            // of inputs
+    int all;          // with the operations
+    tarn_part *list;  // [all], inputs first, else in no order; in the arena of the job's graph
 } tarn_parts;
 
 typedef struct tarn_plan {
@@ -35,7 +36,7 @@ typedef struct tarn_plan {
     tarn_job *jobs;     // [count]
     int64_t *slot;      // [n] slot of each job
     bool *copied;       // [n] an integer or bool tensor that is copied
-    tarn_parts *parts;  // [count] the input tensors of each job
+    tarn_parts *parts;  // [count] what each job is made of
     struct tarn_globals *globals;
     const tarn_check **checks;  // [count] integer tensors that must be equal
     tarn_plan_options options;
@@ -70,6 +71,7 @@ typedef struct tarn_save_options {
     bool overwrite;
     const char *script;       // text of the script, for tarn-provenance.json; NULL: none
     size_t script_len;
+    const char *adapter;      // text of adapter_config.json: the folder is one of PEFT's; NULL: a model
 } tarn_save_options;
 
 tarn_status tarn_model_save(tarn_context *cx, tarn_model *m, const char *path,
@@ -122,6 +124,10 @@ tarn_status tarn_model_digest(const tarn_model *input, char hex[65], tarn_error 
 tarn_status tarn_plan_read(tarn_context *cx, const char *text, size_t len,
                            const char *(*path)(void *arg, const char *label, int k), void *arg,
                            tarn_model **out, tarn_plan_options *o, tarn_error *err);
+// The model that a saved one embeds the plan of, over its inputs, whose contents are checked. inputs:
+// as in tarn_replay.
+tarn_status tarn_plan_recall(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
+                             tarn_model **out, tarn_plan_options *o, tarn_error *err);
 // Executes the plan embedded in a saved model again and compares every byte of every tensor with
 // what is stored; nothing is written. inputs: "NAME=PATH" texts, before the hints of
 // tarn-provenance.json. report: one line per tensor that differs.

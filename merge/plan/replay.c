@@ -156,32 +156,53 @@ static const char *metadata(const tarn_store *s, const char *want) {
     return NULL;
 }
 
-tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
-                        bool *same, tarn_text *report, tarn_error *err) {
-    tarn_store *stored;
-    TARN_TRY(tarn_store_open(cx, path, NULL, &stored, err));
+// The plan embedded in `stored`, over its inputs.
+static tarn_status recall(tarn_context *cx, const tarn_store *stored, const char *path, int ninputs,
+                          const char *const *inputs, tarn_model **m, tarn_plan_options *o, tarn_error *err) {
     const char *plan = metadata(stored, "tarn_plan"), *inputs_text = metadata(stored, "tarn_inputs");
-    tarn_status s = TARN_OK;
     if (!plan) {
-        s = tarn_raise(err, "NoPlan", "%s holds no plan: tarn did not save it", path);
+        TARN_RAISE(err, "NoPlan", "%s holds no plan: tarn did not save it", path);
     }
     char file[4096];
     snprintf(file, sizeof file, "%s/tarn-provenance.json", tarn_store_folder(stored));
     hints h = {ninputs, inputs, json_load_file(file, JSON_REJECT_DUPLICATES, NULL)};
-    tarn_model *m = NULL;
-    tarn_plan_options o;
-    *same = true;
-    s = s == TARN_OK ? tarn_plan_read(cx, plan, strlen(plan), find_path, &h, &m, &o, err) : s;
+    tarn_status s = tarn_plan_read(cx, plan, strlen(plan), find_path, &h, m, o, err);
     json_error_t why;
     json_t *recorded = inputs_text ? json_loads(inputs_text, JSON_REJECT_DUPLICATES, &why) : NULL;
     if (s == TARN_OK && inputs_text && !recorded) {
         s = tarn_raise(err, "PlanInvalid", "%s: its list of inputs cannot be read: %s", path, why.text);
     }
-    s = s == TARN_OK ? check_inputs(m, recorded, err) : s;
-    s = s == TARN_OK ? run(cx, stored, m, &o, same, report, err) : s;
-    tarn_model_release(m);
+    s = s == TARN_OK ? check_inputs(*m, recorded, err) : s;
     json_decref(recorded);
     json_decref(h.provenance);
+    return s;
+}
+
+tarn_status tarn_plan_recall(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
+                             tarn_model **out, tarn_plan_options *o, tarn_error *err) {
+    tarn_store *stored;
+    tarn_model *m = NULL;
+    TARN_TRY(tarn_store_open(cx, path, NULL, &stored, err));
+    tarn_status s = recall(cx, stored, path, ninputs, inputs, &m, o, err);
+    tarn_store_release(stored);
+    if (s != TARN_OK) {
+        tarn_model_release(m);
+        return s;
+    }
+    *out = m;
+    return TARN_OK;
+}
+
+tarn_status tarn_replay(tarn_context *cx, const char *path, int ninputs, const char *const *inputs,
+                        bool *same, tarn_text *report, tarn_error *err) {
+    tarn_store *stored;
+    TARN_TRY(tarn_store_open(cx, path, NULL, &stored, err));
+    tarn_model *m = NULL;
+    tarn_plan_options o;
+    *same = true;
+    tarn_status s = recall(cx, stored, path, ninputs, inputs, &m, &o, err);
+    s = s == TARN_OK ? run(cx, stored, m, &o, same, report, err) : s;
+    tarn_model_release(m);
     tarn_store_release(stored);
     return s;
 }

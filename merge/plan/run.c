@@ -66,7 +66,7 @@ static tarn_status run_all(tarn_plan *p, tarn_writer *w, tarn_error *err) {
 }
 
 static tarn_status run_into(tarn_plan *p, tarn_writer *w, tarn_error *err) {
-    enum { SOME = 128 };
+    enum { SOME = 64 };
     tarn_stream_plan total = {0};
     TARN_TRY(p->light ? TARN_OK : tarn_stream_plan_of(p->cx, p->count, p->jobs, &total, NULL, err));
     tarn_progress_begin(p->cx, "merging", p->light ? p->traffic : total.reads + total.writes);
@@ -89,7 +89,8 @@ static tarn_status open_writer(tarn_plan *p, const char *path, const tarn_save_o
         t[i] = (tarn_writer_tensor){.name = s->name, .name_len = s->len, .dtype = p->jobs[i].store,
                                     .rank = s->rank, .shape = s->shape};
     }
-    tarn_writer_options wo = {.overwrite = o->overwrite, .max_shard_size = o->max_shard_size};
+    tarn_writer_options wo = {.overwrite = o->overwrite, .max_shard_size = o->max_shard_size,
+                              .weights = o->adapter ? "adapter_model.safetensors" : NULL};
     tarn_status s = tarn_writer_open(p->cx, path, p->n, t, &wo, w, err);
     tarn_free(&p->cx->budget, t, (size_t)p->n * sizeof *t + 1);
     return s;

@@ -66,6 +66,18 @@ int tarn_bind_method(lua_State *L, const char *type, int key) {
                           type);
 }
 
+void tarn_bind_set_text(lua_State *L, const char *field, const char *text) {
+    if (text && *text) {
+        lua_pushstring(L, text);
+        lua_setfield(L, -2, field);
+    }
+}
+
+void tarn_bind_set_integer(lua_State *L, const char *field, lua_Integer v) {
+    lua_pushinteger(L, v);
+    lua_setfield(L, -2, field);
+}
+
 const char *tarn_bind_kind(lua_State *L, int idx) {
     const char *kind = lua_type(L, idx) == LUA_TNONE ? "nothing" : luaL_typename(L, idx);
     int found = luaL_getmetafield(L, idx, "__name");
@@ -160,10 +172,13 @@ tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     return tarn_host_call(h, 2, 0, err);
 }
 
+static tarn_status open_plot(tarn_host *h, tarn_error *err) { return tarn_bind_library(h, "stdlib/plot.lua", err); }
+
 // Protected as a whole: registering allocates, and Lua raises when memory ends.
 static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
-        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
+        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
+        open_plot,
     };
     static const tarn_lua_class text = {"text", release_text, NULL};
     tarn_lua_type(L, &text);

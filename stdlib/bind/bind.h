@@ -15,6 +15,8 @@ tarn_status tarn_bind_open(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_model(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_merge(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_checkpoints(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_lora(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_by(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_grad(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_yaml(tarn_host *h, tarn_error *err);
@@ -40,6 +42,9 @@ tarn_text *tarn_bind_new_text(lua_State *L);
 int tarn_bind_push_text(lua_State *L, tarn_text *t, const char *what);
 // A row's phrase ("sum of x", "x + y") as a sentence of documentation.
 void tarn_bind_sentence(tarn_text *out, const char *phrase);
+// Fields of the table on top; an empty text or none is left out.
+void tarn_bind_set_text(lua_State *L, const char *field, const char *text);
+void tarn_bind_set_integer(lua_State *L, const char *field, lua_Integer v);
 // "tensor", "model", "schedule", else the Lua type of the value: for messages.
 const char *tarn_bind_kind(lua_State *L, int idx);
 

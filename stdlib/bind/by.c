@@ -76,6 +76,17 @@ static const tarn_doc docs[] = {
      "Values by the layer number in the name (many families count from 0), ranges inclusive; the first that holds counts. What is in no "
      "layer, or in none of the ranges, takes the value of its place (m:info(name).place) or other; without one it is an error.",
      BASE "print((by.layer { {1, 2, 0}, other = 1 } * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
+    {"by.blocks", "by.blocks(preset, or \"w0,w1,…\", or {w0, w1, …}, or {preset, IN00 =, M00 =, …}) -> schedule",
+     "Block weights for the UNet of Stable Diffusion, as lists of merge tools give them: 26 numbers (SD1) or 20 (SDXL) for BASE, "
+     "IN00 …, M00, OUT00 …; or the name of a preset of the community (GRAD_V, GRAD_A, FLAT_25, WRAP12, RING08_SOFT, SMOOTHSTEP, COSINE, "
+     "…), whose numbers SDXL reads by the blocks it has; single blocks by name, in place of the preset's. BASE is what lies outside "
+     "the UNet; VAE (else BASE), TIME (the embeddings of time and labels, else IN00) and HEAD (after the last block, else the last OUT) may "
+     "have a value of their own. Names of the first release and of diffusers; m:info(name).block is the block.",
+     "local x = tensor { 1 }\n"
+     "local m = model.new { [\"input_blocks.0.0.weight\"] = x, [\"input_blocks.1.0.weight\"] = x, [\"middle_block.0.weight\"] = x,\n"
+     "  [\"output_blocks.0.0.weight\"] = x, [\"output_blocks.1.0.weight\"] = x }\n"
+     "local w = by.blocks { \"GRAD_V\", M00 = 0.5 }\n"
+     "print((w * m)[\"input_blocks.1.0.weight\"]:item(), (w * m)[\"middle_block.0.weight\"]:item())\n-- > 0.91666668653488\t0.5"},
     {"by.tensor", "by.tensor(function(name, info) -> number) -> schedule",
      "A value for each tensor from a function, called once per tensor when the schedule meets a model; info as in m:info(name).",
      BASE "print((by.tensor(function(n, i) return #i.shape - 1 end) * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},

@@ -232,5 +232,7 @@ tarn_status tarn_bind_merge(tarn_host *h, tarn_error *err) {
         TARN_TRY(document(h, tarn_methods[i], err));
     }
     tarn_bind_map(h);
-    return TARN_OK;
+    tarn_bind_method_rows(h);
+    TARN_TRY(tarn_bind_report(h, err));
+    return tarn_bind_library(h, "stdlib/explain.lua", err);
 }

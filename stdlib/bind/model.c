@@ -30,17 +30,6 @@ tarn_model **tarn_bind_new_model(lua_State *L) {
     return &u->m;
 }
 
-static uint64_t bytes_of(const tarn_model *m) {
-    uint64_t bytes = 0;
-    for (int64_t i = 0; i < m->n; i++) {
-        int64_t numel;
-        if (tarn_shape_numel(m->slots[i].rank, m->slots[i].shape, &numel, NULL) == TARN_OK) {
-            bytes += tarn_dtype_bytes(m->slots[i].dtype, numel);
-        }
-    }
-    return bytes;
-}
-
 int tarn_bind_finish_model(lua_State *L) {
     tarn_lua_model *u = lua_touserdata(L, -1);
     if (u->m->nin == 0 || !tarn_model_in_memory(u->m)) {
@@ -49,7 +38,7 @@ int tarn_bind_finish_model(lua_State *L) {
     tarn_model **now = tarn_bind_new_model(L);
     tarn_error err;
     tarn_error_clear(&err);
-    tarn_lua_account(L, (size_t)bytes_of(u->m));
+    tarn_lua_account(L, (size_t)tarn_model_bytes(u->m));
     TARN_LUA_TRY(L, tarn_model_load(tarn_host_context(L), u->m, now, &err), &err);
     return 1;
 }
@@ -104,7 +93,7 @@ static int l_load(lua_State *L) {
     }
     tarn_bind_force(L, "model:load()");
     tarn_model **now = tarn_bind_new_model(L);
-    tarn_lua_account(L, (size_t)bytes_of(m));
+    tarn_lua_account(L, (size_t)tarn_model_bytes(m));
     TARN_LUA_TRY(L, tarn_model_load(tarn_host_context(L), m, now, &err), &err);
     return 1;
 }
@@ -637,6 +626,8 @@ tarn_status tarn_bind_model(tarn_host *h, tarn_error *err) {
     tarn_host_completer(h, "model", complete);
     tarn_bind_rows(h, "model", rows, (int)(sizeof rows / sizeof *rows));
     tarn_bind_model_values(h);
+    TARN_TRY(tarn_bind_structure(h, err));
+    tarn_bind_vocab(h);
     tarn_bind_model_plan_type(L);
     TARN_TRY(tarn_host_load_embedded(h, "stdlib/plan.lua", err));
     lua_setfield(L, LUA_REGISTRYINDEX, "tarn.plan");

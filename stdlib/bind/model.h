@@ -18,12 +18,25 @@ bool tarn_bind_policy(lua_State *L, int idx, const char *function, tarn_policy *
 // Pushes what is known of slot i: {name, dtype, shape, numel, place, layer, depth, role, …}.
 void tarn_bind_push_info(lua_State *L, const tarn_model *m, int64_t i);
 
-// model_plan.c: pushes the plan of m as a table (see stdlib/plan.lua).
-void tarn_bind_push_plan(lua_State *L, tarn_model *m, const tarn_plan_options *o);
+// model_plan.c: pushes the plan of m as a table (see stdlib/plan.lua); with an estimate of its time when
+// `folder`, where the output would go, is not NULL.
+void tarn_bind_push_plan(lua_State *L, tarn_model *m, const tarn_plan_options *o, const char *folder);
 void tarn_bind_model_plan_type(lua_State *L);
 
 // map.c: merge.map and model:map.
 void tarn_bind_map(tarn_host *h);
+
+// report.c: merge.report. Pushes the report on m; stored may be NULL (see merge/plan/anatomy.h).
+void tarn_bind_push_report(lua_State *L, tarn_model *m, const tarn_plan_options *o, tarn_model *stored,
+                           bool exact);
+tarn_status tarn_bind_report(tarn_host *h, tarn_error *err);
+
+// method_rows.c: merge.methods.
+void tarn_bind_method_rows(tarn_host *h);
+
+// structure.c: layers, stacking. vocab.c: rows of tokens.
+tarn_status tarn_bind_structure(tarn_host *h, tarn_error *err);
+void tarn_bind_vocab(tarn_host *h);
 
 // model_values.c: what a model says of itself, numbers of it, saving.
 void tarn_bind_model_values(tarn_host *h);

@@ -5,23 +5,7 @@
 
 #include "stdlib/bind/model.h"
 
-static int64_t numel_of(const tarn_slot *s) {
-    int64_t n;
-    return tarn_shape_numel(s->rank, s->shape, &n, NULL) == TARN_OK ? n : 0;
-}
-
 // ---- what is known from headers ----
-
-static void set_text(lua_State *L, const char *field, const char *text) {
-    if (text && *text) {
-        lua_pushstring(L, text);
-        lua_setfield(L, -2, field);
-    }
-}
-static void set_integer(lua_State *L, const char *field, int64_t v) {
-    lua_pushinteger(L, v);
-    lua_setfield(L, -2, field);
-}
 
 static void push_shape(lua_State *L, const tarn_slot *s) {
     lua_createtable(L, s->rank, 0);
@@ -37,25 +21,27 @@ void tarn_bind_push_info(lua_State *L, const tarn_model *m, int64_t i) {
     lua_createtable(L, 0, 12);
     lua_pushlstring(L, s->name, s->len);
     lua_setfield(L, -2, "name");
-    set_text(L, "dtype", tarn_dtype_get(s->dtype)->name);
+    tarn_bind_set_text(L, "dtype", tarn_dtype_get(s->dtype)->name);
     push_shape(L, s);
     lua_setfield(L, -2, "shape");
-    set_integer(L, "numel", numel_of(s));
-    set_integer(L, "bytes", (int64_t)tarn_dtype_bytes(s->dtype, numel_of(s)));
-    set_text(L, "place", tarn_place_name(known ? known->place : TARN_PLACE_OTHER));
+    tarn_bind_set_integer(L, "numel", tarn_slot_numel(s));
+    tarn_bind_set_integer(L, "bytes", (int64_t)tarn_dtype_bytes(s->dtype, tarn_slot_numel(s)));
+    tarn_bind_set_text(L, "place", tarn_place_name(known ? known->place : TARN_PLACE_OTHER));
     if (!known) {
         return;
     }
-    set_text(L, "role", known->role);
+    tarn_bind_set_text(L, "role", known->role);
     lua_pushboolean(L, known->buffer);
     lua_setfield(L, -2, "buffer");
     if (known->place == TARN_PLACE_LAYER) {
-        set_integer(L, "layer", known->layer);
-        set_integer(L, "depth", known->depth);
-        set_text(L, "stack", known->stack >= 0 ? tarn_model_names(m)->stacks[known->stack].name : "");
+        tarn_bind_set_integer(L, "layer", known->layer);
+        tarn_bind_set_integer(L, "depth", known->depth);
+        const tarn_name_stack *stack = known->stack >= 0 ? &tarn_model_names(m)->stacks[known->stack] : NULL;
+        tarn_bind_set_text(L, "stack", stack ? stack->name : "");
+        tarn_bind_set_text(L, "block", stack && stack->labels ? stack->labels[known->layer] : "");
     }
     if (known->expert >= 0) {
-        set_integer(L, "expert", known->expert);
+        tarn_bind_set_integer(L, "expert", known->expert);
     }
 }
 
@@ -66,22 +52,12 @@ static int l_info(lua_State *L) {
 }
 
 static int l_numel(lua_State *L) {
-    const tarn_model *m = tarn_bind_check_model(L, 1);
-    int64_t n = 0;
-    for (int64_t i = 0; i < m->n; i++) {
-        n += numel_of(&m->slots[i]);
-    }
-    lua_pushinteger(L, n);
+    lua_pushinteger(L, tarn_model_numel(tarn_bind_check_model(L, 1)));
     return 1;
 }
 
 static int l_bytes(lua_State *L) {
-    const tarn_model *m = tarn_bind_check_model(L, 1);
-    uint64_t n = 0;
-    for (int64_t i = 0; i < m->n; i++) {
-        n += tarn_dtype_bytes(m->slots[i].dtype, numel_of(&m->slots[i]));
-    }
-    lua_pushinteger(L, (lua_Integer)n);
+    lua_pushinteger(L, (lua_Integer)tarn_model_bytes(tarn_bind_check_model(L, 1)));
     return 1;
 }
 
@@ -132,7 +108,7 @@ static int l_metadata(lua_State *L) {
     for (int i = 0; m->store && i < tarn_store_meta_count(m->store); i++) {
         const char *key, *value;
         tarn_store_meta(m->store, i, &key, &value);
-        set_text(L, key, value);
+        tarn_bind_set_text(L, key, value);
     }
     return 1;
 }
@@ -152,17 +128,17 @@ static int l_structure(lua_State *L) {
     const tarn_model *m = tarn_bind_check_model(L, 1);
     const tarn_names *names = tarn_model_names(m);
     lua_newtable(L);
-    set_integer(L, "depths", names ? names->ndepth : 0);
-    set_text(L, "type", names ? names->model_type : "");
+    tarn_bind_set_integer(L, "depths", names ? names->ndepth : 0);
+    tarn_bind_set_text(L, "type", names ? names->model_type : "");
     lua_newtable(L);
     for (int k = 0; names && k < names->nstacks; k++) {
         const tarn_name_stack *s = &names->stacks[k];
         lua_newtable(L);
-        set_text(L, "name", s->name);
-        set_text(L, "regex", s->regex);
-        set_integer(L, "count", s->count);
-        set_integer(L, "first", s->depth_first);
-        set_integer(L, "last", s->depth_last);
+        tarn_bind_set_text(L, "name", s->name);
+        tarn_bind_set_text(L, "regex", s->regex);
+        tarn_bind_set_integer(L, "count", s->count);
+        tarn_bind_set_integer(L, "first", s->depth_first);
+        tarn_bind_set_integer(L, "last", s->depth_last);
         lua_rawseti(L, -2, k + 1);
     }
     lua_setfield(L, -2, "stacks");
@@ -170,8 +146,8 @@ static int l_structure(lua_State *L) {
     for (int k = 0; names && k < names->nties; k++) {
         const tarn_tie *t = &names->ties[k];
         lua_newtable(L);
-        set_text(L, "kept", t->kept);
-        set_text(L, "other", t->other);
+        tarn_bind_set_text(L, "kept", t->kept);
+        tarn_bind_set_text(L, "other", t->other);
         lua_pushboolean(L, t->stored);
         lua_setfield(L, -2, "stored");
         lua_rawseti(L, -2, k + 1);
@@ -202,23 +178,23 @@ static int l_summary(lua_State *L) {
     tarn_error_clear(&err);
     TARN_LUA_TRY(L, tarn_names_summarise(cx, &names, in, &s, &err), &err);
     lua_newtable(L);
-    set_integer(L, "tensors", s.tensors);
-    set_integer(L, "elements", s.elements);
-    set_integer(L, "bytes", s.bytes);
-    set_integer(L, "largest_bytes", s.largest_bytes);
-    set_integer(L, "parameters", s.parameters);
-    set_integer(L, "integers", s.integers);
-    set_integer(L, "float_buffers", s.float_buffers);
-    set_integer(L, "layers", s.layers);
-    set_integer(L, "experts", s.experts);
-    set_integer(L, "expert_layers", s.expert_layers);
+    tarn_bind_set_integer(L, "tensors", s.tensors);
+    tarn_bind_set_integer(L, "elements", s.elements);
+    tarn_bind_set_integer(L, "bytes", s.bytes);
+    tarn_bind_set_integer(L, "largest_bytes", s.largest_bytes);
+    tarn_bind_set_integer(L, "parameters", s.parameters);
+    tarn_bind_set_integer(L, "integers", s.integers);
+    tarn_bind_set_integer(L, "float_buffers", s.float_buffers);
+    tarn_bind_set_integer(L, "layers", s.layers);
+    tarn_bind_set_integer(L, "experts", s.experts);
+    tarn_bind_set_integer(L, "expert_layers", s.expert_layers);
     lua_newtable(L);
     lua_Integer kinds = 0;
     for (int t = 0; t < TARN_DTYPE_COUNT; t++) {
         if (s.of_dtype[t] > 0) {
             lua_newtable(L);
-            set_text(L, "dtype", tarn_dtype_get((tarn_dtype)t)->name);
-            set_integer(L, "tensors", s.of_dtype[t]);
+            tarn_bind_set_text(L, "dtype", tarn_dtype_get((tarn_dtype)t)->name);
+            tarn_bind_set_integer(L, "tensors", s.of_dtype[t]);
             lua_rawseti(L, -2, ++kinds);
         }
     }
@@ -258,8 +234,8 @@ static void show_cost(const tarn_model *m, tarn_text *out) {
     s = tarn_stream_plan_of(m->cx, p->count, p->jobs, &total, NULL, &ignored);
     out->failed = out->failed || s == TARN_NOMEM;
     if (s == TARN_OK) {
-        tarn_text_printf(out, ": %d %s, %s to read", total.passes, total.passes == 1 ? "pass" : "passes",
-                         tarn_show_bytes(total.reads, size));
+        tarn_text_printf(out, ": %d %s, %s%s to read", total.passes, total.passes == 1 ? "pass" : "passes",
+                         total.more ? "at least " : "", tarn_show_bytes(total.reads, size));
     }
     tarn_plan_free(p);
 }
@@ -270,18 +246,12 @@ void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out) {
         tarn_text_puts(out, "closed model");
         return;
     }
-    int64_t n = 0;
-    uint64_t bytes = 0;
     char size[32];
-    for (int64_t i = 0; i < m->n; i++) {
-        n += numel_of(&m->slots[i]);
-        bytes += tarn_dtype_bytes(m->slots[i].dtype, numel_of(&m->slots[i]));
-    }
     const char *dtype = dtype_of(m);
     tarn_text_puts(out, m->mass == 0 ? "vector " : "model ");
     show_expression(m, 2, out);
-    tarn_text_printf(out, ": %lld tensors, %lld parameters, %s, %s, %s", (long long)m->n, (long long)n,
-                     dtype ? dtype : "mixed dtypes", tarn_show_bytes(bytes, size),
+    tarn_text_printf(out, ": %lld tensors, %lld parameters, %s, %s, %s", (long long)m->n, (long long)tarn_model_numel(m),
+                     dtype ? dtype : "mixed dtypes", tarn_show_bytes(tarn_model_bytes(m), size),
                      tarn_model_in_memory(m) ? "in memory" : m->nin == 0 ? "in files" : "planned");
     show_cost(m, out);
     if (m->mass != 0 && m->mass != 1) {
@@ -343,8 +313,8 @@ static int l_cosine(lua_State *L) {
 
 // ---- plans and saving ----
 
-static void read_options(lua_State *L, int idx, const char *function, tarn_save_options *o) {
-    static const char *const names[] = {"dtype", "max_shard_size", "overwrite", "allow_nonfinite", NULL};
+static void read_options(lua_State *L, int idx, const char *function, const char *own, tarn_save_options *o) {
+    const char *const names[] = {"dtype", "max_shard_size", "overwrite", "allow_nonfinite", own, NULL};
     tarn_lua_check_options(L, idx, function, names, false);
     *o = (tarn_save_options){0};
     o->plan.has_dtype = tarn_lua_opt_string(L, idx, function, "dtype", NULL) != NULL;
@@ -372,6 +342,37 @@ static void keep_plan(lua_State *L) {  // pops the plan
     lua_pop(L, 1);
 }
 
+// The option `report` of save: pushes true or the path of a file, or nothing and says false.
+static bool report_wanted(lua_State *L, int idx) {
+    int type = lua_isnil(L, idx) ? LUA_TNIL : lua_getfield(L, idx, "report");
+    if (type != LUA_TNIL && type != LUA_TSTRING && type != LUA_TBOOLEAN) {
+        tarn_lua_error(L, "model:save: report is a %s, not true or the path of a file", luaL_typename(L, -1));
+    }
+    return type == LUA_TSTRING || (type == LUA_TBOOLEAN && lua_toboolean(L, -1));
+}
+
+// What was saved at `path` against what it was made of; the wish of report_wanted is on top.
+static void report_on(lua_State *L, tarn_model *m, const char *path, const tarn_plan_options *o) {
+    tarn_error err;
+    tarn_error_clear(&err);
+    int wish = lua_gettop(L);
+    tarn_model **stored = tarn_bind_new_model(L);
+    if (tarn_model_open(tarn_host_context(L), path, &(tarn_open_options){0}, stored, &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
+    tarn_bind_push_report(L, m, o, *stored, false);
+    if (lua_type(L, wish) == LUA_TSTRING) {
+        lua_getfield(L, -1, "write");
+        lua_insert(L, -2);
+        lua_pushvalue(L, wish);
+        lua_call(L, 2, 0);
+    } else {
+        lua_getglobal(L, "print");
+        lua_insert(L, -2);
+        lua_call(L, 1, 0);
+    }
+}
+
 static int l_save(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
     const char *path = luaL_checkstring(L, 2);
@@ -379,17 +380,21 @@ static int l_save(lua_State *L) {
     tarn_error err;
     tarn_error_clear(&err);
     lua_settop(L, 3);
-    read_options(L, 3, "model:save", &o);
+    read_options(L, 3, "model:save", "report", &o);
     if (tarn_bind_planning(L)) {
-        tarn_bind_push_plan(L, m, &o.plan);
-        set_text(L, "path", path);
+        tarn_bind_push_plan(L, m, &o.plan, NULL);
+        tarn_bind_set_text(L, "path", path);
         keep_plan(L);
         return 0;
     }
     if (lua_getfield(L, LUA_REGISTRYINDEX, "tarn.script") == LUA_TSTRING) {
         o.script = lua_tolstring(L, -1, &o.script_len);
     }
+    bool report = report_wanted(L, 3);
     TARN_LUA_TRY(L, tarn_model_save(tarn_host_context(L), m, path, &o, &err), &err);
+    if (report) {
+        report_on(L, m, path, &o.plan);
+    }
     return 0;
 }
 
@@ -397,8 +402,15 @@ static int l_plan(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
     tarn_save_options o;
     lua_settop(L, 2);
-    read_options(L, 2, "model:plan", &o);
-    tarn_bind_push_plan(L, m, &o.plan);
+    read_options(L, 2, "model:plan", "time", &o);
+    const char *folder = NULL;  // where the output would go
+    if (!lua_isnil(L, 2) && lua_getfield(L, 2, "time") != LUA_TNIL) {
+        folder = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : lua_toboolean(L, -1) ? "." : NULL;
+    }
+    if (folder) {
+        tarn_bind_force(L, "model:plan { time = … }");
+    }
+    tarn_bind_push_plan(L, m, &o.plan, folder);
     return 1;
 }
 
@@ -422,19 +434,21 @@ static int l_plans(lua_State *L) {
     return 1;
 }
 
-static int l_replay(lua_State *L) {
+enum { GIVEN = 64 };
+
+// The option `input` of the table at 2, { NAME = PATH, … }, as "NAME=PATH" texts, which a table that is
+// pushed keeps; returns how many.
+static int read_inputs(lua_State *L, const char *function, const char **given) {
     static const char *const names[] = {"input", NULL};
-    const char *path = luaL_checkstring(L, 1);
-    lua_settop(L, 2);
-    tarn_lua_check_options(L, 2, "model.replay", names, false);
-    const char *given[64];
     int n = 0;
+    lua_settop(L, 2);
+    tarn_lua_check_options(L, 2, function, names, false);
     lua_newtable(L);  // 3: keeps the texts
     if (!lua_isnil(L, 2) && lua_getfield(L, 2, "input") == LUA_TTABLE) {
         lua_pushnil(L);
         while (lua_next(L, 4)) {
-            if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING || n == 64) {
-                return tarn_lua_error(L, "model.replay: input = { NAME = PATH, … }");
+            if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING || n == GIVEN) {
+                tarn_lua_error(L, "%s: input = { NAME = PATH, … }", function);
             }
             lua_pushfstring(L, "%s=%s", lua_tostring(L, -2), lua_tostring(L, -1));
             given[n++] = lua_tostring(L, -1);
@@ -442,6 +456,12 @@ static int l_replay(lua_State *L) {
             lua_pop(L, 1);
         }
     }
+    return n;
+}
+
+static int l_replay(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1), *given[GIVEN];
+    int n = read_inputs(L, "model.replay", given);
     bool same = false;
     tarn_error err;
     tarn_error_clear(&err);
@@ -449,6 +469,18 @@ static int l_replay(lua_State *L) {
     TARN_LUA_TRY(L, tarn_replay(tarn_host_context(L), path, n, given, &same, report, &err), &err);
     lua_pushboolean(L, same);
     tarn_bind_push_text(L, report, "the report of a replay");
+    return 2;
+}
+
+static int l_recall(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1), *given[GIVEN];
+    int n = read_inputs(L, "model.recall", given);
+    tarn_plan_options o;
+    tarn_error err;
+    tarn_error_clear(&err);
+    tarn_model **m = tarn_bind_new_model(L);
+    TARN_LUA_TRY(L, tarn_plan_recall(tarn_host_context(L), path, n, given, m, &o, &err), &err);
+    lua_pushstring(L, o.has_dtype ? tarn_dtype_get(o.dtype)->name : NULL);
     return 2;
 }
 
@@ -466,10 +498,10 @@ static int l_stage(lua_State *L) {
 #define BASE "local m = model.open \"examples/data/base.safetensors\"\n"
 
 static const tarn_binding rows[] = {
-    {{"model:info", "m:info(name) -> {name, dtype, shape, numel, bytes, place, layer, depth, stack, role, expert, buffer}",
+    {{"model:info", "m:info(name) -> {name, dtype, shape, numel, bytes, place, layer, depth, stack, block, role, expert, buffer}",
       "What headers and names say of one tensor. place is layer, embed, final, head, transition or other; "
       "layer is the number in the name, depth counts layers over all stacks from 0, stack is the name of the stack: nil "
-      "outside layers. role (attn.q, mlp.down …) and expert are nil where names do not tell; buffer marks what is no "
+      "outside layers. block names a UNet's blocks (IN00 … M00 … OUT11). role (attn.q, mlp.down …) and expert are nil where names do not tell; buffer marks what is no "
       "parameter.", BASE "local i = m:info \"fc2.weight\"\nprint(i.dtype, i.shape[1], i.shape[2], i.depth)\n-- > f32\t64\t128\t1"}, l_info},
     {{"model:numel", "m:numel() -> integer", "Elements of all tensors.", BASE "print(m:numel())\n-- > 17226"}, l_numel},
     {{"model:bytes", "m:bytes() -> integer", "Bytes of all tensors as they would be stored.", BASE "print(m:bytes())\n-- > 68904"}, l_bytes},
@@ -498,7 +530,7 @@ static const tarn_binding rows[] = {
       BASE "print(m:dot(m) == m:norm()^2)\n-- > true"}, l_dot},
     {{"model:cosine", "a:cosine(b) -> number", "The cosine of the angle between two models or task vectors, from one pass; names as in model:dot.",
       BASE "print(m:cosine(-m))\n-- > -1.0"}, l_cosine},
-    {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false})",
+    {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false, report = false})",
       "Runs the plan and writes the result: one file if the path ends in .safetensors, else a folder with "
       "the side files (config, tokenizer …) of the first point operand and tarn-provenance.json. Nothing appears under the final "
       "name before all of it is on the disk. The metadata holds the plan and the digests of the inputs. A mass other than 1 "
@@ -506,13 +538,18 @@ static const tarn_binding rows[] = {
       "  dtype: of the floating tensors, rounded once (default: each tensor's in the first point operand)\n"
       "  max_shard_size: of one file of a folder, in bytes\n"
       "  overwrite: replace a model that is there; without it a path that exists is refused. Other files of a folder stay\n"
-      "  allow_nonfinite: write NaN and infinity too, which else are an error that names the tensor",
+      "  allow_nonfinite: write NaN and infinity too, which else are an error that names the tensor\n"
+      "  report: afterwards compare what was saved with what it was made of (see merge.report): the path of a JSON file, or true to print it",
       BASE "local half, path = 0.5 * m + 0.5 * m, os.tmpname()\nhalf:save(path .. \".safetensors\", { dtype = \"bf16\" })\n"
       "print(model.open(path .. \".safetensors\"):dtype())\nos.remove(path)\nos.remove(path .. \".safetensors\")\n-- > bf16"}, l_save},
-    {{"model:plan", "m:plan({options of m:save}) -> plan", "What saving would do, from headers alone (integer tensors, which must agree, are "
-      "read). Fields: passes, barriers (reductions over the whole model), reads, writes and peak (bytes), mass, replayable, json (the canonical "
+    {{"model:plan", "m:plan({options of m:save, time = false}) -> plan", "What saving would do, from headers alone (integer tensors, which must agree, are "
+      "read). Fields: passes, barriers (reductions over the whole model), reads, writes and peak (bytes), more (an exact selection may sweep "
+      "again, so that reads is the least), mass, replayable, json (the canonical "
       "plan), nodes, inputs, tensors, unhashed_files and unhashed_bytes (inputs whose digests are not known yet). Prints itself; p:show(true) "
-      "adds a line for each tensor: what it is made of, passes, its parameters.",
+      "adds a line for each tensor: what it is made of and by which method, passes, cost, the parameters that differ between tensors. p:explain() is "
+      "the same as a list, with every parameter of every tensor and where it came from; see merge.explain.\n"
+      "  time: true, or the path where the output would go: tries for some two seconds how fast the inputs are read, the passes run and "
+      "that folder is written, and adds p.time: seconds (the estimate) and its parts reading, running, writing, hashing; p:measure(path) does so later",
       BASE "print(m:plan().reads)\n-- > 68904"}, l_plan},
     {{"model.plans", "model.plans(f, …) -> {plan, …}", "Calls f with saving replaced by planning: nothing is read or written, and asking "
       "for values is an error. Each plan has the path it would be saved to.",
@@ -524,6 +561,13 @@ static const tarn_binding rows[] = {
       BASE "local half, path = 0.5 * m + 0.5 * m, os.tmpname()\nhalf:save(path .. \".safetensors\")\n"
       "print((model.replay(path .. \".safetensors\", { input = { base = \"examples/data/base.safetensors\" } })))\n"
       "os.remove(path)\nos.remove(path .. \".safetensors\")\n-- > true"}, l_replay},
+    {{"model.recall", "model.recall(path, {input = {NAME = PATH}}) -> model, dtype",
+      "The model that the one saved at path was made as: the plan that it embeds, over its inputs (found as in model.replay, and their contents "
+      "checked), not run. dtype is the one that m:save was given, or nil. To look at a merge again, or to change something about it.",
+      BASE "local half, path = 0.5 * m + 0.5 * m, os.tmpname()\nhalf:save(path .. \".safetensors\")\n"
+      "local again = model.recall(path .. \".safetensors\", { input = { base = \"examples/data/base.safetensors\" } })\n"
+      "print(again)\nos.remove(path)\nos.remove(path .. \".safetensors\")\n"
+      "-- > model add(mul(base), mul(base)): 6 tensors, 17226 parameters, f32, 68.9 kB, planned: 1 pass, 68.9 kB to read"}, l_recall},
     {{"model:stage", "m:stage(folder) -> model", "The result of the plan in a temporary file that goes away with the model: for something "
       "expensive that is used many times. folder: where (default: TMPDIR).", BASE "print((m + m):stage():numel())\n-- > 17226"}, l_stage},
 };

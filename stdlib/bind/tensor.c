@@ -641,6 +641,7 @@ tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     tarn_bind_tensor_make(h);
     tarn_bind_tensor_view(h);
     tarn_bind_tensor_inplace(h);
+    tarn_bind_tensor_linalg(h);
     TARN_TRY(tarn_bind_tensor_ops(h, err));
     TARN_TRY(tarn_bind_library(h, "stdlib/lua/tensor.lua", err));
     give_numbers_methods(L);

@@ -54,5 +54,6 @@ void tarn_bind_tensor_make(tarn_host *h);
 tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
 void tarn_bind_tensor_view(tarn_host *h);
 void tarn_bind_tensor_inplace(tarn_host *h);
+void tarn_bind_tensor_linalg(tarn_host *h);
 
 #endif

@@ -237,8 +237,8 @@ static bool read_sort(lua_State *L, const char *function, int rank, int *axis) {
     return tarn_lua_opt_boolean(L, options, function, "descending", false);
 }
 
-// Pushes the order along axis, counted from 0, with the axis in its place.
-static void push_order(lua_State *L, int axis, int rank, bool descending) {
+// Pushes the order (argsort) or the ranks along axis, counted from 0, with the axis in its place.
+static void push_order(lua_State *L, const tarn_op *op, int axis, int rank, bool descending) {
     int64_t order[TARN_MAX_RANK], down = descending;
     tarn_attr a = {.ni = 1, .i = &down};
     for (int k = 0; k < rank; k++) {
@@ -247,25 +247,27 @@ static void push_order(lua_State *L, int axis, int rank, bool descending) {
     order[axis] = rank - 1;
     order[rank - 1] = axis;
     tarn_bind_permute(L, 1, order);
-    tarn_bind_unary(L, &tarn_op_argsort, -1, &a);
+    tarn_bind_unary(L, op, -1, &a);
     tarn_bind_permute(L, -1, order);
 }
 
-static int l_argsort(lua_State *L) {
+static int order_of(lua_State *L, const tarn_op *op, const char *function) {
     tarn_desc d;
     int axis;
-    tarn_bind_desc(L, 1, "tensor:argsort", &d);
-    bool down = read_sort(L, "tensor:argsort", d.rank, &axis);
-    push_order(L, axis, d.rank, down);
+    tarn_bind_desc(L, 1, function, &d);
+    bool down = read_sort(L, function, d.rank, &axis);
+    push_order(L, op, axis, d.rank, down);
     return tarn_bind_shift(L, -1, 1);
 }
+static int l_argsort(lua_State *L) { return order_of(L, &tarn_op_argsort, "tensor:argsort"); }
+static int l_ranks(lua_State *L) { return order_of(L, &tarn_op_rank, "tensor:ranks"); }
 
 static int l_sort(lua_State *L) {
     tarn_desc d;
     int axis;
     tarn_bind_desc(L, 1, "tensor:sort", &d);
     bool down = read_sort(L, "tensor:sort", d.rank, &axis);
-    push_order(L, axis, d.rank, down);
+    push_order(L, &tarn_op_argsort, axis, d.rank, down);
     int at[2] = {1, lua_gettop(L)};
     int64_t i = axis;
     tarn_attr a = {.ni = 1, .i = &i};
@@ -344,6 +346,9 @@ static const tarn_binding rows[] = {
       "local v, i = tensor { 3, 1, 2 }:sort()\nprint(v)\nprint(i)\n-- > f32[3]\n-- > [1., 2., 3.]\n-- > i64[3]\n-- > [2, 3, 1]"}, l_sort},
     {{"tensor:argsort", "t:argsort(dim, {descending = false}) -> indices", "The indices (from 1) that sort t along dim.",
       "print(tensor { 3, 1, 2 }:argsort())\n-- > i64[3]\n-- > [2, 3, 1]"}, l_argsort},
+    {{"tensor:ranks", "t:ranks(dim, {descending = false}) -> ranks", "The place (from 1) that each element of t has in its order along dim: of equals the first is before. "
+      "t:argsort() undone. It streams along the last dimension of a planned tensor.",
+      "print(tensor { 3, 1, 2 }:ranks())\n-- > i64[3]\n-- > [3, 1, 2]"}, l_ranks},
     {{"tensor:kth_largest", "t:kth_largest(k) -> number", "The k-th largest of all elements, exactly; floating dtypes. It takes a few sweeps over a planned tensor, not a sort. k is an "
       "integer from 1 to the number of elements; else an error.",
       "print(tensor { 3, 1, 2 }:kth_largest(2))\n-- > 2.0"}, l_kth_largest},

@@ -30,7 +30,8 @@ local function number(v)
   if v ~= v or v == math.huge or v == -math.huge then
     return "null" -- JSON has no word for these
   end
-  return (string.format("%.17g", v))
+  local short = string.format("%.15g", v) -- 0.2, not 0.20000000000000001
+  return tonumber(short) == v and short or string.format("%.17g", v)
 end
 
 local encode

@@ -97,13 +97,20 @@ refused(head .. "models: [a]", "c.yml:3: models[1] is the text 'a', expected {mo
 refused(head .. "models: [{model: a, layer_range: [0, 1]}]",
   "c.yml:3: models[1]: unknown key layer_range")
 refused(head .. "models: [{model: 12}]", "c.yml:3: models[1] is 12, expected a text (quote it)")
-refused(head .. "models:\n - {model: a}\n - {model: a+lora}",
-  "c.yml:5: models[2] 'a+lora': adapters (model+lora) are not supported yet; merge the adapter into its "
-    .. "model first (a folder with + in its name: {model: {path: …}})")
+refused(head .. "models:\n - {model: a}\n - {model: a+b+c}",
+  "c.yml:5: models[2] 'a+b+c': one adapter may follow the model (a folder with + in its name: {model: {path: …}})")
+refused(head .. "models: [{model: a+b@main}]",
+  "c.yml:3: models[1] 'b@main': revisions (model@revision) are not supported, models are read from local "
+    .. "folders (a folder with @ in its name: {model: {path: …}})")
 refused(head .. "models: [{model: a@main}]",
   "c.yml:3: models[1] 'a@main': revisions (model@revision) are not supported, models are read from local "
     .. "folders (a folder with @ in its name: {model: {path: …}})")
-refused(head .. "models: [{model: {model: a, lora: b}}]", "c.yml:3: models[1]: adapters (lora) are not supported yet")
+-- Adapters: a model with one and without are two; the long form says the same.
+for _, ref in ipairs { "x/a+ads/b/", "{model: {path: x/a}, lora: {path: ads/b}}", "{model: x/a/, lora: ads/b}" } do
+  local d = read(head .. "models: [{model: " .. ref .. "}, {model: x/a}]")
+  assert(#d.models == 2 and d.models[1].path == "x/a" and d.models[1].lora == "ads/b")
+  assert(d.models[1].label == "a+b" and d.models[2].label == "a" and not d.models[2].lora)
+end
 refused(head .. "chat_template: auto\nmodels: [{model: a}]",
   "c.yml:3: chat_template is not supported yet: remove it, and the template of the base (or first) model "
     .. "goes with the output")
@@ -126,8 +133,10 @@ refused("merge_method: slerp\nmodels: [{model: a}, {model: b}]\nparameters: {t: 
   "c.yml: slerp needs base_model")
 refused("merge_method: ties\nbase_model: a\nmodels: [{model: a}]",
   "c.yml:3: ties takes at least one model besides the base; got a")
-refused("merge_method: model_stock\nbase_model: a\nmodels: [{model: b}]\nparameters: {filter_wise: true}",
-  "c.yml:4: filter_wise: only false is supported so far")
+refused("merge_method: nuslerp\nbase_model: a\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}",
+  "c.yml:3: nuslerp takes two models besides the base; got a and b")
+refused("merge_method: nuslerp\nmodels: [{model: a}, {model: b}, {model: c}]\nparameters: {weight: 1}",
+  "c.yml:2: nuslerp takes two models; got a, b and c")
 refused("merge_method: passthrough\nmodels: [{model: a}, {model: b}]",
   "c.yml:2: passthrough takes one model; got a and b")
 refused("merge_method: ties\nbase_model: o\nparameters: {weight: 1}\n"
@@ -233,4 +242,55 @@ do
   assert(not os.execute(command))
   local said = assert(io.open "said.txt"):read "a"
   assert(said:find("tokens.yml:4: tokenizer source 'union': the tokenizers of t1 and t2 differ", 1, true), said)
+end
+
+-- Flags that stand for our options, and a base that may be there: as the same merges in the language.
+-- What mergekit calls row-wise are columns, which is said.
+do
+  local base, numbers = model.load "inputs/bf16/base", model.load "inputs/bf16/numbers"
+  local head = "base_model: inputs/bf16/base\nmodels:\n - {model: inputs/bf16/prose, parameters: {weight: 1}}\n"
+    .. " - {model: inputs/bf16/code, parameters: {weight: 3}}\n"
+  local function equal(name, text, m)
+    local got = merge_of(name, text)
+    for _, tensor in ipairs(m:names()) do same(got, tensor, m:tensor(tensor):to "bf16") end
+  end
+  local pair = { base = base, prose, code, weight = { 1, 3 } }
+  local function with(t, o)
+    for k, v in pairs(t) do o[k] = v end
+    return o
+  end
+  equal("rows", "merge_method: nuslerp\nparameters: {nuslerp_flatten: false}\n" .. head,
+    merge.nuslerp(with(pair, { axis = "row" })))
+  equal("columns", "merge_method: nuslerp\nparameters: {nuslerp_flatten: false, nuslerp_row_wise: true}\n" .. head,
+    merge.nuslerp(with(pair, { axis = "column" })))
+  local command = ("'%s' merge --plan columns.yml out/columns2 2>said.txt >plan.txt"):format(arg[1])
+  assert(os.execute(command))
+  local said = assert(io.open "said.txt"):read "a"
+  assert(said:find("columns.yml:%d+: nuslerp_row_wise: mergekit interpolates columns"), said)
+  equal("many", "merge_method: multislerp\nparameters: {normalize_weights: false}\n" .. head,
+    merge.multislerp(with(pair, { normalize_weights = false })))
+  equal("apart", "merge_method: multislerp\nmodels:\n - {model: inputs/bf16/prose, parameters: {weight: 0.5}}\n"
+    .. " - {model: inputs/bf16/numbers, parameters: {weight: 0.5}}\n", merge.multislerp { prose, numbers })
+  equal("filters", "merge_method: model_stock\nparameters: {filter_wise: true}\nbase_model: inputs/bf16/base\n"
+    .. "models: [{model: inputs/bf16/prose}, {model: inputs/bf16/code}, {model: inputs/bf16/numbers}]\n",
+    merge.model_stock { base = base, prose, code, numbers, axis = "row", norm_floor = 1e-6 })
+end
+
+-- Slices are model.stack, adapters base + model.lora.
+do
+  local numbers = model.load "inputs/bf16/numbers"
+  local got = merge_of("stacked", "merge_method: passthrough\nslices:\n"
+    .. " - sources: [{model: inputs/bf16/prose, layer_range: [0, 2]}]\n"
+    .. " - sources: [{model: inputs/bf16/code, layer_range: [1, 3]}]\n"
+    .. " - sources: [{model: inputs/bf16/numbers, layer_range: [2, 3]}]\n")
+  local m = model.stack { prose:layers(0, 1), code:layers(1, 2), numbers:layers(2) }
+  assert(#got == #m and m:structure().stacks[1].count == 5)
+  for _, name in ipairs(m:names()) do same(got, name, m:tensor(name)) end
+
+  local llama = model.open "lora/base_llama"
+  local one, two = model.lora("lora/r4_qv", llama), model.lora("lora/dora", llama)
+  got = merge_of("adapters", "merge_method: linear\nparameters: {weight: 0.5}\nmodels: [{model: lora/base_llama+lora/r4_qv}, "
+    .. "{model: {model: lora/base_llama, lora: {path: lora/dora/}}}]\n")
+  m = merge.linear({ llama + one, llama + two, weight = 0.5 }):load()
+  for _, name in ipairs(m:names()) do same(got, name, m:tensor(name)) end
 end

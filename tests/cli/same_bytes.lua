@@ -16,6 +16,13 @@ local models = {
   dare_ties = merge.dare_ties { base = base, a, b, c, seed = 4, density = { 0.2, 0.5, 0.9 }, rescale = "l1" },
   stock = merge.model_stock { base = base, a, b, c },
   karcher = merge.karcher { a, b, c },
+  ema = merge.ema { a, b, c, decay = 0.7 },
+  median = merge.median { a, b, c },
+  geometric_median = merge.geometric_median { a, b, c },
+  warp = merge.warp { base = base, a, b, c },
+  rows = merge.nuslerp { base = base, a, b, axis = "row" },
+  multislerp = merge.multislerp { a, b, c, weight = { 0.5, 0.3, 0.2 } },
+  stock_rows = merge.model_stock { base = base, a, b, c, axis = "row", mean = "angle" },
   algebra = base + 0.4 * (a - base) + 0.3 * (b - base):only "weight",
   map = merge.map { a, b, apply = function(t)
     local d = t[1] - t[2]

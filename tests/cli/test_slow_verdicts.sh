@@ -45,7 +45,7 @@ while IFS=$tab read -r id variant path size expect error _; do
     [ -e "$file" ] || [ -L "$file" ] || { [ "$size" = small ] && wrong "$path is not there"; continue; }
     strict=
     [ "$id" = IX02 ] && strict=--strict
-    timeout 120 "$tarn" inspect --json $strict "$file" >"$work/out" 2>"$work/said"
+    timeout 600 "$tarn" inspect --json $strict "$file" >"$work/out" 2>"$work/said"
     code=$?
     count=$((count + 1))
     # A code, or alternatives a|b, in brackets at the end of one line.

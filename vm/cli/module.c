@@ -97,7 +97,7 @@ static const tarn_binding bindings[] = {
     {{"tarn.commands", "tarn.commands() -> list of {name, usage, summary, help}",
       "The program's commands, by name; help is the comment below the first line of the command's file, "
       "with its dashes.",
-      "print(tarn.commands()[1].usage)\n-- > diff A B"}, l_commands},
+      "for _, c in ipairs(tarn.commands()) do\n  if c.name == \"diff\" then print(c.usage) end\nend\n-- > diff A B"}, l_commands},
     {{"tarn.flags", "tarn.flags() -> list of {name, value, text}",
       "The options of the program itself; value is what follows the name, nil for a switch.",
       "print(tarn.flags()[1].name, tarn.flags()[1].value)\n-- > --threads\tN"}, l_flags},

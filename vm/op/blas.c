@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/op/lapack.h"
+
 typedef void (*sgemm_fn)(int, int, int, int, int, int, float, const float *, int, const float *,
                          int, float, float *, int);
 typedef void (*dgemm_fn)(int, int, int, int, int, int, double, const double *, int, const double *,
@@ -19,6 +21,7 @@ typedef struct {
     tarn_error err;
     sgemm_fn sgemm;
     dgemm_fn dgemm;
+    tarn_lapack lapack;
     char text[160];
     atomic_bool ready;  // the text is there
 } blas;
@@ -30,6 +33,18 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void symbol(void *lib, const char *name, void *fn, size_t size) {
     void *p = dlsym(lib, name);
     memcpy(fn, &p, size);
+}
+
+// Both precisions of every routine; the name of a missing one, or NULL.
+static const char *open_lapack(void *lib, tarn_lapack *l) {
+    const char *missing = NULL;
+#define ROUTINE(name, parameters)                                            \
+    symbol(lib, "s" #name "_", &l->name[0], sizeof l->name[0]);              \
+    symbol(lib, "d" #name "_", &l->name[1], sizeof l->name[1]);              \
+    missing = l->name[0] && l->name[1] ? missing : #name;
+    TARN_LAPACK_ROUTINES(ROUTINE)
+#undef ROUTINE
+    return missing;
 }
 
 static void open_blas(void) {
@@ -59,6 +74,12 @@ static void open_blas(void) {
     symbol(lib, "cblas_dgemm", &b->dgemm, sizeof b->dgemm);
     if (!config || !core || !threads || !b->sgemm || !b->dgemm) {
         b->status = tarn_raise(&b->err, "Blas", "libopenblas.so.0 is not an OpenBLAS");
+        return;
+    }
+    const char *missing = open_lapack(lib, &b->lapack);
+    if (missing) {
+        b->status = tarn_raise(&b->err, "Blas", "this OpenBLAS was built without LAPACK (%s)",
+                               missing);
         return;
     }
     if (strstr(config(), "USE_OPENMP")) {
@@ -99,6 +120,12 @@ tarn_status tarn_blas_describe(const char **text, tarn_error *err) {
     return TARN_OK;
 }
 
+tarn_status tarn_lapack_get(const tarn_lapack **l, tarn_error *err) {
+    TARN_TRY(opened(err));
+    *l = &the_blas.lapack;
+    return TARN_OK;
+}
+
 const char *tarn_blas_in_use(void) { return atomic_load(&the_blas.ready) ? the_blas.text : NULL; }
 
 typedef struct {
@@ -112,12 +139,8 @@ typedef struct {
 // Fixed by the shapes alone, never by the number of threads.
 enum { TILE_M = 256, TILE_N = 512 };
 
-static tarn_status gemm_tile(void *arg, int64_t task, int worker, tarn_error *err) {
-    (void)worker, (void)err;
-    const gemm_run *r = arg;
-    int64_t i = task / r->across * TILE_M, j = task % r->across * TILE_N;
-    int m = (int)(r->m - i < TILE_M ? r->m - i : TILE_M);
-    int n = (int)(r->n - j < TILE_N ? r->n - j : TILE_N);
+// Rows i … i + m - 1 and columns j … j + n - 1 of c.
+static void one_tile(const gemm_run *r, int64_t i, int64_t j, int m, int n) {
     int64_t size = r->dtype == TARN_F64 ? 8 : 4;
     const char *a = r->a + size * (r->ta ? i : i * r->lda);
     const char *b = r->b + size * (r->tb ? j * r->ldb : j);
@@ -130,6 +153,37 @@ static tarn_status gemm_tile(void *arg, int64_t task, int worker, tarn_error *er
     } else {
         the_blas.sgemm(ROW_MAJOR, ta, tb, m, n, k, 1.0f, (const float *)(const void *)a, lda,
                        (const float *)(const void *)b, ldb, 0.0f, (float *)(void *)c, ldc);
+    }
+}
+
+static tarn_status gemm_tile(void *arg, int64_t task, int worker, tarn_error *err) {
+    (void)worker, (void)err;
+    const gemm_run *r = arg;
+    int64_t i = task / r->across * TILE_M, j = task % r->across * TILE_N;
+    one_tile(r, i, j, (int)(r->m - i < TILE_M ? r->m - i : TILE_M),
+             (int)(r->n - j < TILE_N ? r->n - j : TILE_N));
+    return TARN_OK;
+}
+
+// Square tiles on and below the diagonal, in the order (0, 0), (1, 0), (1, 1), (2, 0) …; each is
+// copied to its mirror image.
+static tarn_status gram_tile(void *arg, int64_t task, int worker, tarn_error *err) {
+    (void)worker, (void)err;
+    const gemm_run *r = arg;
+    int64_t down = 0;
+    while ((down + 1) * (down + 2) / 2 <= task) {
+        down++;
+    }
+    int64_t i = down * TILE_M, j = (task - down * (down + 1) / 2) * TILE_M;
+    int m = (int)(r->m - i < TILE_M ? r->m - i : TILE_M);
+    int n = (int)(r->m - j < TILE_M ? r->m - j : TILE_M);
+    one_tile(r, i, j, m, n);
+    int64_t size = r->dtype == TARN_F64 ? 8 : 4;
+    for (int64_t y = 0; y < m; y++) {
+        for (int64_t x = 0; x < n && j + x < i + y; x++) {
+            memcpy(r->c + size * ((j + x) * r->ldc + i + y),
+                   r->c + size * ((i + y) * r->ldc + j + x), (size_t)size);
+        }
     }
     return TARN_OK;
 }
@@ -158,4 +212,21 @@ tarn_status tarn_blas_gemm(tarn_context *cx, tarn_dtype dtype, bool ta, bool tb,
     int64_t tasks = (m + TILE_M - 1) / TILE_M * r.across;
     bool small = (double)m * (double)n * (double)k < 1e6;
     return tarn_pool_run(small ? NULL : cx->pool, tasks, gemm_tile, &r, &cx->cancel, err);
+}
+
+tarn_status tarn_blas_gram(tarn_context *cx, tarn_dtype dtype, bool rows, int64_t n, int64_t k,
+                           const void *a, int64_t lda, void *c, int64_t ldc, tarn_error *err) {
+    if (n == 0 || k == 0) {
+        return tarn_blas_gemm(cx, dtype, false, false, n, n, 0, a, lda, a, lda, c, ldc, err);
+    }
+    if (n > INT32_MAX || k > INT32_MAX || lda > INT32_MAX || ldc > INT32_MAX) {
+        TARN_RAISE(err, "Overflow", "gram: a dimension passes 2^31");
+    }
+    TARN_TRY(opened(err));
+    gemm_run r = {.dtype = dtype, .ta = !rows, .tb = rows, .m = n, .n = n, .k = k, .lda = lda,
+                  .ldb = lda, .ldc = ldc, .a = a, .b = a, .c = c};
+    int64_t down = (n + TILE_M - 1) / TILE_M;
+    bool small = (double)n * (double)n * (double)k < 1e6;
+    return tarn_pool_run(small ? NULL : cx->pool, down * (down + 1) / 2, gram_tile, &r, &cx->cancel,
+                         err);
 }

@@ -16,6 +16,9 @@
 tarn_status tarn_blas_gemm(tarn_context *cx, tarn_dtype dtype, bool ta, bool tb, int64_t m,
                            int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                            int64_t ldb, void *c, int64_t ldc, tarn_error *err);
+// c[n, n] = a a^T of a[n, k] (rows), else a^T a of a[k, n]: half the work, symmetric to the bit.
+tarn_status tarn_blas_gram(tarn_context *cx, tarn_dtype dtype, bool rows, int64_t n, int64_t k,
+                           const void *a, int64_t lda, void *c, int64_t ldc, tarn_error *err);
 // "OpenBLAS 0.3.21 Haswell" once opened; opens it.
 tarn_status tarn_blas_describe(const char **text, tarn_error *err);
 const char *tarn_blas_in_use(void);  // the same text, or NULL: nothing needed the library so far

@@ -137,26 +137,13 @@ enum { ROWS_PER_TASK = 256 };
 static tarn_status rows_task(void *arg, int64_t task, int worker, tarn_error *err) {
     (void)err;
     row_run *r = arg;
-    char *scratch = r->scratch + (size_t)worker * r->scratch_bytes;
-    char *tile = scratch + tarn_fold_scratch(r->reducer);
-    char *part = tile + TARN_TILE * 8;
-    tarn_fold f;
-    tarn_fold_init(&f, r->reducer, r->fn, r->attr, NULL, scratch);
-    int64_t end = (task + 1) * ROWS_PER_TASK < r->rows ? (task + 1) * ROWS_PER_TASK : r->rows;
-    for (int64_t row = task * ROWS_PER_TASK; row < end; row++) {
-        tarn_fold_begin(&f);
-        for (int64_t at = 0; at < r->length; at += TARN_TILE) {
-            int64_t n = r->length - at < TARN_TILE ? r->length - at : TARN_TILE;
-            const void *in = tarn_fetch_tile(&r->fetch, row * r->length + at, n, tile);
-            tarn_fold_tile(&f, at, n, &in);
-        }
-        tarn_fold_end(&f, part);
-        double v = r->reducer->start;
-        if (r->length > 0) {
-            r->reducer->finish(part, r->length, r->attr, NULL, &v);
-        }
-        tarn_tensor_set(r->out, row, v);
-    }
+    tarn_tensor *out = r->out;
+    int64_t first = task * ROWS_PER_TASK;
+    int64_t n = r->rows - first < ROWS_PER_TASK ? r->rows - first : ROWS_PER_TASK;
+    size_t size = (size_t)tarn_dtype_get(out->dtype)->bits / 8;
+    tarn_fold_rows(r->reducer, r->fn, r->attr, &r->fetch, r->length, first, n, out->dtype,
+                   (char *)out->storage->data + (size_t)first * size,
+                   r->scratch + (size_t)worker * r->scratch_bytes);
     return TARN_OK;
 }
 
@@ -183,12 +170,67 @@ static tarn_status reduce_rows(tarn_context *cx, const tarn_op *op, const tarn_t
     r.rows = tarn_tensor_numel(out);
     int64_t tasks = (r.rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
     tarn_pool *pool = r.rows * r.length >= TARN_BLOCK ? cx->pool : NULL;
-    r.scratch_bytes = tarn_fold_scratch(r.reducer) + TARN_TILE * 8 + (r.reducer->part + 63) / 64 * 64;
+    r.scratch_bytes = tarn_fold_rows_scratch(r.reducer);
     size_t total = r.scratch_bytes * (size_t)tarn_pool_size(pool);
     r.scratch = tarn_alloc(&cx->budget, total);
     tarn_status s = r.scratch ? tarn_pool_run(pool, tasks, rows_task, &r, &cx->cancel, err)
                               : tarn_raise_nomem(err, op->name, total);
     tarn_free(&cx->budget, r.scratch, total);
+    if (s != TARN_OK) {
+        tarn_tensor_release(out);
+    }
+    return s;
+}
+
+// ---- rows by themselves ----
+
+typedef struct {
+    tarn_context *cx;
+    const tarn_op *op;
+    const tarn_attr *attr;
+    tarn_dtype dtype;
+    int64_t rows, length, per_task;
+    const char *in;
+    char *out, *scratch;
+    size_t size_in, size_out, scratch_bytes;
+} own_run;
+
+static tarn_status own_task(void *arg, int64_t task, int worker, tarn_error *err) {
+    own_run *r = arg;
+    int64_t first = task * r->per_task,
+            n = r->rows - first < r->per_task ? r->rows - first : r->per_task;
+    size_t at = (size_t)(first * r->length);
+    return r->op->rows->run(r->cx, n, r->length, r->dtype, r->in + at * r->size_in, r->attr,
+                            r->out + at * r->size_out,
+                            r->scratch + (size_t)worker * r->scratch_bytes, err);
+}
+
+static tarn_status apply_rows(tarn_context *cx, const tarn_op *op, const tarn_tensor *in,
+                              const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,
+                              tarn_error *err) {
+    own_run r = {
+        .cx = cx, .op = op, .attr = a, .dtype = in->dtype, .length = d->shape[d->rank - 1]};
+    tarn_tensor x = {0};
+    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    int64_t numel = tarn_desc_numel(d);
+    tarn_status s = tarn_tensor_plain(cx, in, in->dtype, &x, err);
+    if (s == TARN_OK && numel > 0) {
+        r.rows = numel / r.length;
+        r.per_task = r.length < TARN_BLOCK / 16 ? TARN_BLOCK / 16 / r.length : 1;
+        r.in = tarn_tensor_data(&x);
+        r.out = out->storage->data;
+        r.size_in = (size_t)tarn_dtype_get(x.dtype)->bits / 8;
+        r.size_out = (size_t)tarn_dtype_get(d->dtype)->bits / 8;
+        int64_t tasks = (r.rows + r.per_task - 1) / r.per_task;
+        tarn_pool *pool = tasks >= tarn_pool_size(cx->pool) ? cx->pool : NULL;
+        r.scratch_bytes = op->rows->scratch(x.dtype, r.length);
+        size_t total = r.scratch_bytes * (size_t)tarn_pool_size(pool);
+        r.scratch = tarn_alloc(&cx->budget, total);
+        s = r.scratch ? tarn_pool_run(pool, tasks, own_task, &r, &cx->cancel, err)
+                      : tarn_raise_nomem(err, op->name, total);
+        tarn_free(&cx->budget, r.scratch, total);
+    }
+    tarn_tensor_release(&x);
     if (s != TARN_OK) {
         tarn_tensor_release(out);
     }
@@ -263,7 +305,8 @@ tarn_status tarn_op_apply(tarn_context *cx, const tarn_op *op, int nin, const ta
             s = apply_view(cx, op, in, a, &d, out, err);
             break;
         case TARN_CLASS_WHOLE:
-            s = op->apply(cx, nin, in, a, &d, out, err);
+            s = op->rows ? apply_rows(cx, op, in, a, &d, out, err)
+                         : op->apply(cx, nin, in, a, &d, out, err);
             break;
         case TARN_CLASS_LEAF:
         default:

@@ -71,6 +71,14 @@ typedef struct tarn_reducer {
     double start;  // what a reduction over no elements yields
 } tarn_reducer;
 
+// An operation that works on each row (the last axis) of its operand by itself.
+typedef struct tarn_rows {
+    // n rows of `length` elements of dtype t, one after another in memory; so has the result.
+    tarn_status (*run)(tarn_context *cx, int64_t n, int64_t length, tarn_dtype t, const void *in,
+                       const tarn_attr *a, void *out, void *scratch, tarn_error *err);
+    size_t (*scratch)(tarn_dtype t, int64_t length);  // bytes that run needs, a multiple of 64
+} tarn_rows;
+
 typedef struct tarn_axes tarn_axes;  // the axis tracer (vm/op/axes.h)
 
 struct tarn_op {
@@ -90,9 +98,14 @@ struct tarn_op {
     // VIEW: false when the elements have to be copied into row-major order first.
     bool (*view)(const tarn_tensor *in, const tarn_attr *a, const tarn_desc *d, tarn_tensor *out);
     tarn_status (*apply)(tarn_context *cx, int nin, const tarn_tensor *in, const tarn_attr *a,
-                         const tarn_desc *d, tarn_tensor *out, tarn_error *err);  // WHOLE
-    // WHOLE: bytes beside the result, at most
-    size_t (*workspace)(int nin, const tarn_desc *in, const tarn_desc *out);
+                         const tarn_desc *d, tarn_tensor *out,
+                         tarn_error *err);  // WHOLE; NULL where `rows` says it
+    // WHOLE: on rows in plain memory, where rows know nothing of each other (such an operation streams
+    // in bands); NULL: the result needs the whole tensor.
+    const tarn_rows *rows;
+    // WHOLE: bytes beside the result, at most; threads: of the pool it may run on
+    size_t (*workspace)(int nin, const tarn_desc *in, const tarn_attr *a, const tarn_desc *out,
+                        int threads);
     bool same_order;  // VIEW: keeps the row-major order of elements (streams pass through)
     // Derivatives emit nodes; NULL result: zero. Absent: not differentiable.
     const tarn_node *(*vjp)(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);

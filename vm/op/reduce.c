@@ -94,7 +94,10 @@ static const tarn_reducer arg_least = {.acc = sizeof(tarn_acc_arg), .part = size
                                        .open = arg_open, .close = arg_close, .join = argmin_join,
                                        .finish = arg_finish, .start = -1};
 
-// ---- kth: attr.i = {0, scope, k, bits}, attr.f = {density}; k <= 0: max(1, trunc(density n)) ----
+// ---- kth: attr.i = {0, scope, k, bits}, attr.f = {density}; k = 0: max(1, trunc(density n));
+// k = -1: trunc(density m) of the m elements that are not zero, where none is negative; the threshold
+// is +infinity when that is none; k > 0 with a density below 0: only the value is wanted, no sweeps to
+// tell its equals apart ----
 
 static void kth_begin(const tarn_attr *a, int64_t n, void *state) {
     tarn_kth_state *s = state;
@@ -105,14 +108,15 @@ static void kth_begin(const tarn_attr *a, int64_t n, void *state) {
     s->bits = (int)a->i[3];
     s->shift = s->bits - 16;
 }
-static void kth_open(void *acc) { memset(acc, 0, TARN_KTH_BINS * sizeof(uint64_t)); }
+enum { KTH_COUNTS = TARN_KTH_BINS + 1 };  // the last one is that of zeros
+static void kth_open(void *acc) { memset(acc, 0, KTH_COUNTS * sizeof(uint64_t)); }
 static void kth_close(const void *acc, void *part) {
-    memcpy(part, acc, TARN_KTH_BINS * sizeof(uint64_t));
+    memcpy(part, acc, KTH_COUNTS * sizeof(uint64_t));
 }
 static void kth_join(void *part, const void *next) {
     uint64_t *a = part;
     const uint64_t *b = next;
-    for (int i = 0; i < TARN_KTH_BINS; i++) {
+    for (int i = 0; i < KTH_COUNTS; i++) {
         a[i] += b[i];
     }
 }
@@ -131,10 +135,17 @@ static double value_of_key(const tarn_kth_state *s) {
 // One digit is known after each sweep. Values are searched from the largest, indices from the
 // smallest.
 static bool kth_finish(const void *part, int64_t n, const tarn_attr *a, void *state, double *out) {
-    (void)a;
     const uint64_t *bin = part;
     tarn_kth_state *s = state;
     int64_t seen = 0;
+    if (a->i[2] < 0 && !s->index_phase && s->shift == s->bits - 16) {
+        s->k = (int64_t)(a->f[0] * (double)(n - (int64_t)bin[TARN_KTH_BINS]));
+        if (s->k < 1) {
+            out[0] = INFINITY;
+            out[1] = -1;
+            return true;
+        }
+    }
     if (!s->index_phase) {
         int b = TARN_KTH_BINS - 1;
         while (b > 0 && seen + (int64_t)bin[b] < s->k) {
@@ -147,7 +158,7 @@ static bool kth_finish(const void *part, int64_t n, const tarn_attr *a, void *st
             return false;
         }
         out[0] = value_of_key(s);
-        if ((int64_t)bin[b] == s->k) {
+        if ((int64_t)bin[b] == s->k || a->f[0] < 0) {
             out[1] = (double)n;
             return true;
         }
@@ -179,8 +190,8 @@ static void kth_window(const void *state, int64_t *from, int64_t *to) {
         *to = *from + ((int64_t)1 << high);
     }
 }
-static const tarn_reducer selection = {.acc = TARN_KTH_BINS * sizeof(uint64_t),
-                                       .part = TARN_KTH_BINS * sizeof(uint64_t),
+static const tarn_reducer selection = {.acc = KTH_COUNTS * sizeof(uint64_t),
+                                       .part = KTH_COUNTS * sizeof(uint64_t),
                                        .state = sizeof(tarn_kth_state), .exact = true, .outputs = 2,
                                        .begin = kth_begin, .open = kth_open, .close = kth_close,
                                        .join = kth_join, .finish = kth_finish,

@@ -1,65 +1,222 @@
 // SPDX-License-Identifier: Apache-2.0
-// sort and argsort along the last dimension. Elements become 64-bit keys whose unsigned order is that
-// of the values (exact for every dtype), then a bottom-up merge sort of (key, index): stable, without
-// recursion, and it polls the stop flag, which the library's qsort cannot. The values of a sorted row
-// are copied by index, so they keep their bits.
+// sort, argsort and rank along the last dimension. Elements become unsigned keys whose order is
+// that of the values (exact for every dtype), then a radix sort, least digit first, of (key,
+// index): stable, linear, without recursion, and it polls the stop flag. Floats of at most 32 bits
+// and their index share one 64-bit word; digits that all elements have in common cost nothing but
+// their count; in rows of some thousands few elements differ in their lowest digits only, so those
+// are left to an insertion that gives up, for all digits, when it has much to move. The values of a
+// sorted row are copied by index, so they keep their bits. Rows know nothing of each other: the
+// same function serves tensors in memory and the bands of a stream.
 #include <string.h>
 
+#include "vm/op/convert.h"
 #include "vm/op/kernel/kernel.h"
 #include "vm/op/rules.h"
 
+typedef uint64_t narrow;  // key << 32 | index
+typedef uint32_t narrow_count;
 typedef struct {
-    uint64_t key;
-    int64_t i;
-} keyed;
+    uint64_t key, i;
+} wide;
+typedef uint64_t wide_count;
 
-// NaN sorts above everything; zeros of both signs are equal.
-static uint64_t key_at(const tarn_tensor *t, int64_t i) {
-    if (t->dtype == TARN_U64) {
-        return (uint64_t)tarn_tensor_get_int(t, i);
+enum {
+    POLL = 1 << 16,   // elements moved between two looks at the stop flag
+    FEW = 32,         // elements that are sorted by insertion
+    SHORT = 1024,     // elements from which digits of 11 bits pay, instead of 8
+    LONG = 1 << 14,   // elements from which no digits are left to insertion
+    BINS = 6 * 2048,  // counts of all digits, at most: 64 / 11 or 64 / 8 digits
+};
+
+static inline uint32_t narrow_key(const narrow *x) { return (uint32_t)(*x >> 32); }
+static inline uint64_t wide_key(const wide *x) { return x->key; }
+static inline int64_t narrow_index(const narrow *x) { return (int64_t)(uint32_t)*x; }
+static inline int64_t wide_index(const wide *x) { return (int64_t)x->i; }
+
+// ---- sorting ----
+
+// Where the elements of each digit begin; false: all have the same, and stay as they are.
+#define STARTS(ITEM)                                                                               \
+    static bool ITEM##_starts(ITEM##_count *count, int64_t bins, int64_t n) {                      \
+        ITEM##_count at = 0;                                                                       \
+        for (int64_t b = 0; b < bins; b++) {                                                       \
+            ITEM##_count here = count[b];                                                          \
+            if (here == (ITEM##_count)n) {                                                         \
+                return false;                                                                      \
+            }                                                                                      \
+            count[b] = at;                                                                         \
+            at += here;                                                                            \
+        }                                                                                          \
+        return true;                                                                               \
     }
-    if (!tarn_dtype_is_float(t->dtype)) {
-        return (uint64_t)tarn_tensor_get_int(t, i) ^ 1ULL << 63;
-    }
-    double v = tarn_tensor_get(t, i);
-    uint64_t u;
-    memcpy(&u, &v, sizeof u);
-    return v != v ? UINT64_MAX : tarn_key64(u);
+STARTS(narrow)
+STARTS(wide)
+
+static inline size_t digit(uint64_t key, int d, int bits) {
+    return (size_t)(key >> (d * bits)) & (((size_t)1 << bits) - 1);
 }
 
-enum { POLL = 1 << 16 };  // elements merged between two looks at the stop flag
+// Sorts row[0 .. n) by its digits from the `first` on; spare holds as many. *sorted is where the
+// result is.
+#define RADIX(ITEM, WIDTH)                                                                         \
+    static inline __attribute__((always_inline)) tarn_status ITEM##_digits(                        \
+        tarn_context *cx, ITEM *row, ITEM *spare, ITEM##_count *count, int64_t n, const int first, \
+        const int bits, ITEM **sorted, tarn_error *err) {                                          \
+        const int digits = (WIDTH + bits - 1) / bits, bins = 1 << bits;                            \
+        memset(count, 0, (size_t)(digits * bins) * sizeof *count);                                 \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            for (int d = first; d < digits; d++) {                                                 \
+                (count + d * bins)[digit(ITEM##_key(&row[i]), d, bits)]++;                         \
+            }                                                                                      \
+        }                                                                                          \
+        for (int d = first; d < digits; d++) {                                                     \
+            ITEM##_count *next = count + d * bins;                                                 \
+            if (!ITEM##_starts(next, bins, n)) {                                                   \
+                continue;                                                                          \
+            }                                                                                      \
+            for (int64_t at = 0; at < n; at += POLL) {                                             \
+                int64_t end = n - at < POLL ? n : at + POLL;                                       \
+                TARN_TRY(tarn_cancel_check(&cx->cancel, err));                                     \
+                for (int64_t i = at; i < end; i++) {                                               \
+                    spare[next[digit(ITEM##_key(&row[i]), d, bits)]++] = row[i];                   \
+                }                                                                                  \
+            }                                                                                      \
+            ITEM *other = row;                                                                     \
+            row = spare;                                                                           \
+            spare = other;                                                                         \
+        }                                                                                          \
+        *sorted = row;                                                                             \
+        return TARN_OK;                                                                            \
+    }                                                                                              \
+    /* By insertion; false: given up after about `most` moves. */                                  \
+    static bool ITEM##_insert(ITEM *row, int64_t n, int64_t most) {                                \
+        for (int64_t i = 1; i < n && most >= 0; i++) {                                             \
+            ITEM x = row[i];                                                                       \
+            int64_t k = i;                                                                         \
+            for (; k > 0 && ITEM##_key(&row[k - 1]) > ITEM##_key(&x); k--, most--) {               \
+                row[k] = row[k - 1];                                                               \
+            }                                                                                      \
+            row[k] = x;                                                                            \
+        }                                                                                          \
+        return most >= 0;                                                                          \
+    }                                                                                              \
+    static tarn_status ITEM##_radix(tarn_context *cx, ITEM *row, ITEM *spare, ITEM##_count *count, \
+                                    int64_t n, bool all, ITEM **sorted, tarn_error *err) {         \
+        const int low8 = (WIDTH + 7) / 8 / 3, low11 = (WIDTH + 10) / 11 / 3;                       \
+        if (n < SHORT) {                                                                           \
+            return all ? ITEM##_digits(cx, row, spare, count, n, 0, 8, sorted, err)                \
+                       : ITEM##_digits(cx, row, spare, count, n, low8, 8, sorted, err);            \
+        }                                                                                          \
+        return all ? ITEM##_digits(cx, row, spare, count, n, 0, 11, sorted, err)                   \
+                   : ITEM##_digits(cx, row, spare, count, n, low11, 11, sorted, err);              \
+    }                                                                                              \
+    static tarn_status ITEM##_sort(tarn_context *cx, ITEM *row, ITEM *spare, ITEM##_count *count,  \
+                                   int64_t n, ITEM **sorted, tarn_error *err) {                    \
+        *sorted = row;                                                                             \
+        if (n <= FEW) {                                                                            \
+            ITEM##_insert(row, n, FEW *FEW);                                                       \
+            return TARN_OK;                                                                        \
+        }                                                                                          \
+        if (n < LONG) {                                                                            \
+            TARN_TRY(ITEM##_radix(cx, row, spare, count, n, false, sorted, err));                  \
+            if (ITEM##_insert(*sorted, n, n)) {                                                    \
+                return TARN_OK;                                                                    \
+            }                                                                                      \
+        }                                                                                          \
+        return ITEM##_radix(cx, *sorted, *sorted == row ? spare : row, count, n, true, sorted,     \
+                            err);                                                                  \
+    }
+RADIX(narrow, 32)
+RADIX(wide, 64)
 
-static tarn_status merge(tarn_context *cx, const keyed *a, int64_t n, int64_t m, keyed *out,
-                         tarn_error *err) {
-    const keyed *b = a + n;
-    for (int64_t i = 0, j = 0; i + j < n + m;) {
-        if ((i + j) % POLL == 0) {
-            TARN_TRY(tarn_cancel_check(&cx->cancel, err));
+// ---- keys: NaN sorts above everything; zeros of both signs are equal ----
+
+static void narrow_keys(const float *x, int64_t n, bool descending, narrow *row) {
+    uint32_t flip = descending ? UINT32_MAX : 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        uint32_t key = (u & 0x7FFFFFFFU) > 0x7F800000U ? UINT32_MAX : tarn_key32(u);
+        row[i] = (narrow)(key ^ flip) << 32 | (uint32_t)i;
+    }
+}
+
+// x: f64 or i64.
+static void wide_keys(tarn_dtype t, const uint64_t *x, int64_t n, bool descending, wide *row) {
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t key = x[i] ^ (t == TARN_U64 ? 0 : 1ULL << 63);
+        if (tarn_dtype_is_float(t)) {
+            key = (x[i] & ~(1ULL << 63)) > 0x7FF0000000000000ULL ? UINT64_MAX : tarn_key64(x[i]);
         }
-        bool left = j == m || (i < n && a[i].key <= b[j].key);
-        out[i + j] = left ? a[i] : b[j];
-        i += left;
-        j += !left;
+        row[i] = (wide){descending ? ~key : key, (uint64_t)i};
+    }
+}
+
+// ---- what is made of an order ----
+
+typedef enum { VALUES, ORDER, RANK } result;
+
+#define PUT(ITEM)                                                                                  \
+    static void ITEM##_put(const ITEM *sorted, int64_t n, result what, size_t size, const char *x, \
+                           char *out) {                                                            \
+        int64_t *index = (int64_t *)(void *)out;                                                   \
+        for (int64_t k = 0; what == ORDER && k < n; k++) {                                         \
+            index[k] = ITEM##_index(&sorted[k]);                                                   \
+        }                                                                                          \
+        for (int64_t k = 0; what == RANK && k < n; k++) {                                          \
+            index[ITEM##_index(&sorted[k])] = k;                                                   \
+        }                                                                                          \
+        for (int64_t k = 0; what == VALUES && size == 4 && k < n; k++) {                           \
+            memcpy(out + 4 * k, x + 4 * ITEM##_index(&sorted[k]), 4);                              \
+        }                                                                                          \
+        for (int64_t k = 0; what == VALUES && size != 4 && k < n; k++) {                           \
+            memcpy(out + (size_t)k * size, x + (size_t)ITEM##_index(&sorted[k]) * size, size);     \
+        }                                                                                          \
+    }
+PUT(narrow)
+PUT(wide)
+
+// Floats of at most 32 bits, in rows whose indices have as many.
+static bool is_narrow(tarn_dtype t, int64_t length) {
+    return tarn_dtype_is_float(t) && t != TARN_F64 && length <= (int64_t)UINT32_MAX;
+}
+// Counts, the row twice as items, and the row in the dtype that keys are made of.
+static size_t rows_scratch(tarn_dtype t, int64_t length) {
+    size_t item = is_narrow(t, length) ? 2 * sizeof(narrow) : 2 * sizeof(wide);
+    return (BINS * sizeof(wide_count) + (size_t)length * (item + sizeof(uint64_t)) + 63) / 64 * 64;
+}
+
+static tarn_status order_rows(tarn_context *cx, int64_t rows, int64_t n, tarn_dtype t,
+                              const char *x, bool descending, result what, char *out, char *scratch,
+                              tarn_error *err) {
+    size_t size = (size_t)tarn_dtype_get(t)->bits / 8,
+           step = what == VALUES ? size : sizeof(int64_t);
+    bool thin = is_narrow(t, n);
+    tarn_dtype work = thin ? TARN_F32 : tarn_dtype_is_float(t) ? TARN_F64 : TARN_I64;
+    tarn_convert_fn convert = tarn_convert(cx->isa, t, work);
+    void *count = scratch, *read = scratch + BINS * sizeof(wide_count);
+    void *item = (char *)read + (size_t)n * sizeof(uint64_t);
+    for (int64_t r = 0; r < rows; r++, x += (size_t)n * size, out += (size_t)n * step) {
+        TARN_TRY(tarn_cancel_check(&cx->cancel, err));
+        convert(n, x, read);
+        if (thin) {
+            narrow *sorted;
+            narrow *a = item;
+            narrow_keys(read, n, descending, a);
+            TARN_TRY(narrow_sort(cx, a, a + n, count, n, &sorted, err));
+            narrow_put(sorted, n, what, size, x, out);
+        } else {
+            wide *sorted;
+            wide *a = item;
+            wide_keys(t, read, n, descending, a);
+            TARN_TRY(wide_sort(cx, a, a + n, count, n, &sorted, err));
+            wide_put(sorted, n, what, size, x, out);
+        }
     }
     return TARN_OK;
 }
 
-// Sorts row[0 .. n); spare holds as many. *sorted is where the result is.
-static tarn_status merge_sort(tarn_context *cx, keyed *row, keyed *spare, int64_t n,
-                              const keyed **sorted, tarn_error *err) {
-    for (int64_t width = 1; width < n; width *= 2) {
-        for (int64_t at = 0; at < n; at += 2 * width) {
-            int64_t left = n - at < width ? n - at : width;
-            int64_t right = n - at - left < width ? n - at - left : width;
-            TARN_TRY(merge(cx, row + at, left, right, spare + at, err));
-        }
-        keyed *other = row;
-        row = spare;
-        spare = other;
-    }
-    *sorted = row;
-    return TARN_OK;
-}
+// ---- the rows of the table: attr.i = {descending} ----
 
 static tarn_status infer_sort(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
                               tarn_error *err) {
@@ -71,88 +228,45 @@ static tarn_status infer_sort(int nin, const tarn_desc *in, const tarn_attr *a, 
     out->weak = false;
     return TARN_OK;
 }
-static tarn_status infer_argsort(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
-                                 tarn_error *err) {
+static tarn_status infer_order(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
+                               tarn_error *err) {
     TARN_TRY(infer_sort(nin, in, a, out, err));
     out->dtype = TARN_I64;
     return TARN_OK;
 }
 
-static tarn_status sort_row(tarn_context *cx, const tarn_tensor *in, int64_t at, int64_t n,
-                            bool descending, keyed *row, const keyed **sorted, tarn_error *err) {
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t key = key_at(in, at + i);
-        row[i] = (keyed){descending ? ~key : key, i};
+#define ROWS(NAME, WHAT)                                                                           \
+    static tarn_status NAME(tarn_context *cx, int64_t n, int64_t length, tarn_dtype t,             \
+                            const void *in, const tarn_attr *a, void *out, void *scratch,          \
+                            tarn_error *err) {                                                     \
+        return order_rows(cx, n, length, t, in, a->i[0] != 0, WHAT, out, scratch, err);            \
     }
-    return merge_sort(cx, row, row + n, n, sorted, err);
+ROWS(rows_sort, VALUES)
+ROWS(rows_argsort, ORDER)
+ROWS(rows_rank, RANK)
+static const tarn_rows by_sort = {rows_sort, rows_scratch};
+static const tarn_rows by_argsort = {rows_argsort, rows_scratch};
+static const tarn_rows by_rank = {rows_rank, rows_scratch};
+
+static size_t workspace(int nin, const tarn_desc *in, const tarn_attr *a, const tarn_desc *out,
+                        int threads) {
+    (void)nin, (void)a;
+    int64_t n = out->shape[out->rank - 1], rows = n > 0 ? tarn_desc_numel(out) / n : 0;
+    size_t workers = (size_t)(rows < threads ? rows : threads);
+    return workers * rows_scratch(in[0].dtype, n) +
+           tarn_dtype_bytes(in[0].dtype, tarn_desc_numel(&in[0]));
 }
 
-static size_t row_bytes(const tarn_desc *d) {
-    return 2 * (size_t)d->shape[d->rank - 1] * sizeof(keyed);
-}
-
-static tarn_status sort_rows(tarn_context *cx, const tarn_tensor *in, const tarn_attr *a,
-                             const tarn_desc *d, bool indices, tarn_tensor *out, tarn_error *err) {
-    int64_t n = d->shape[d->rank - 1], total = tarn_desc_numel(d);
-    size_t size = (size_t)tarn_dtype_get(in->dtype)->bits / 8;
-    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
-    tarn_tensor x = {0};
-    tarn_status s = tarn_tensor_plain(cx, in, in->dtype, &x, err);
-    keyed *row = s == TARN_OK ? tarn_alloc(&cx->budget, row_bytes(d)) : NULL;
-    s = s != TARN_OK || row ? s : tarn_raise_nomem(err, "sort", row_bytes(d));
-    for (int64_t at = 0; s == TARN_OK && at < total; at += n) {
-        const keyed *sorted = NULL;
-        s = sort_row(cx, &x, at, n, a->i[0] != 0, row, &sorted, err);
-        for (int64_t i = 0; s == TARN_OK && i < n; i++) {
-            if (indices) {
-                ((int64_t *)out->storage->data)[at + i] = sorted[i].i;
-            } else {
-                memcpy((char *)out->storage->data + (size_t)(at + i) * size,
-                       (const char *)tarn_tensor_data(&x) + (size_t)(at + sorted[i].i) * size, size);
-            }
-        }
-    }
-    tarn_free(&cx->budget, row, row_bytes(d));
-    tarn_tensor_release(&x);
-    if (s != TARN_OK) {
-        tarn_tensor_release(out);
-    }
-    return s;
-}
-static tarn_status apply_sort(tarn_context *cx, int nin, const tarn_tensor *in, const tarn_attr *a,
-                              const tarn_desc *d, tarn_tensor *out, tarn_error *err) {
-    (void)nin;
-    return sort_rows(cx, in, a, d, false, out, err);
-}
-static tarn_status apply_argsort(tarn_context *cx, int nin, const tarn_tensor *in,
-                                 const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,
-                                 tarn_error *err) {
-    (void)nin;
-    return sort_rows(cx, in, a, d, true, out, err);
-}
-static size_t workspace(int nin, const tarn_desc *in, const tarn_desc *out) {
-    (void)nin;
-    return row_bytes(out) + tarn_dtype_bytes(in[0].dtype, tarn_desc_numel(&in[0]));
-}
-
-// Positions move in jumps: the derivative is zero everywhere it exists.
-TARN_VJP(vjp_argsort) {
-    (void)g, (void)y, (void)gy, (void)which;
-    return NULL;
-}
-TARN_JVP(jvp_argsort) {
-    (void)g, (void)y, (void)dx;
-    return NULL;
-}
-
-const tarn_op tarn_op_sort = {.name = "sort", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 1,
-                              .max_in = 1, .infer = infer_sort, .apply = apply_sort,
-                              .workspace = workspace,
-                              .summary = "elements in order along the last dimension; NaN counts as "
-                                         "the largest"};
-const tarn_op tarn_op_argsort = {.name = "argsort", .version = 1, .cls = TARN_CLASS_WHOLE,
-                                 .min_in = 1, .max_in = 1, .infer = infer_argsort,
-                                 .apply = apply_argsort, .workspace = workspace,
-                                 .vjp = vjp_argsort, .jvp = jvp_argsort,
-                                 .summary = "where the elements of sort come from: indices along the "
-                                            "last dimension; equals keep their order"};
+// clang-format off
+// Indices and ranks move in jumps: their derivative is zero everywhere it exists.
+#define SORT(NAME, ...)                                                                   \
+    const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_WHOLE, \
+                                    .min_in = 1, .max_in = 1, .rows = &by_##NAME,         \
+                                    .workspace = workspace, __VA_ARGS__};
+SORT(sort, .infer = infer_sort,
+     .summary = "elements in order along the last dimension; NaN counts as the largest")
+SORT(argsort, .infer = infer_order, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero,
+     .summary = "where the elements of sort come from: indices along the last dimension; equals keep their order")
+SORT(rank, .infer = infer_order, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero,
+     .summary = "the place of each element in the order of sort, from 0: the inverse of argsort")
+// clang-format on

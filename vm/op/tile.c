@@ -254,6 +254,33 @@ tarn_status tarn_fold_fn_of(tarn_isa isa, const tarn_op *op, tarn_dtype in, tarn
     return TARN_OK;
 }
 
+size_t tarn_fold_rows_scratch(const tarn_reducer *r) {
+    return tarn_fold_scratch(r) + padded(r->part) + TARN_TILE * 8;
+}
+
+void tarn_fold_rows(const tarn_reducer *r, tarn_fold_fn fn, const tarn_attr *a, const tarn_fetch *x,
+                    int64_t length, int64_t first, int64_t n, tarn_dtype t, void *out,
+                    void *scratch) {
+    char *part = (char *)scratch + tarn_fold_scratch(r), *tile = part + padded(r->part);
+    size_t size = (size_t)tarn_dtype_get(t)->bits / 8;
+    tarn_fold f;
+    tarn_fold_init(&f, r, fn, a, NULL, scratch);
+    for (int64_t row = 0; row < n; row++) {
+        tarn_fold_begin(&f);
+        for (int64_t at = 0; at < length; at += TARN_TILE) {
+            int64_t m = length - at < TARN_TILE ? length - at : TARN_TILE;
+            const void *in = tarn_fetch_tile(x, (first + row) * length + at, m, tile);
+            tarn_fold_tile(&f, at, m, &in);
+        }
+        tarn_fold_end(&f, part);
+        double v = r->start;
+        if (length > 0) {
+            r->finish(part, length, a, NULL, &v);
+        }
+        tarn_element_set(t, (char *)out + (size_t)row * size, v);
+    }
+}
+
 tarn_status tarn_reduce_result(tarn_context *cx, const tarn_desc *d, const double *out,
                                tarn_tensor *t, tarn_error *err) {
     TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, t, err));
@@ -384,4 +411,46 @@ tarn_status tarn_reduce_tensors(tarn_context *cx, const tarn_op *op, int nin,
     } while (s == TARN_OK && !red->finish(r.parts, r.numel, a, state, out));
     tarn_free(&cx->budget, memory, total);
     return s;
+}
+
+// ---- rows by themselves ----
+
+bool tarn_row_local(const tarn_op *op, const tarn_attr *a, const tarn_desc *in) {
+    if (in->rank == 0 || tarn_desc_numel(in) == 0) {
+        return false;
+    }
+    bool folds = op->cls == TARN_CLASS_REDUCE && !op->reducer->exact && op->max_in == 1;
+    return op->rows || (folds && a->ni == 3 && a->i[2] == in->rank - 1);
+}
+
+tarn_status tarn_row_plan_of(tarn_isa isa, const tarn_op *op, const tarn_attr *a,
+                             const tarn_desc *in, const tarn_desc *out, tarn_row_plan *p,
+                             tarn_error *err) {
+    *p = (tarn_row_plan){.op = op,
+                         .attr = a,
+                         .length = in->shape[in->rank - 1],
+                         .in = tarn_dtype_compute(in->dtype),
+                         .out = tarn_dtype_compute(out->dtype)};
+    p->each = op->rows ? p->length : 1;
+    if (op->rows) {
+        p->scratch = op->rows->scratch(p->in, p->length);
+        return TARN_OK;
+    }
+    p->scratch = tarn_fold_rows_scratch(op->reducer);
+    return tarn_fold_fn_of(isa, op, p->in, &p->work, &p->fold, err);
+}
+
+tarn_status tarn_row_plan_run(tarn_context *cx, const tarn_row_plan *p, int64_t n, const void *in,
+                              void *out, void *scratch, tarn_error *err) {
+    if (p->op->rows) {
+        return p->op->rows->run(cx, n, p->length, p->in, in, p->attr, out, scratch, err);
+    }
+    tarn_fetch f = {.data = in,
+                    .size_in = tarn_work_size(p->in),
+                    .size_out = tarn_work_size(p->work),
+                    .numel = n * p->length,
+                    .mode = TARN_FETCH_DIRECT};
+    f.convert = p->in == p->work ? NULL : tarn_convert(cx->isa, p->in, p->work);
+    tarn_fold_rows(p->op->reducer, p->fold, p->attr, &f, p->length, 0, n, p->out, out, scratch);
+    return TARN_OK;
 }

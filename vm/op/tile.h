@@ -69,9 +69,37 @@ tarn_status tarn_fold_fn_of(tarn_isa isa, const tarn_op *op, tarn_dtype in, tarn
 // The result tensor of finished outputs, as the row's inference describes it.
 tarn_status tarn_reduce_result(tarn_context *cx, const tarn_desc *d, const double *out,
                                tarn_tensor *t, tarn_error *err);
+// Reduces rows [first, first + n) of `length` elements each; results of dtype t to out, one a row.
+// scratch: tarn_fold_rows_scratch bytes.
+size_t tarn_fold_rows_scratch(const tarn_reducer *r);
+void tarn_fold_rows(const tarn_reducer *r, tarn_fold_fn fn, const tarn_attr *a, const tarn_fetch *x,
+                    int64_t length, int64_t first, int64_t n, tarn_dtype t, void *out,
+                    void *scratch);
 // All elements of tensors of one shape, in memory, over the pool.
 tarn_status tarn_reduce_tensors(tarn_context *cx, const tarn_op *op, int nin,
                                 const tarn_tensor *in, const tarn_attr *a, double *out,
                                 tarn_error *err);
+
+// ---- rows by themselves ----
+
+// Each row (the last axis) of the result follows from the same row of the operand alone: such an
+// operation streams in bands of whole rows. In: a row-local operation's only operand.
+bool tarn_row_local(const tarn_op *op, const tarn_attr *a, const tarn_desc *in);
+
+typedef struct tarn_row_plan {
+    const tarn_op *op;
+    const tarn_attr *attr;
+    tarn_dtype in, out;  // in plain memory; arithmetic dtypes
+    tarn_dtype work;     // reductions: what is folded
+    tarn_fold_fn fold;
+    int64_t length, each;  // elements of a row and of its result
+    size_t scratch;        // bytes
+} tarn_row_plan;
+tarn_status tarn_row_plan_of(tarn_isa isa, const tarn_op *op, const tarn_attr *a,
+                             const tarn_desc *in, const tarn_desc *out, tarn_row_plan *p,
+                             tarn_error *err);
+// n rows, the same bits as tarn_op_apply.
+tarn_status tarn_row_plan_run(tarn_context *cx, const tarn_row_plan *p, int64_t n, const void *in,
+                              void *out, void *scratch, tarn_error *err);
 
 #endif

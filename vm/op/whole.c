@@ -528,6 +528,9 @@ TARN_JVP(jvp_pad) { return dx[0] ? tarn_node_make(g, &tarn_op_pad, 1, dx, &y->at
 
 // ---- memory beside the result, at most: operands that have to be converted or made contiguous ----
 
+#define WORKSPACE(name)                                                                        \
+    static size_t name(int nin, const tarn_desc *in, const tarn_attr *a, const tarn_desc *out, \
+                       int threads)
 static size_t copies(int n, const tarn_desc *in, tarn_dtype t) {
     size_t bytes = 0;
     for (int i = 0; i < n; i++) {
@@ -535,20 +538,21 @@ static size_t copies(int n, const tarn_desc *in, tarn_dtype t) {
     }
     return bytes;
 }
-static size_t workspace_matmul(int nin, const tarn_desc *in, const tarn_desc *out) {
+WORKSPACE(workspace_matmul) {
+    (void)a, (void)threads;
     return copies(nin, in, out->dtype);
 }
-static size_t workspace_gather(int nin, const tarn_desc *in, const tarn_desc *out) {
-    (void)nin, (void)out;
+WORKSPACE(workspace_gather) {
+    (void)nin, (void)out, (void)a, (void)threads;
     return copies(1, &in[1], TARN_I64);
 }
-static size_t workspace_copies(int nin, const tarn_desc *in, const tarn_desc *out) {
-    (void)out;
+WORKSPACE(workspace_copies) {
+    (void)out, (void)a, (void)threads;
     return copies(nin, in, TARN_F64);
 }
 // Operands one at a time: the largest; together they are the result.
-static size_t workspace_concat(int nin, const tarn_desc *in, const tarn_desc *out) {
-    (void)nin, (void)in;
+WORKSPACE(workspace_concat) {
+    (void)nin, (void)in, (void)a, (void)threads;
     return copies(1, out, out->dtype);
 }
 

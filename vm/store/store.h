@@ -87,6 +87,7 @@ typedef struct tarn_writer_options {
                               // one of that name
     uint64_t max_shard_size;  // bytes; 0: 5 GB (5e9)
     int reserve;              // bytes of header kept free for metadata set at commit
+    const char *weights;      // in a folder: the name of the one file of tensors; NULL: as models have it
 } tarn_writer_options;
 
 // Plans everything and creates the temporary output: order (dtype descending in the order of

@@ -416,7 +416,11 @@ tarn_status tarn_writer_open(tarn_context *cx, const char *path, int64_t n,
     uint64_t most = o->max_shard_size > 0 ? o->max_shard_size : shard_default;
     tarn_status s = w->path ? TARN_OK : tarn_raise_nomem(err, "a path", len);
     if (s == TARN_OK) {
-        s = tarn_layout_make(cx, n, tensors, w->target.folder ? most : UINT64_MAX, &w->layout, err);
+        bool one = !w->target.folder || o->weights;
+        s = tarn_layout_make(cx, n, tensors, one ? UINT64_MAX : most, &w->layout, err);
+        if (s == TARN_OK && o->weights) {
+            snprintf(w->layout.files[0].name, sizeof w->layout.files[0].name, "%s", o->weights);
+        }
         s = s == TARN_OK ? s : tarn_error_prefix(err, "%s", w->path);
     }
     s = s == TARN_OK ? start(w, o, err) : s;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One program over its elements: blocks over the workers, chunks that fit the second-level cache read
-// and written, tiles that fit the first computed. Nothing is allocated after the start.
+// One program over its elements: blocks over the workers, chunks that fit the second-level cache
+// read and written, tiles that fit the first computed. With bands, a worker holds a window of whole
+// rows around its chunk: what the chunk before has left of it stays, the rows that are new are read
+// once and go through all phases but the last, which runs over the chunk. A row that two blocks
+// share is computed by both. Nothing is allocated after the start.
 #include <string.h>
 
 #include "vm/stream/run.h"
@@ -15,12 +18,37 @@ typedef struct {
     size_t scratch_bytes;
 } program_run;
 
+static size_t padded(size_t n) { return (n + 127) / 64 * 64; }
+
+// Where sources are read straight into what is held. Rows at the ends of a block have two readers,
+// so with bands each reads into its own window and leaves its own part.
+static bool straight(const tarn_program *p, const tarn_load *l) {
+    return l->held && (*l->loaded || p->row == 1);
+}
+
+static size_t load_bytes(const tarn_program *p, const tarn_load *l) {
+    return straight(p, l) ? 0 : padded((size_t)tarn_window_of(p->numel, p->row) * l->size_in);
+}
+static size_t band_bytes(const tarn_program *p, const tarn_band *b) {
+    return padded((size_t)(tarn_window_of(p->numel, p->row) / p->row * b->each) * b->size);
+}
+static size_t store_bytes(const tarn_program *p) {
+    int64_t chunk = tarn_chunk_of(p->row);
+    return padded((size_t)(p->numel < chunk ? p->numel : chunk) * p->store_size);
+}
+
+static size_t pointer_bytes(const tarn_program *p) {
+    return padded((2 * (size_t)p->nload + (size_t)p->nband) * sizeof(char *));
+}
 static size_t chunk_bytes(const tarn_program *p) {
-    size_t n = (size_t)(p->numel < TARN_CHUNK ? p->numel : TARN_CHUNK), bytes = 0;
+    size_t bytes = padded(p->row_scratch) + store_bytes(p);
     for (int i = 0; i < p->nload; i++) {
-        bytes += p->load[i].held ? 0 : (n * p->load[i].size_in + 127) / 64 * 64;
+        bytes += load_bytes(p, &p->load[i]);
     }
-    return bytes + (n * p->store_size + 127) / 64 * 64;
+    for (int i = 0; i < p->nband; i++) {
+        bytes += band_bytes(p, &p->band[i]);
+    }
+    return bytes;
 }
 
 // True if every stored element is finite. The masks are the exponent bits of the stored dtype.
@@ -53,40 +81,62 @@ static bool all_finite(tarn_dtype t, int64_t n, const void *p) {
     return bad == 0;
 }
 
-static tarn_status read_chunk(program_run *x, int64_t at, int64_t n, char *buffer,
-                              const char **where, tarn_error *err) {
-    tarn_program *p = x->p;
-    for (int i = 0; i < p->nload; i++) {
-        tarn_load *l = &p->load[i];
-        uint64_t from = (uint64_t)at * l->size_in, bytes = (uint64_t)n * l->size_in;
-        char *to = l->held ? l->held + from : buffer;
-        if (!l->held || !*l->loaded) {
-            TARN_TRY(l->source->read(l->source, from, bytes, to, err));
-            atomic_fetch_add_explicit(&x->r->cx->progress.done, bytes, memory_order_relaxed);
-        }
-        if (!l->held) {
-            buffer += (bytes + 127) / 64 * 64;
-        }
-        where[i] = to;
-    }
-    where[p->nload] = buffer;
-    return TARN_OK;
-}
-
 typedef struct {
     const void **value;  // per slot: where its elements are
     char *slots;
     tarn_fold *fold;
-    char *store;  // of the chunk
+    int64_t from, to;  // rows of the window
+    char **load;       // per source: where the window's first element is
+    char **buffer;     // per source: the worker's own memory, NULL when it is read straight
+    char **band;       // per band
+    char *row_scratch;
+    int64_t chunk_at;          // first element of the chunk
+    int64_t own_from, own_to;  // the block
+    char *store;               // of the chunk
 } frame;
 
 static void *slot_of(const frame *f, int s) { return f->slots + (size_t)s * TARN_TILE * 8; }
 
-static void run_tile(const program_run *x, const frame *f, const char *const *chunk,
-                     int64_t chunk_at, int64_t at, int64_t n) {
+// Elements at src, in place where they are aligned, else copied to slot s.
+static const void *aligned(const frame *f, const char *src, size_t bytes, int s) {
+    return ((uintptr_t)src & 63) == 0 ? src : memcpy(slot_of(f, s), src, bytes);
+}
+
+// n copies of one element.
+static void repeat(char *to, const char *one, int64_t n, size_t size) {
+    if (size == 1) {
+        memset(to, *one, (size_t)n);
+    } else if (size == 4) {
+        for (int64_t k = 0; k < n; k++) {
+            memcpy(to + 4 * k, one, 4);
+        }
+    } else {
+        for (int64_t k = 0; k < n; k++) {
+            memcpy(to + 8 * k, one, 8);
+        }
+    }
+}
+
+// Elements [at, at + n) of a band with one element a row.
+static const void *spread(const tarn_program *p, const frame *f, const tarn_instr *i, int64_t at,
+                          int64_t n) {
+    char *to = slot_of(f, i->out);
+    int64_t row = at / p->row, left = (row + 1) * p->row - at;
+    for (int64_t k = 0; k < n; k += left, row++, left = p->row) {
+        left = left < n - k ? left : n - k;
+        repeat(to + (size_t)k * i->size, f->band[i->index] + (size_t)(row - f->from) * i->size,
+               left, i->size);
+    }
+    return to;
+}
+
+// n elements from `at`: rows, in a phase that goes by one element a row.
+static void run_tile(const program_run *x, const frame *f, const tarn_phase *phase, int64_t at,
+                     int64_t n) {
     const tarn_program *p = x->p;
     const void *in[16];
-    for (int k = 0; k < p->ninstr; k++) {
+    int64_t origin = phase->rows ? f->from : f->from * p->row;  // of the window
+    for (int k = phase->instr; k < phase->instr + phase->ninstr; k++) {
         const tarn_instr *i = &p->instr[k];
         for (int j = 0; j < i->nin; j++) {
             in[j] = f->value[i->in[j]];
@@ -97,17 +147,24 @@ static void run_tile(const program_run *x, const frame *f, const char *const *ch
         case TARN_DO_FETCH:
             f->value[i->out] = tarn_fetch_tile(&p->fetch[i->index], at, n, slot_of(f, i->out));
             break;
+        case TARN_DO_BAND: {
+            const char *src = f->band[i->index] + (size_t)(at - origin) * i->size;
+            bool same = phase->rows || p->band[i->index].each == p->row;
+            f->value[i->out] =
+                same ? aligned(f, src, (size_t)n * i->size, i->out) : spread(p, f, i, at, n);
+            break;
+        }
+        case TARN_DO_FILL:
+            memcpy(f->band[i->index] + (size_t)(at - origin) * i->size, in[0], (size_t)n * i->size);
+            break;
         case TARN_DO_LOAD: {
             const tarn_load *l = &p->load[i->index];
-            const char *src = chunk[i->index] + (at - chunk_at) * (int64_t)l->size_in;
+            const char *src = f->load[i->index] + (size_t)(at - origin) * l->size_in;
             if (l->convert) {
                 l->convert(n, src, slot_of(f, i->out));
                 f->value[i->out] = slot_of(f, i->out);
-            } else if (((uintptr_t)src & 63) == 0) {
-                f->value[i->out] = src;
             } else {
-                memcpy(slot_of(f, i->out), src, (size_t)n * l->size_in);
-                f->value[i->out] = slot_of(f, i->out);
+                f->value[i->out] = aligned(f, src, (size_t)n * l->size_in, i->out);
             }
             break;
         }
@@ -144,13 +201,20 @@ static void run_tile(const program_run *x, const frame *f, const char *const *ch
             break;
         case TARN_DO_STORE:
         case TARN_DO_KEEP: {
-            char *dst = i->what == TARN_DO_STORE
-                            ? f->store + (at - chunk_at) * (int64_t)i->size
-                            : (char *)p->keep[i->index]->storage->data + at * (int64_t)i->size;
+            // Of a row that two blocks share, the one that it begins in keeps the element.
+            int64_t skip = phase->rows && at * p->row < f->own_from ? 1 : 0;
+            if (p->again || skip >= n) {
+                break;
+            }
+            char *dst = i->what == TARN_DO_STORE ? f->store + (at - f->chunk_at) * (int64_t)i->size
+                                                 : (char *)p->keep[i->index]->storage->data +
+                                                       (at + skip) * (int64_t)i->size;
+            const char *src =
+                (const char *)in[0] + (size_t)skip * (i->first ? i->size_in : i->size);
             if (i->first) {
-                i->first(n, in[0], dst);
+                i->first(n - skip, src, dst);
             } else {
-                memcpy(dst, in[0], (size_t)n * i->size);
+                memcpy(dst, src, (size_t)(n - skip) * i->size);
             }
             break;
         }
@@ -180,6 +244,77 @@ static tarn_status put_chunk(program_run *x, int64_t at, int64_t n, const char *
     return TARN_OK;
 }
 
+// Moves the window on to rows [from, to): what it holds of them stays. Rows from the result on are
+// new.
+static int64_t move_window(const tarn_program *p, frame *f, int64_t from, int64_t to) {
+    int64_t keep = f->to > from ? f->to - from : 0, gone = from - f->from;
+    for (int i = 0; i < p->nload && keep > 0 && gone > 0; i++) {
+        size_t row = (size_t)p->row * p->load[i].size_in;
+        if (f->buffer[i]) {
+            memmove(f->buffer[i], f->buffer[i] + (size_t)gone * row, (size_t)keep * row);
+        }
+    }
+    for (int i = 0; i < p->nband && keep > 0 && gone > 0; i++) {
+        size_t row = (size_t)p->band[i].each * p->band[i].size;
+        memmove(f->band[i], f->band[i] + (size_t)gone * row, (size_t)keep * row);
+    }
+    f->from = from;
+    f->to = to > from + keep ? to : from + keep;
+    return from + keep;
+}
+
+// Reads the rows of the window from `row` on.
+static tarn_status read_rows(program_run *x, frame *f, int64_t row, tarn_error *err) {
+    tarn_program *p = x->p;
+    int64_t at = row * p->row, n = f->to * p->row - at;
+    int64_t own = at > f->own_from ? at : f->own_from;
+    int64_t owned = (at + n < f->own_to ? at + n : f->own_to) - own;
+    for (int i = 0; i < p->nload; i++) {
+        tarn_load *l = &p->load[i];
+        char *window =
+            f->buffer[i] ? f->buffer[i] : l->held + (size_t)(f->from * p->row) * l->size_in;
+        f->load[i] = window;
+        if (n == 0 || (l->held && *l->loaded)) {
+            continue;
+        }
+        char *to = window + (size_t)(at - f->from * p->row) * l->size_in;
+        TARN_TRY(l->source->read(l->source, (uint64_t)at * l->size_in, (uint64_t)n * l->size_in, to,
+                                 err));
+        if (l->held && f->buffer[i] && owned > 0) {
+            memcpy(l->held + (size_t)own * l->size_in, to + (size_t)(own - at) * l->size_in,
+                   (size_t)owned * l->size_in);
+        }
+        atomic_fetch_add_explicit(&x->r->cx->progress.done,
+                                  (uint64_t)(owned > 0 ? owned : 0) * l->size_in,
+                                  memory_order_relaxed);
+    }
+    return TARN_OK;
+}
+
+// Brings the window over elements [at, at + n): reads the rows that are new and fills their bands.
+static tarn_status fill_window(program_run *x, frame *f, int64_t at, int64_t n, tarn_error *err) {
+    const tarn_program *p = x->p;
+    int64_t row = move_window(p, f, at / p->row, (at + n + p->row - 1) / p->row),
+            rows = f->to - row;
+    TARN_TRY(read_rows(x, f, row, err));
+    for (int k = 0; k + 1 < p->nphase && rows > 0; k++) {
+        const tarn_phase *phase = &p->phase[k];
+        for (int i = phase->row_step; i < phase->row_step + phase->nrow_step; i++) {
+            const tarn_row_step *s = &p->row_step[i];
+            const tarn_band *in = &p->band[s->in], *out = &p->band[s->out];
+            size_t skip = (size_t)(row - f->from);
+            TARN_TRY(tarn_row_plan_run(
+                x->r->cx, &s->plan, rows, f->band[s->in] + skip * (size_t)in->each * in->size,
+                f->band[s->out] + skip * (size_t)out->each * out->size, f->row_scratch, err));
+        }
+        int64_t each = phase->rows ? 1 : p->row, end = f->to * each;
+        for (int64_t t = row * each; t < end && phase->ninstr > 0; t += TARN_TILE) {
+            run_tile(x, f, phase, t, end - t < TARN_TILE ? end - t : TARN_TILE);
+        }
+    }
+    return TARN_OK;
+}
+
 static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *err) {
     program_run *x = arg;
     int64_t block = x->first + task;
@@ -191,10 +326,23 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
     memory += ((size_t)p->nslots + 1) * 64;
     f.fold = (tarn_fold *)(void *)memory;
     memory += ((size_t)p->nfold * sizeof(tarn_fold) + 63) / 64 * 64;
-    const char **chunk = (const char **)(void *)memory;
-    memory += ((size_t)p->nload + 1) * 64;
+    f.load = (char **)(void *)memory;
+    f.buffer = f.load + p->nload;
+    f.band = f.buffer + p->nload;
+    memory += pointer_bytes(p);
     char *folds = memory;
     memory += p->fold_scratch;
+    f.row_scratch = memory;
+    memory += padded(p->row_scratch);
+    for (int i = 0; i < p->nload; i++) {
+        f.buffer[i] = straight(p, &p->load[i]) ? NULL : memory;
+        memory += load_bytes(p, &p->load[i]);
+    }
+    for (int i = 0; i < p->nband; i++) {
+        f.band[i] = memory;
+        memory += band_bytes(p, &p->band[i]);
+    }
+    f.store = memory;
     for (int i = 0; i < p->ninstr; i++) {
         if (p->instr[i].what == TARN_DO_SPLAT) {
             int s = p->instr[i].out;
@@ -222,17 +370,17 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
         }
     }
     int64_t end = (block + 1) * TARN_BLOCK < p->numel ? (block + 1) * TARN_BLOCK : p->numel;
-    for (int64_t at = block * TARN_BLOCK; at < end; at += TARN_CHUNK) {
-        int64_t n = end - at < TARN_CHUNK ? end - at : TARN_CHUNK;
+    int64_t step = tarn_chunk_of(p->row);
+    f.own_from = block * TARN_BLOCK;
+    f.own_to = end;
+    for (int64_t at = f.own_from; at < end; at += step) {
+        int64_t n = end - at < step ? end - at : step;
         TARN_TRY(tarn_cancel_check(&x->r->cx->cancel, err));
-        TARN_TRY(read_chunk(x, at, n, memory, chunk, err));
-        union {
-            const char *in;
-            char *out;
-        } u = {.in = chunk[p->nload]};
-        f.store = u.out;
+        TARN_TRY(fill_window(x, &f, at, n, err));
+        f.chunk_at = at;
         for (int64_t t = at; t < at + n; t += TARN_TILE) {
-            run_tile(x, &f, chunk, at, t, at + n - t < TARN_TILE ? at + n - t : TARN_TILE);
+            run_tile(x, &f, &p->phase[p->nphase - 1], t,
+                     at + n - t < TARN_TILE ? at + n - t : TARN_TILE);
         }
         if (p->store_size) {
             TARN_TRY(put_chunk(x, at, n, f.store, err));
@@ -255,7 +403,7 @@ static void blocks_of(const tarn_program *p, int64_t *first, int64_t *last) {
     int64_t from = INT64_MAX, to = 0;
     *first = 0;
     *last = (p->numel + TARN_BLOCK - 1) / TARN_BLOCK;
-    for (int i = 0; i < p->ninstr; i++) {
+    for (int i = 0; i < p->ninstr && !p->again; i++) {
         if (p->instr[i].what == TARN_DO_STORE || p->instr[i].what == TARN_DO_KEEP) {
             return;
         }
@@ -285,8 +433,8 @@ tarn_status tarn_program_run(tarn_runner *r, int64_t job, tarn_program *p, tarn_
     int64_t last;
     blocks_of(p, &x.first, &last);
     x.scratch_bytes = (size_t)p->nslots * TARN_TILE * 8 + ((size_t)p->nslots + 1) * 64 +
-                      ((size_t)p->nfold * sizeof(tarn_fold) + 63) / 64 * 64 +
-                      ((size_t)p->nload + 1) * 64 + p->fold_scratch + chunk_bytes(p);
+                      ((size_t)p->nfold * sizeof(tarn_fold) + 63) / 64 * 64 + pointer_bytes(p) +
+                      p->fold_scratch + chunk_bytes(p);
     size_t total = x.scratch_bytes * (size_t)tarn_pool_size(pool);
     x.scratch = tarn_alloc(&r->cx->budget, total);
     if (!x.scratch) {

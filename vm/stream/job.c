@@ -173,13 +173,7 @@ static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn
             return TARN_OK;
         }
         // Further sweeps only count: what was stored or kept is there already.
-        int k = 0;
-        for (int i = 0; i < p.ninstr; i++) {
-            if (p.instr[i].what != TARN_DO_STORE && p.instr[i].what != TARN_DO_KEEP) {
-                p.instr[k++] = p.instr[i];
-            }
-        }
-        p.ninstr = k;
+        p.again = true;
         p.store_size = 0;
     }
 }
@@ -204,9 +198,15 @@ static tarn_status empty_goal(job_run *j, const tarn_goal *goal) {
     return TARN_OK;
 }
 
-static int64_t domain_of(const tarn_goal *goal) {
-    const tarn_node *n = goal->what == TARN_GOAL_FOLD ? goal->node->in[0] : goal->node;
-    return tarn_desc_numel(&n->desc);
+static int64_t domain_of(const job_run *j, const tarn_goal *goal) {
+    return goal->what == TARN_GOAL_FOLD ? tarn_desc_numel(&goal->node->in[0]->desc)
+                                        : tarn_domain(&j->layout, goal->node);
+}
+
+// The root is stored tile by tile; one with an element a row of bands is kept, then stored whole.
+static bool tiles_root(const job_run *j, const tarn_node *root) {
+    const tarn_spot *s = &j->layout.spot[root->id];
+    return s->kind == TARN_AT_TILE && !s->rows;
 }
 
 static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
@@ -217,39 +217,39 @@ static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
     if (!goals || !group) {
         return tarn_raise_nomem(j->err, "a pass", (size_t)most * sizeof *goals);
     }
-    for (int i = 0; i < j->layout.count; i++) {
-        const tarn_spot *s = &j->layout.spot[i];
+    tarn_status s = TARN_OK;
+    for (int i = 0; i < j->layout.count && s == TARN_OK; i++) {
+        const tarn_spot *spot = &j->layout.spot[i];
         const tarn_node *n = j->g->nodes[i];
         int64_t gid = tarn_gid(n);
-        bool ours = !gid || (!j->r->known[gid] && s->stage == j->r->stage + 1);
-        if (s->sweeps && s->ready == pass + 1 && ours) {
+        bool ours = !gid || (!j->r->known[gid] && spot->stage == j->r->stage + 1);
+        if (spot->sweeps && spot->ready == pass + 1 && ours) {
             goals[ngoals++] = (tarn_goal){.node = n, .what = TARN_GOAL_FOLD};
         }
-        if (s->kind == TARN_AT_TILE && s->keep && s->ready == pass) {
-            TARN_TRY(tarn_tensor_new(j->r->cx, tarn_dtype_compute(n->desc.dtype), n->desc.rank,
-                                     n->desc.shape, &j->values[i], j->err));
+        if (spot->kind == TARN_AT_TILE && spot->keep && spot->ready == pass) {
             // Not visible as a value before the pass has filled it.
             tarn_tensor *keep = tarn_arena_take(&j->arena, sizeof *keep);
-            if (!keep) {
-                return tarn_raise_nomem(j->err, "a pass", sizeof *keep);
+            s = keep ? tarn_tensor_new(j->r->cx, tarn_dtype_compute(n->desc.dtype), n->desc.rank,
+                                       n->desc.shape, &j->values[i], j->err)
+                     : tarn_raise_nomem(j->err, "a pass", sizeof *keep);
+            if (s != TARN_OK) {
+                break;  // those before it are given back below
             }
             *keep = j->values[i];
             j->values[i].storage = NULL;
             goals[ngoals++] = (tarn_goal){.node = n, .what = TARN_GOAL_KEEP, .keep = keep};
         }
     }
-    if (root && j->layout.spot[root->id].kind == TARN_AT_TILE &&
-        j->layout.spot[root->id].ready == pass) {
+    if (root && tiles_root(j, root) && j->layout.spot[root->id].ready == pass) {
         goals[ngoals++] = (tarn_goal){.node = root, .what = TARN_GOAL_STORE,
                                       .store = j->r->jobs[j->job].store};
     }
     // Goals over equally many elements share one sweep.
-    tarn_status s = TARN_OK;
     for (int left = ngoals; left > 0 && s == TARN_OK;) {
-        int64_t numel = domain_of(&goals[0]);
+        int64_t numel = domain_of(j, &goals[0]);
         int n = 0, rest = 0;
         for (int i = 0; i < left; i++) {
-            if (domain_of(&goals[i]) == numel) {
+            if (domain_of(j, &goals[i]) == numel) {
                 group[n++] = goals[i];
             } else {
                 goals[rest++] = goals[i];
@@ -335,7 +335,7 @@ static tarn_status run_passes(job_run *j, bool last) {
     for (int pass = j->layout.passes; root && pass <= j->layout.passes + 1; pass++) {
         TARN_TRY(compute_memory(j, pass));
     }
-    if (root && j->layout.spot[root->id].kind == TARN_AT_MEMORY) {
+    if (root && !tiles_root(j, root)) {
         return put_root(j, root);
     }
     return TARN_OK;

@@ -21,22 +21,93 @@ static bool streams(const tarn_layout *l, const tarn_node *n) {
     return l->spot[n->id].kind == TARN_AT_TILE;
 }
 
+// An operand with one element a row, stretched over the rows of n.
+static bool spreads(const tarn_node *x, const tarn_node *n, int64_t row) {
+    const tarn_desc *d = &x->desc;
+    bool column = tarn_desc_numel(d) == 1 || d->shape[d->rank - 1] == 1;
+    return column && n->desc.rank > 0 && n->desc.shape[n->desc.rank - 1] == row;
+}
+
+bool tarn_flows(const tarn_layout *l, const tarn_node *x, const tarn_node *n) {
+    const tarn_spot *s = &l->spot[n->id], *sx = &l->spot[x->id];
+    if (s->kind != TARN_AT_TILE || sx->kind != TARN_AT_TILE ||
+        tarn_domain(l, x) != tarn_domain(l, n)) {
+        return false;
+    }
+    return s->band ? !sx->rows : sx->rows ? s->rows || spreads(x, n, sx->row) : !s->rows;
+}
+
+int64_t tarn_row_of(const tarn_graph *g, const tarn_layout *l, int64_t numel) {
+    for (int i = 0; l->bands > 0 && i < l->count; i++) {
+        if (l->spot[i].band && tarn_desc_numel(&g->nodes[i]->in[0]->desc) == numel) {
+            return l->spot[i].row;
+        }
+    }
+    return 0;
+}
+
+int64_t tarn_chunk_of(int64_t row) { return row > 1 ? TARN_CHUNK / 4 : TARN_CHUNK; }
+
+int64_t tarn_window_of(int64_t numel, int64_t row) {
+    int64_t chunk = tarn_chunk_of(row);
+    int64_t rows = chunk % row == 0 ? chunk / row : (chunk + 2 * row - 2) / row;
+    return rows < numel / row ? rows * row : numel;
+}
+
+// What flows into n says when it is ready; the rest is kept.
+static void take_operands(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
+    for (int i = 0; i < n->nin; i++) {
+        tarn_spot *x = &l->spot[n->in[i]->id];
+        bool flows = tarn_flows(l, n->in[i], n);
+        x->keep = x->keep || (x->kind == TARN_AT_TILE && !flows);
+        int ready = flows ? x->ready : tarn_memory_ready(x), step = flows ? x->step : 0;
+        s->ready = ready > s->ready ? ready : s->ready;
+        if (step > s->step) {
+            s->step = step;
+            s->row = x->row;
+        }
+    }
+}
+
+// Of as many elements as an operand that streams: a tile beside it. Of as many as there are rows in
+// the bands that an operand comes from: one element a row.
 static void place_point(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
     int64_t numel = tarn_desc_numel(&n->desc);
     bool tile = n->nin == 0;
+    const tarn_spot *rows = NULL;
     for (int i = 0; i < n->nin; i++) {
-        tile = tile || (streams(l, n->in[i]) && tarn_desc_numel(&n->in[i]->desc) == numel);
+        const tarn_spot *x = &l->spot[n->in[i]->id];
+        bool same = x->kind == TARN_AT_TILE && tarn_desc_numel(&n->in[i]->desc) == numel;
+        tile = tile || (same && !x->rows);
+        rows = same && x->rows && !rows ? x : rows;
     }
-    s->kind = tile ? TARN_AT_TILE : TARN_AT_MEMORY;
-    for (int i = 0; i < n->nin; i++) {
-        tarn_spot *x = &l->spot[n->in[i]->id];
-        bool fits = tile && x->kind == TARN_AT_TILE && tarn_desc_numel(&n->in[i]->desc) == numel;
-        if (x->kind == TARN_AT_TILE && !fits) {
-            x->keep = 1;
-        }
-        int ready = fits ? x->ready : tarn_memory_ready(x);
-        s->ready = ready > s->ready ? ready : s->ready;
+    s->kind = tile || rows ? TARN_AT_TILE : TARN_AT_MEMORY;
+    s->rows = !tile && rows;
+    s->row = s->rows ? rows->row : 0;
+    take_operands(n, s, l);
+}
+
+// Row by row over an operand that streams, unless a row is longer than a block, or another
+// operation over as many elements has rows of another length.
+static bool place_band(const tarn_graph *g, const tarn_node *n, tarn_spot *s, tarn_layout *l) {
+    if (n->nin != 1 || tarn_gid(n) || !tarn_row_local(n->op, &n->attr, &n->in[0]->desc)) {
+        return false;
     }
+    const tarn_desc *d = &n->in[0]->desc;
+    const tarn_spot *x = &l->spot[n->in[0]->id];
+    int64_t row = d->shape[d->rank - 1], numel = tarn_desc_numel(d),
+            other = tarn_row_of(g, l, numel);
+    if (x->kind != TARN_AT_TILE || x->rows || row > TARN_BLOCK || (other > 0 && other != row)) {
+        return false;
+    }
+    s->kind = TARN_AT_TILE;
+    s->band = 1;
+    s->rows = tarn_desc_numel(&n->desc) != numel;
+    s->row = row;
+    s->ready = x->ready;
+    s->step = x->step + 1;
+    l->bands++;
+    return true;
 }
 
 static void place_whole(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
@@ -51,7 +122,7 @@ static void place_whole(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
 static void place_reduce(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
     bool tile = false;
     for (int i = 0; i < n->nin; i++) {
-        tile = tile || streams(l, n->in[i]);
+        tile = tile || (streams(l, n->in[i]) && !l->spot[n->in[i]->id].rows);
     }
     if (!tarn_is_total(n) || (!tile && tarn_gid(n) == 0)) {
         place_whole(n, s, l);
@@ -60,13 +131,15 @@ static void place_reduce(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
     s->kind = TARN_AT_MEMORY;
     s->sweeps = 1;
     for (int i = 0; i < n->nin; i++) {
-        const tarn_spot *x = &l->spot[n->in[i]->id];
-        s->ready = x->ready > s->ready ? x->ready : s->ready;
+        tarn_spot *x = &l->spot[n->in[i]->id];
+        x->keep = x->keep || x->rows;  // few: folded from memory
+        int ready = x->rows ? tarn_memory_ready(x) : x->ready;
+        s->ready = ready > s->ready ? ready : s->ready;
     }
     s->ready++;
 }
 
-static void place(const tarn_node *n, const bool *known, tarn_layout *l) {
+static void place(const tarn_graph *g, const tarn_node *n, const bool *known, tarn_layout *l) {
     tarn_spot *s = &l->spot[n->id];
     if (tarn_gid(n) && known && known[tarn_gid(n)]) {
         s->kind = TARN_AT_MEMORY;
@@ -75,6 +148,9 @@ static void place(const tarn_node *n, const bool *known, tarn_layout *l) {
     for (int i = 0; i < n->nin; i++) {
         int stage = l->spot[n->in[i]->id].stage;
         s->stage = stage > s->stage ? stage : s->stage;
+    }
+    if (place_band(g, n, s, l)) {
+        return;
     }
     switch (n->op->cls) {
     case TARN_CLASS_LEAF:
@@ -85,8 +161,12 @@ static void place(const tarn_node *n, const bool *known, tarn_layout *l) {
         break;
     case TARN_CLASS_VIEW:
         if (n->op->same_order && streams(l, n->in[0])) {
+            const tarn_spot *x = &l->spot[n->in[0]->id];
             s->kind = TARN_AT_TILE;
-            s->ready = l->spot[n->in[0]->id].ready;
+            s->ready = x->ready;
+            s->rows = x->rows;
+            s->row = x->row;
+            s->step = x->step;
         } else {
             place_whole(n, s, l);
         }
@@ -132,25 +212,54 @@ static void count_reads(const tarn_graph *g, tarn_layout *l, int nroots,
             const tarn_source *src = tarn_node_source(n);
             l->reads += src ? src->bytes : 0;
             for (int k = 0; k < n->nin; k++) {
-                bool same = tarn_desc_numel(&n->in[k]->desc) == tarn_desc_numel(&n->desc);
-                use[n->in[k]->id] |= same && streams(l, n->in[k]);
+                use[n->in[k]->id] |= tarn_flows(l, n->in[k], n);
             }
+        }
+    }
+}
+
+// What a band takes of each worker: its operand and its result over a window, and what the
+// operation needs beside them. A value of one element a row may become a band too.
+static void measure_band(const tarn_graph *g, const tarn_node *n, const tarn_spot *s,
+                         tarn_layout *l) {
+    int64_t window = tarn_window_of(tarn_domain(l, n), s->row);
+    if (s->rows) {
+        l->scratch += (uint64_t)(window / s->row) * 8 + 128;
+    }
+    if (s->band) {
+        tarn_row_plan p;
+        const tarn_desc *x = &n->in[0]->desc;
+        l->scratch += tarn_dtype_bytes(tarn_dtype_compute(x->dtype), window) + 128;
+        l->scratch +=
+            s->rows ? 0 : tarn_dtype_bytes(tarn_dtype_compute(n->desc.dtype), window) + 128;
+        if (tarn_row_plan_of(g->cx->isa, n->op, &n->attr, x, &n->desc, &p, NULL) == TARN_OK) {
+            l->scratch += p.scratch + 64;
         }
     }
 }
 
 // What running a node tile by tile takes of each worker: a chunk of a source, a slot for a tile (and
 // one for a conversion), accumulators. And of the job: its part of the programs of all passes.
-static void measure_scratch(const tarn_node *n, const tarn_spot *s, tarn_layout *l) {
+static void measure_scratch(const tarn_graph *g, const tarn_node *n, const tarn_spot *s,
+                            tarn_layout *l) {
     enum { INSTRUCTIONS = 2048 };
     int64_t numel = tarn_desc_numel(&n->desc);
-    l->scratch += 2 * (TARN_TILE * 8 + 64);
-    l->shared_parts += (uint64_t)INSTRUCTIONS * (uint64_t)(n->nin + 1);
+    uint64_t phases = 1 + 2 * (uint64_t)l->steps;
+    l->scratch += phases * 2 * (TARN_TILE * 8 + 64);
+    l->shared_parts += phases * INSTRUCTIONS * (uint64_t)(n->nin + 1);
     if (tarn_node_source(n) && s->kind == TARN_AT_TILE) {
-        l->scratch += tarn_dtype_bytes(n->desc.dtype, numel < TARN_CHUNK ? numel : TARN_CHUNK) + 128;
+        // A pass without bands takes chunks.
+        int64_t row = tarn_row_of(g, l, numel), chunk = tarn_window_of(numel, 1);
+        int64_t window = row > 0 ? tarn_window_of(numel, row) : 0;
+        window = window > chunk ? window : chunk;
+        l->scratch += tarn_dtype_bytes(n->desc.dtype, window) + 128;
+    }
+    if (s->kind == TARN_AT_TILE && s->row > 0) {
+        measure_band(g, n, s, l);
     }
     if (s->sweeps) {
         const tarn_reducer *r = n->op->reducer;
+        l->again = l->again || r->state > 0;
         uint64_t blocks = (uint64_t)(tarn_desc_numel(&n->in[0]->desc) / TARN_BLOCK) + 1;
         l->scratch += tarn_fold_scratch(r) + sizeof(tarn_fold) + 128;
         if (!r->exact) {
@@ -164,11 +273,14 @@ static void measure_scratch(const tarn_node *n, const tarn_spot *s, tarn_layout 
 static void measure(tarn_graph *g, tarn_layout *l) {
     l->scratch = TARN_CHUNK * 8;  // what is stored
     for (int i = 0; i < l->count; i++) {
+        l->steps = l->spot[i].step > l->steps ? l->spot[i].step : l->steps;
+    }
+    for (int i = 0; i < l->count; i++) {
         const tarn_spot *s = &l->spot[i];
         const tarn_node *n = g->nodes[i];
         int64_t numel = tarn_desc_numel(&n->desc);
         if (s->kind != TARN_AT_NONE) {
-            measure_scratch(n, s, l);
+            measure_scratch(g, n, s, l);
         }
         if (s->kind == TARN_AT_TILE) {
             l->largest = numel > l->largest ? numel : l->largest;
@@ -179,12 +291,13 @@ static void measure(tarn_graph *g, tarn_layout *l) {
         }
         if (s->keep || (s->kind == TARN_AT_MEMORY && n->op->cls != TARN_CLASS_LEAF)) {
             l->whole_bytes += tarn_dtype_bytes(tarn_dtype_compute(n->desc.dtype), numel);
-            if (n->op->workspace) {
+            if (n->op->workspace && s->kind == TARN_AT_MEMORY) {
                 tarn_desc in[16];
                 for (int k = 0; k < n->nin && k < 16; k++) {
                     in[k] = n->in[k]->desc;
                 }
-                l->whole_bytes += n->op->workspace(n->nin, in, &n->desc);
+                l->whole_bytes +=
+                    n->op->workspace(n->nin, in, &n->attr, &n->desc, tarn_pool_size(g->cx->pool));
             }
         }
         l->stages = s->stage > l->stages ? s->stage : l->stages;
@@ -217,8 +330,12 @@ tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *
     }
     for (int i = 0; i < l->count; i++) {
         if (use[i]) {
-            place(g->nodes[i], known, l);
+            place(g, g->nodes[i], known, l);
         }
+    }
+    for (int r = 0; r < nroots; r++) {
+        tarn_spot *s = &l->spot[roots[r]->id];
+        s->keep = s->keep || (s->kind == TARN_AT_TILE && s->rows);  // stored from memory
     }
     measure(g, l);
     count_reads(g, l, nroots, roots, use);

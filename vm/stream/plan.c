@@ -52,6 +52,7 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
         bool large = l.largest > TARN_BLOCK || l.whole_bytes > ((uint64_t)1 << 20);
         p.held = l.passes - l.stages > 1 && l.source_bytes <= cx->hold / (large ? 1 : 8);
         p.hold = p.held ? l.source_bytes : 0;
+        p.more = l.again && (!p.held || l.stages > 0);
         p.reads = p.held ? l.source_bytes * (uint64_t)(1 + l.stages) : l.reads;
         p.writes = tarn_dtype_bytes(jobs[i].store, tarn_desc_numel(&jobs[i].root->desc));
         p.workspace = l.whole_bytes;
@@ -61,6 +62,7 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
         total->passes = p.passes > total->passes ? p.passes : total->passes;
         total->barriers = l.stages > total->barriers ? l.stages : total->barriers;
         total->reads += p.reads;
+        total->more = total->more || p.more;
         total->writes += p.writes;
         if (plans) {
             plans[i] = p;

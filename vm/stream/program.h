@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Programs: the fused element-wise work of one pass over one domain, as a list of instructions over
-// tile buffers. Private to vm/stream.
+// Programs: the fused element-wise work of one pass over one domain, as lists of instructions over
+// tile buffers. Where rows are sorted or reduced by themselves, a list for each step between: what
+// is below a row operation runs over whole rows into a band, the operation makes another band of
+// it, and later lists fetch from bands. Private to vm/stream.
 #ifndef TARN_STREAM_PROGRAM_H
 #define TARN_STREAM_PROGRAM_H
 
@@ -11,23 +13,27 @@ enum { TARN_CHUNK = 131072 };  // elements that are read and written at a time: 
 
 typedef struct tarn_instr {
     enum {
-        TARN_DO_SPLAT,    // a single value, filled once per worker
-        TARN_DO_FETCH,    // a tensor in memory, broadcast
-        TARN_DO_LOAD,     // a source's chunk
+        TARN_DO_SPLAT,  // a single value, filled once per worker
+        TARN_DO_FETCH,  // a tensor in memory, broadcast
+        TARN_DO_LOAD,   // a source's chunk
         TARN_DO_POINT,
-        TARN_DO_ROUND,    // a cast: through a stored dtype and back
+        TARN_DO_ROUND,  // a cast: through a stored dtype and back
         TARN_DO_FOLD,
-        TARN_DO_STORE,    // to the job's output
-        TARN_DO_KEEP,     // to a tensor in memory
+        TARN_DO_STORE,  // to the job's output
+        TARN_DO_KEEP,   // to a tensor in memory
+        TARN_DO_BAND,   // from a band, at the same place or one element a row
+        TARN_DO_FILL,   // to a band
     } what;
     int nin;
     int in[16];  // slots
     int out;     // slot
-    int index;   // LOAD: source; FETCH, SPLAT: fetch; FOLD: fold; KEEP: kept tensor
+    int index;   // LOAD: source; FETCH, SPLAT: fetch; FOLD: fold; KEEP: kept tensor; BAND, FILL:
+                 // band
     tarn_tile_fn fn;
     const tarn_attr *attr;
     tarn_convert_fn first, second;  // conversions; NULL: none
-    size_t size;                    // bytes per element written
+    size_t size;                    // bytes per element written; BAND: read
+    size_t size_in;                 // STORE, KEEP: bytes per element read
 } tarn_instr;
 
 typedef struct tarn_load {
@@ -49,9 +55,34 @@ typedef struct tarn_fold_spec {
     double out[4];
 } tarn_fold_spec;
 
+// What a worker holds of one value: the rows of its window, whole or one element each.
+typedef struct tarn_band {
+    size_t size;   // bytes per element
+    int64_t each;  // elements a row
+} tarn_band;
+
+typedef struct tarn_row_step {
+    tarn_row_plan plan;
+    int in, out;  // bands
+} tarn_row_step;
+
+// Row operations, then instructions: over the rows of a window, by elements or with one element a
+// row. The last phase runs over exactly the elements of a chunk.
+typedef struct tarn_phase {
+    int row_step, nrow_step;
+    int instr, ninstr;
+    bool rows;
+} tarn_phase;
+
 typedef struct tarn_program {
     int64_t numel;
-    int ninstr, nslots, nfetch, nload, nfold, nkeep;
+    int64_t row;  // elements of a row of the bands; 1 without
+    int ninstr, nslots, nfetch, nload, nfold, nkeep, nband, nrow_step, nphase;
+    bool again;  // a further sweep: folds only
+    tarn_phase *phase;
+    tarn_row_step *row_step;
+    tarn_band *band;
+    size_t row_scratch;  // bytes per worker
     tarn_instr *instr;
     tarn_fetch *fetch;
     tarn_load *load;
@@ -66,12 +97,13 @@ typedef struct tarn_program {
 // What a program has to deliver.
 typedef struct tarn_goal {
     const tarn_node *node;
-    enum { TARN_GOAL_FOLD, TARN_GOAL_STORE, TARN_GOAL_KEEP } what;
+    enum { TARN_GOAL_FOLD, TARN_GOAL_STORE, TARN_GOAL_KEEP, TARN_GOAL_BAND } what;
     tarn_tensor *keep;   // KEEP: where to
     tarn_dtype store;    // STORE
 } tarn_goal;
 
-// values[id]: tensors in memory that are ready. Everything is allocated in the arena.
+// values[id]: tensors in memory that are ready. numel: of the goals' domain. Everything is
+// allocated in the arena.
 tarn_status tarn_program_make(tarn_context *cx, tarn_arena *a, const tarn_graph *g,
                               const tarn_layout *l, const tarn_tensor *values, int64_t numel,
                               int ngoals, const tarn_goal *goals, tarn_program *p, tarn_error *err);

@@ -32,6 +32,7 @@ typedef struct tarn_job_plan {
     int passes;          // over the data, whole-model barriers included; a reduction that asks for
                          // further sweeps adds to them when it runs
     bool held;           // inputs are read once and swept in memory
+    bool more;           // an exact selection may sweep the sources again: `reads` is the least
     uint64_t reads;      // bytes read from sources
     uint64_t writes;     // bytes of output
     uint64_t hold;       // bytes of inputs held
@@ -42,6 +43,7 @@ typedef struct tarn_stream_plan {
     int passes;      // the largest of the jobs
     int barriers;    // whole-model reductions that others wait for
     uint64_t reads, writes;
+    bool more;       // of some job: `reads` is the least
     uint64_t peak;   // bytes of buffers and workspace at most
 } tarn_stream_plan;
 

@@ -1,8 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- From the description of mergekit/config.lua to a model: opens the inputs, checks against their
 -- headers what the text could not tell, and says the merge in tarn's own language. Reads no data.
+-- Every value that is made on the way is noted in d.said with the expression that makes it, so that
+-- mergekit/script.lua writes down what was done here, and nothing else.
 
 local config = require "mergekit.config"
+local say = require "mergekit.say"
 
 local function fail(where, message, ...)
   error(where .. ": " .. message:format(...), 0)
@@ -27,8 +30,12 @@ end
 -- Opens a model and finds its one stack of layers.
 local function open(m, d, options)
   local opened = located(m.at, function()
-    local ok, r = pcall(model.open, m.path, { label = m.label, strict = options.strict })
-    if ok then return r end
+    local label = m.lora and m.path:match "[^/]+$" or m.label
+    local ok, r = pcall(model.open, m.path, { label = label, strict = options.strict })
+    if ok then
+      say.open(d, m, r, label)
+      return m.lora and say.lora(d, m, r + model.lora(m.lora, r), r) or r
+    end
     if type(r) == "userdata" and r.code == "NotFound" then
       fail(m.at, "%s does not exist; models are local folders, nothing is downloaded", m.path)
     end
@@ -37,9 +44,7 @@ local function open(m, d, options)
   local stacks = opened:structure().stacks
   m.stacks, m.stack = stacks, #stacks == 1 and stacks[1] or nil
   m.layers = m.stack and m.stack.count or opened:structure().depths
-  m.info = {}
-  for i, name in ipairs(opened:names()) do m.info[i] = opened:info(name) end
-  m.model = d.dtype and opened:dtype() ~= d.dtype and opened:cast(d.dtype) or opened
+  m.model = d.dtype and opened:dtype() ~= d.dtype and say.cast(d, opened, d.dtype) or opened
 end
 
 local function check_layers(d)
@@ -78,47 +83,44 @@ end
 
 -- ---- where tensors go ----
 
--- What a slice makes of a source: output name -> {from = name in the source, t = position}.
--- Embeddings come from the first slice, final norm and head from the last, at t = 0.
-local function places(d, k, source)
-  local m, slice, out = source.model, d.slices[k], {}
-  local before = 0
+-- What a slice takes of a source: that part of its model under its names in the output, and for each
+-- of these names {from = name in the source, t = position, layer = number in the output}. Embeddings
+-- come from the first slice, final norm and head from the last, at t = 0.
+local function part(d, k, source)
+  local m, before, where = source.model, 0, {}
+  local function taken(info)
+    if info.place == "layer" then
+      return not source.first or info.layer >= source.first and info.layer < source.last
+    end
+    local late = info.place == "final" or info.place == "head"
+    return k == (late and #d.slices or 1)
+  end
+  local function position(info)
+    if info.place ~= "layer" then return 0 end
+    local i, n = info.layer, source.last
+    if source.first then
+      i, n = i - source.first, n - source.first
+    else
+      for _, s in ipairs(m.stacks) do
+        if s.name == info.stack then i, n = info.depth - s.first, s.count end
+      end
+    end
+    return n > 1 and i / (n - 1) or 1
+  end
   for j = 1, k - 1 do
     local s = d.slices[j].sources[1]
     before = before + (s.last or 0) - (s.first or 0)
   end
-  local span = (source.last or m.layers) - (source.first or 0)
-  for _, info in ipairs(m.info) do
-    local name = info.name
-    if info.place == "layer" and not source.first then
-      local stack
-      for _, s in ipairs(m.stacks) do stack = s.name == info.stack and s or stack end
-      local n, i = stack.count, info.depth - stack.first
-      out[name] = { from = name, t = n > 1 and i / (n - 1) or 1 }
-    elseif info.place == "layer" and info.layer >= source.first and info.layer < source.last then
-      local i = info.layer - source.first
-      local head, tail = name:sub(1, #info.stack), name:sub(#info.stack + 1):match "^%.%d+(%..+)$"
-      if head ~= info.stack or not tail then
-        fail(slice.where, "cannot renumber the layer of %s in %s", name, m.label)
-      end
-      out[("%s.%d%s"):format(head, before + i, tail)] = { from = name, t = span > 1 and i / (span - 1) or 1 }
-    elseif info.place ~= "layer" then
-      local late = info.place == "final" or info.place == "head"
-      if (late and k == #d.slices) or (not late and k == 1) then out[name] = { from = name, t = 0 } end
+  local cut = source.first and say.slice(d, m.model, source.first, source.last, k == 1, k == #d.slices) or m.model
+  local out = source.first and located(d.slices[k].where, say.call, d, cut, "renumber", before) or cut
+  local names = out:names()
+  for i, name in ipairs(cut:names()) do
+    local info = cut:info(name)
+    if taken(info) then
+      where[names[i]] = { from = name, t = position(info), layer = out:info(names[i]).layer }
     end
   end
-  return out
-end
-
--- The part of a source's model that a slice takes, under its names in the output.
-local function part(source, where)
-  local to = {}
-  for name, place in pairs(where) do
-    to[place.from] = to[place.from] or name
-  end
-  local m = source.model.model
-  if not source.first then return m end
-  return m:only(function(name) return to[name] ~= nil end):rename(to)
+  return out, where
 end
 
 -- ---- parameters ----
@@ -140,11 +142,41 @@ local function value_of(d, slice, source, key, place, name)
   return v
 end
 
+-- The rules of all levels in one list, {filter or nil, number or {gradient = …}}, up to the first that
+-- fits every tensor; and whether there is one.
+local function rules_of(d, slice, source, key)
+  local list = {}
+  local function add(filter, s)
+    list[#list + 1] = { filter, s.number or s }
+    return not filter
+  end
+  for _, s in ipairs(config.settings(d, slice, source, key)) do
+    if not s.rules then return list, add(nil, s) end
+    for _, rule in ipairs(s.rules) do
+      if add(rule.filter, rule.setting) then return list, true end
+    end
+  end
+  local default = config.default(d, key)
+  return list, default ~= nil and add(nil, { number = default })
+end
+
 -- A parameter as merge.* takes it: a number, or a schedule by tensor.
-local function parameter(d, slice, source, key, where)
+local function parameter(d, slice, source, key, where, lead)
   local v = constant(d, slice, source, key)
   if v then return v end
-  return by.tensor(function(name) return value_of(d, slice, source, key, where[name], name) end)
+  local rules, whole = rules_of(d, slice, source, key)
+  local own = {}
+  for name, place in pairs(where) do
+    own[name] = not whole and value_of(d, slice, source, key, place, name) or nil
+  end
+  for _, rule in ipairs(rules) do
+    -- a filter on a number of a layer means the source's own numbers, and a slice has others
+    if source and source.first and rule[1] and rule[1]:find "%d" then
+      for name, place in pairs(where) do own[name] = value_of(d, slice, source, key, place, name) end
+      return say.each(d, own)
+    end
+  end
+  return say.schedule(d, rules, lead or source, where)
 end
 
 -- A flag is one for all tensors; entries with filters that come to the same are fine.
@@ -164,19 +196,22 @@ local function options(d, slice, sources, where)
   local o = {}
   for key, v in pairs(d.row.options or {}) do o[key] = v end
   for key, row in pairs(d.row.parameters) do
-    if row.option ~= false and row.only == nil then
+    local option = row.option or key
+    if row.option ~= false then
       if row.model then
-        o[key] = {}
-        for i, s in ipairs(sources) do o[key][i] = parameter(d, slice, s, key, where[s]) end
+        o[option] = {}
+        for i, s in ipairs(sources) do o[option][i] = parameter(d, slice, s, key, where[s]) end
       elseif row.flag then
         local on = flag(d, slice, key, where[sources[1]])
+        if row.warning and on then warn(("%s: %s: %s"):format(slice.where, key, row.warning)) end
         if row.choice then on = row.choice[on] end
-        o[key] = on
+        o[option] = on
       else
-        o[key] = parameter(d, slice, nil, key, where[sources[1]])
+        o[option] = parameter(d, slice, nil, key, where[sources[1]], sources[1])
       end
     end
   end
+  if d.row.finish then d.row.finish(o) end
   return o
 end
 
@@ -189,7 +224,7 @@ local function operands(d, slice)
   for _, s in ipairs(slice.sources) do
     if s.model == slice.base then base = s else list[#list + 1] = s end
   end
-  if base and d.row.base ~= "required" then
+  if base and d.row.base == "joins" then
     table.insert(list, 1, base)
     base = nil
   end
@@ -201,30 +236,30 @@ local function merge_slice(d, k, o)
   local base, list = operands(d, slice)
   local where, call = {}, {}
   for i, s in ipairs(list) do
-    where[s] = places(d, k, s)
-    call[i] = part(s, where[s])
+    call[i], where[s] = part(d, k, s)
   end
   if next(where[list[1]]) == nil then return nil end  -- a slice without layers in the middle
   if d.method == "passthrough" then
     local scale = parameter(d, slice, list[1], "scale", where[list[1]])
-    return scale == 1 and call[1] or scale * call[1]
+    return scale == 1 and call[1] or say.scaled(d, scale, call[1])
   end
   for key, v in pairs(options(d, slice, list, where)) do call[key] = v end
-  if base then call.base = part(base, places(d, k, base)) end
+  if base then call.base = part(d, k, base) end
   if d.row.random then call.seed = o.seed end
   call.missing, call.on_integer = o.missing, o.on_integer
-  return located(slice.where, merge[d.method], call)
+  return located(slice.where, say.merge, d, d.row.method or d.method, call)
 end
 
 -- build(description, {seed =, strict =, missing =, on_integer =}) -> model; the last two as in merge.*
 local function build(d, o)
+  d.said = {}
   for _, m in ipairs(d.models) do open(m, d, o) end
   check_layers(d)
   check_tokenizers(d)
   local parts = {}
   for k = 1, #d.slices do parts[#parts + 1] = merge_slice(d, k, o) end
   if #parts == 0 then fail(d.name, "nothing is left to merge: every slice is empty") end
-  return #parts == 1 and parts[1] or model.join(parts)
+  return #parts == 1 and parts[1] or say.join(d, parts)
 end
 
 return { build = build }

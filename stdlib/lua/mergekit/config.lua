@@ -101,9 +101,6 @@ function Reader:number(t, key, what, row, v)
   if row.flag and x ~= 0 and x ~= 1 then
     self:fail(t, key, "%s is %s, expected true or false", what, self:kind(v))
   end
-  if row.only ~= nil and (x ~= 0) ~= row.only then
-    self:fail(t, key, "%s: only %s is supported so far", what, tostring(row.only))
-  end
   return x
 end
 
@@ -193,48 +190,64 @@ function Reader:keys(t, what, allowed)
   end
 end
 
--- A model reference: a path, or the long form {model: {path:}}.
+-- A path of a reference; revisions have no meaning here.
+function Reader:folder(t, key, what, path)
+  if path:find("@", 1, true) then
+    self:fail(t, key, "%s '%s': revisions (model@revision) are not supported, models are read from "
+      .. "local folders (a folder with @ in its name: {model: {path: …}})", what, path)
+  elseif path == "" then
+    self:fail(t, key, "%s has an empty path", what)
+  end
+  return (path:gsub("(.)/+$", "%1"))
+end
+
+-- {path: …, revision: …}, or a text.
+function Reader:inner(t, key, what)
+  if not self.at[t[key]] then return (self:text(t, key, what):gsub("(.)/+$", "%1")) end
+  local inner = self:map(t, key, what)
+  if inner.revision ~= nil and inner.revision ~= self.null then
+    self:fail(inner, "revision", "%s: revisions are not supported, models are local folders", what)
+  end
+  return (self:text(inner, "path", what):gsub("(.)/+$", "%1"))
+end
+
+-- A model reference: path, path+adapter, or the long form {model: {path:}, lora: {path:}}. Two paths.
 function Reader:path(t, key, what)
   local v = t[key]
   if not self.at[v] then
-    local path = self:text(t, key, what)
-    if path:find("+", 1, true) then
-      self:fail(t, key, "%s '%s': adapters (model+lora) are not supported yet; merge the adapter "
-        .. "into its model first (a folder with + in its name: {model: {path: …}})", what, path)
-    elseif path:find("@", 1, true) then
-      self:fail(t, key, "%s '%s': revisions (model@revision) are not supported, models are read from "
-        .. "local folders (a folder with @ in its name: {model: {path: …}})", what, path)
+    local text = self:text(t, key, what)
+    local path, lora = text:match "^(.-)%+(.*)$"
+    if not path then return self:folder(t, key, what, text) end
+    if lora:find("+", 1, true) then
+      self:fail(t, key, "%s '%s': one adapter may follow the model (a folder with + in its name: {model: {path: …}})",
+        what, text)
     end
-    return path
+    return self:folder(t, key, what, path), self:folder(t, key, what, lora)
   end
   local ref = self:map(t, key, what)
   for _, k in ipairs(self.at[ref].keys) do
-    if k == "lora" and ref.lora ~= self.null then
-      self:fail(ref, k, "%s: adapters (lora) are not supported yet", what)
-    elseif k == "override_architecture" and ref[k] ~= self.null then
+    if k == "override_architecture" and ref[k] ~= self.null then
       self:fail(ref, k, "%s: override_architecture is not supported: structure is read from names", what)
     elseif k ~= "model" and k ~= "lora" and k ~= "override_architecture" and k ~= "path" then
       self:fail(ref, k, "%s: unknown key '%s'", what, k)
     end
   end
-  if ref.path then return self:text(ref, "path", what) end
+  local lora = ref.lora ~= nil and ref.lora ~= self.null and self:inner(ref, "lora", what) or nil
+  if ref.path then return self:inner(ref, "path", what), lora end
   if ref.model == nil then self:fail(t, key, "%s has no path", what) end
-  if self.at[ref.model] then
-    local inner = self:map(ref, "model", what)
-    if inner.revision ~= nil and inner.revision ~= self.null then
-      self:fail(inner, "revision", "%s: revisions are not supported, models are local folders", what)
-    end
-    return self:text(inner, "path", what)
-  end
-  return self:text(ref, "model", what)
+  return self:inner(ref, "model", what), lora
 end
 
+local function last(path) return path:match "[^/]+$" or path end
+
 function Reader:model(t, key, what)
-  local path = self:path(t, key, what):gsub("(.)/+$", "%1")
-  local m = self.by_path[path]
+  local path, lora = self:path(t, key, what)
+  local whole = lora and path .. "+" .. lora or path
+  local m = self.by_path[whole]
   if not m then
-    m = { path = path, label = path:match "[^/]+$" or path, at = self:where(t, key) }
-    self.by_path[path] = m
+    m = { path = path, lora = lora, whole = whole, label = lora and last(path) .. "+" .. last(lora) or last(path),
+      at = self:where(t, key) }
+    self.by_path[whole] = m
     self.models[#self.models + 1] = m
   end
   return m
@@ -245,7 +258,7 @@ function Reader:name_apart()
   local count = {}
   for _, m in ipairs(self.models) do count[m.label] = (count[m.label] or 0) + 1 end
   for _, m in ipairs(self.models) do
-    if count[m.label] > 1 then m.label = m.path end
+    if count[m.label] > 1 then m.label = m.whole end
   end
 end
 
@@ -304,6 +317,11 @@ local function labels(sources)
   return #l < 2 and l[1] or table.concat(l, ", ", 1, #l - 1) .. " and " .. l[#l]
 end
 
+-- Whether a base is no operand of its own but what the others are measured from.
+local function apart(row, base)
+  return row.base == "required" or row.base == "optional" and base ~= nil
+end
+
 -- Adds the base where it takes part without being listed, and counts.
 function Reader:check_base(slice, whole, place)
   local row, base, listed, others = self.row, slice.base, nil, 0
@@ -316,15 +334,15 @@ function Reader:check_base(slice, whole, place)
   if base and not listed then
     if whole then
       slice.sources[#slice.sources + 1] = { model = base, parameters = {}, at = self.doc }
-    elseif row.base == "required" or row.base_needed then
+    elseif apart(row, base) or row.base_needed then
       self:fail(slice.at, "sources", "%s needs its base among the sources: add {model: %s, "
         .. "layer_range: …}%s", self.method, base.path, place)
     end
   end
-  local n = row.base == "required" and others or #slice.sources
+  local n = apart(row, base) and others or #slice.sources
   if row.most and n > row.most or n < row.least then
     local want = ({ "one model", "two models" })[row.most or row.least]
-    if row.base == "required" then want = want .. " besides the base" end
+    if apart(row, base) then want = want .. " besides the base" end
     if row.base_needed then want = want .. ", one of them the base" end
     self:fail(slice.at, whole and "models" or "sources", "%s takes %s%s; got %s%s", self.method,
       row.most and "" or "at least ", want, labels(slice.sources), place)
@@ -339,7 +357,7 @@ function Reader:check_required(slice)
         error(("%s: %s needs the parameter %s"):format(self.name, self.method, key), 0)
       end
       for _, s in ipairs(slice.sources) do
-        local base = self.row.base == "required" and s.model == slice.base
+        local base = apart(self.row, slice.base) and s.model == slice.base
         if not base and not s.parameters[key] then
           self:fail(s.at, "model", "model %s has no %s", s.model.label, key)
         end
@@ -523,6 +541,12 @@ local function settings(d, slice, source, key)
   return list
 end
 
+-- What mergekit takes for a parameter that nobody gives; nil: it is required.
+local function default_of(d, key)
+  local default = d.row.parameters[key].default
+  return type(default) == "boolean" and (default and 1 or 0) or default
+end
+
 -- The value of parameter `key` for one tensor by mergekit's precedence: source, slice, top level,
 -- default; nil where it is required and nothing fits.
 local function resolve(d, slice, source, key, tensor, t)
@@ -530,8 +554,7 @@ local function resolve(d, slice, source, key, tensor, t)
     local v = value(s, tensor, t)
     if v then return v end
   end
-  local default = d.row.parameters[key].default
-  return type(default) == "boolean" and (default and 1 or 0) or default
+  return default_of(d, key)
 end
 
-return { read = read, resolve = resolve, settings = settings }
+return { read = read, resolve = resolve, settings = settings, value = value, default = default_of }

@@ -221,6 +221,12 @@ do
       merge.ties { base = w, x, y, z, density = 0.3 }, merge.ties { base = w, x, y, trim = "tensor" },
       merge.dare_ties { base = w, x, y, seed = 3 }, merge.model_stock { base = w, x, y, z },
       merge.karcher { x, y, z }, merge.linear { merge.slerp { x, y }, z },
+      merge.ema { x, y, z }, merge.median { x, y, z, w }, merge.trimmed_mean { x, y, z, w, trim = 1 },
+      merge.geometric_median { x, y, z }, merge.wise_ft { base = w, x }, merge.paint { base = w, x, y },
+      merge.expo { base = w, x }, merge.warp { base = w, x, y, z }, merge.nlerp { base = w, x, y, axis = "row" },
+      merge.nuslerp { base = w, x, y, axis = "row" }, merge.nuslerp { x, y, axis = "column" },
+      merge.multislerp { x, y, z }, merge.slerp { x, y, norm = "lerp", scope = "global" },
+      merge.model_stock { base = w, x, y, z, axis = "row", mean = "angle" },
       merge.map { x, y, apply = function(t) return (t[1] * t[2]):clamp(-0.1, 0.1) + t[2]:mean() end },
     }
   end

@@ -246,6 +246,24 @@ FORM(trim) {  // the largest part of x: the mask does not move
     const tarn_node *in[3] = {x[0], tarn_item(g, k, 0), tarn_item(g, k, 1)};
     return tarn_where(g, tarn_node_make(g, &tarn_op_top, 3, in, NULL), tarn_mul(g, x[0], x[0]), tarn_num(g, 0));
 }
+FORM(rank) {  // constant but for jumps
+    const int64_t up = 0;
+    tarn_attr a = {.ni = 1, .i = &up};
+    return tarn_mul(g, tarn_node_make(g, &tarn_op_rank, 1, &x[0], &a), x[0]);
+}
+FORM(solve) {  // far from singular
+    const int64_t square[2] = {3, 3};
+    tarn_tensor three;
+    if (tarn_tensor_zeros(g->cx, TARN_F64, 2, square, &three, &g->err) != TARN_OK) {
+        return NULL;
+    }
+    for (int64_t i = 0; i < 3; i++) {
+        tarn_tensor_set(&three, 4 * i, 3);
+    }
+    const tarn_node *a = tarn_add(g, x[0], tarn_leaf_tensor(g, &three));
+    tarn_tensor_release(&three);
+    return tarn_binary(g, &tarn_op_solve, a, x[1]);
+}
 FORM(reshape) { return tarn_mul(g, tarn_reshape(g, x[0], 2, flat), x[1]); }
 FORM(permute) { return tarn_mul(g, tarn_permute(g, x[0], order), x[1]); }
 FORM(broadcast_to) { return tarn_exp(g, tarn_broadcast(g, x[0], 2, flat)); }
@@ -328,8 +346,10 @@ static const form forms[] = {
     {"pad", 1, {M}, f_pad, 0, 0}, {"item", 1, {ROW4}, f_item, 0, 0},
     {"concat", 2, {M, {2, {6, 4}, -2, 2}}, f_concat, 0, 0}, {"gather", 1, {M}, f_gather, 0, 0},
     {"scatter_add", 1, {M}, f_scatter_add, 0, 0},
+    {"rank", 1, {M}, f_rank, 0, 0},
     {"matmul", 2, {{3, {2, 3, 5}, -1, 1}, {2, {5, 4}, -1, 1}}, f_matmul, 0, 0},
     {"matmul, stretched", 2, {{3, {1, 3, 5}, -1, 1}, {3, {4, 5, 2}, -1, 1}}, f_matmul, 0, 0},
+    {"solve", 2, {{3, {2, 3, 3}, -1, 1}, {3, {2, 3, 2}, -1, 1}}, f_solve, 0, 0},
     {"cross entropy", 2, {M, M}, f_cross_entropy, 0, 0},
 };
 

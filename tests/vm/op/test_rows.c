@@ -365,7 +365,7 @@ static void documented(void **state) {
         assert_true(leaf || op->infer || op->sig);
         assert_true((op->cls == TARN_CLASS_REDUCE) == (op->reducer != NULL));
         assert_true((op->cls == TARN_CLASS_VIEW) == (op->view != NULL));
-        assert_true((op->cls == TARN_CLASS_WHOLE) == (op->apply != NULL));
+        assert_true((op->cls == TARN_CLASS_WHOLE) == (op->apply != NULL || op->rows != NULL));
     }
     // Every row with a signature has its kernel on each instruction set or on none.
     for (int k = 0; k < TARN_K_COUNT; k++) {

@@ -251,7 +251,38 @@ static void kth_case(uint64_t seed, tarn_dtype t, int64_t n, bool many_equal) {
     free(v);
 }
 
+// A share of what is not zero: k = -1. Nothing is above the threshold when that is no element.
+static void kth_of_nonzero(tarn_dtype t, int64_t n, int64_t every, double share) {
+    double *v = calloc((size_t)n + 1, sizeof *v);
+    tarn_error err = {0};
+    tarn_tensor x;
+    OK(tarn_tensor_new(&row_context[0], t, 1, &n, &x, &err));
+    int64_t nonzero = 0;
+    uint64_t s = (uint64_t)n;
+    for (int64_t i = 0; i < n; i++) {
+        double u = i % every == 0 ? 1 + (double)below(&s, 1000) : i % 2 ? -0.0 : 0;
+        tarn_tensor_set(&x, i, u);
+        v[i] = tarn_tensor_get(&x, i);
+        nonzero += u > 0;
+    }
+    qsort(v, (size_t)n, sizeof *v, falling);
+    const int64_t attr[4] = {0, 0, -1, t == TARN_F64 ? 64 : 32}, k = (int64_t)(share * (double)nonzero);
+    tarn_attr a = {.ni = 4, .i = attr, .nf = 1, .f = &share};
+    tarn_tensor out = run_row(&tarn_op_kth, 1, &x, &a);
+    same_number("kth of nonzero", tarn_tensor_get(&out, 0), k > 0 ? v[k - 1] : INFINITY, 0);
+    tarn_tensor_release(&x);
+    tarn_tensor_release(&out);
+    free(v);
+}
+
 static void selection(void **state) {
+    for (int t = 0; t < 2; t++) {
+        tarn_dtype dtype = t ? TARN_F64 : TARN_F32;
+        kth_of_nonzero(dtype, 1000, 3, 0.5);
+        kth_of_nonzero(dtype, 5000, 1, 0.999);
+        kth_of_nonzero(dtype, 5000, 4999, 0.4);  // of two
+        kth_of_nonzero(dtype, TARN_BLOCK + 7, 5, 0.01);
+    }
     static const tarn_dtype types[] = {TARN_F32, TARN_F64, TARN_BF16, TARN_F8_E4M3};
     for (uint64_t seed = 1; seed < 13; seed++) {
         for (int t = 0; t < 4; t++) {
@@ -642,6 +673,66 @@ static void sorts(void **state) {
     tarn_tensor_release(&x);
 }
 
+// Values that make radix sorting hard: few distinct ones, ones that differ in their last bits only, zeros
+// of both signs, infinities, NaN.
+static double hard_value(uint64_t *s, int kind) {
+    static const double special[] = {0, -0.0, INFINITY, -INFINITY, NAN, 1, -1, 0.5};
+    switch (kind) {
+    case 0: return test_uniform(s) * test_uniform(s) * 1e-3;
+    case 1: return special[below(s, 8)];
+    case 2: return 1 + (double)below(s, 500) * 0x1p-23;
+    default: return (double)(below(s, 2000)) - 1000;
+    }
+}
+
+typedef struct {
+    const tarn_tensor *t;
+    int64_t at, i;
+    bool down;
+} place;
+static int by_place(const void *p, const void *q) {
+    const place *a = p, *b = q;
+    double x = tarn_tensor_get(a->t, a->at + a->i), y = tarn_tensor_get(b->t, b->at + b->i);
+    return before(x, y, a->down) ? -1 : before(y, x, a->down) ? 1 : (a->i > b->i) - (a->i < b->i);
+}
+
+// sort, argsort and rank of rows of any length against the library's sort of places.
+static void ranks(void **state) {
+    static const int64_t lengths[] = {1, 2, 31, 33, 64, 1000, 1023, 1024, 1025, 4096, 16383, 16384, 70001};
+    static const tarn_dtype types[] = {TARN_F32, TARN_F64, TARN_BF16, TARN_I64, TARN_F16, TARN_I8, TARN_U32};
+    place *want = malloc(70001 * sizeof *want);
+    for (int c = 0; c < 13 * 4; c++) {
+        uint64_t s = (uint64_t)c + 1;
+        const int64_t shape[2] = {lengths[c % 13] < 5000 ? 3 : 1, lengths[c % 13]};
+        tarn_tensor x = any_view(&row_context[0], types[below(&s, 7)], 2, shape, &s);
+        bool ints = !tarn_dtype_is_float(x.dtype);
+        for (int64_t i = 0; i < tarn_tensor_numel(&x); i++) {
+            tarn_tensor_set(&x, i, ints ? (double)below(&s, 100) : hard_value(&s, c / 13));
+        }
+        int64_t down = below(&s, 2), n = shape[1];
+        tarn_attr a = {.ni = 1, .i = &down};
+        tarn_tensor value = run_row(&tarn_op_sort, 1, &x, &a);
+        tarn_tensor index = run_row(&tarn_op_argsort, 1, &x, &a);
+        tarn_tensor rank = run_row(&tarn_op_rank, 1, &x, &a);
+        for (int64_t r = 0; r < shape[0]; r++) {
+            for (int64_t i = 0; i < n; i++) {
+                want[i] = (place){&x, r * n, i, down != 0};
+            }
+            qsort(want, (size_t)n, sizeof *want, by_place);
+            for (int64_t k = 0; k < n; k++) {
+                assert_int_equal(tarn_tensor_get_int(&index, r * n + k), want[k].i);
+                assert_int_equal(tarn_tensor_get_int(&rank, r * n + want[k].i), k);
+                same_number("sort", tarn_tensor_get(&value, r * n + k), tarn_tensor_get(&x, r * n + want[k].i), 0);
+            }
+        }
+        tarn_tensor_release(&x);
+        tarn_tensor_release(&value);
+        tarn_tensor_release(&index);
+        tarn_tensor_release(&rank);
+    }
+    free(want);
+}
+
 // Two unit vectors at an angle, weights w: the mean lies at w2 times the angle from the first.
 static void karcher(void **state) {
     for (int k = 0; k < 20; k++) {
@@ -665,12 +756,70 @@ static void karcher(void **state) {
     }
 }
 
+// Three points of a triangle with right angle at the first: the point that sees all sides under 120
+// degrees. A point that outweighs the rest is the median; distances that are not finite give NaN.
+static void median(void **state) {
+    static const double squares[9] = {0, 1, 1, 1, 0, 2, 1, 2, 0};
+    const double stop[2] = {1000, 1e-14}, c = (3 - sqrt(3)) / 6;
+    const double want[3][3] = {{1 - 2 * c, c, c}, {0, 1, 0}, {NAN, NAN, NAN}};
+    const int64_t square[2] = {3, 3}, three[1] = {3};
+    for (int k = 0; k < 3; k++) {
+        tarn_error err = {0};
+        tarn_tensor in[2];
+        OK(tarn_tensor_new(&row_context[0], TARN_F64, 2, square, &in[0], &err));
+        OK(tarn_tensor_new(&row_context[0], TARN_F64, 1, three, &in[1], &err));
+        for (int i = 0; i < 9; i++) {
+            tarn_tensor_set(&in[0], i, k == 2 ? squares[i] * HUGE_VAL : squares[i]);
+        }
+        for (int i = 0; i < 3; i++) {
+            tarn_tensor_set(&in[1], i, k == 1 && i == 1 ? 2 : 1);
+        }
+        tarn_attr a = {.nf = 2, .f = stop};
+        tarn_tensor out = run_row(&tarn_op_median_weights, 2, in, &a);
+        for (int i = 0; i < 3; i++) {
+            same_number("share", tarn_tensor_get(&out, i), want[k][i], k == 0 ? 1e-10 : 0);
+        }
+        tarn_tensor_release(&in[0]);
+        tarn_tensor_release(&in[1]);
+        tarn_tensor_release(&out);
+    }
+}
+
+// The fewest first elements that hold the share: met exactly, just missed, all of them, none of nothing.
+static void leading(void **state) {
+    static const struct {
+        double share, power;
+        int keep;
+    } cases[] = {{0, 1, 0}, {0.5, 1, 1}, {0.50001, 1, 2}, {0.75, 1, 2}, {1, 1, 4}, {0.66, 2, 1}, {0.8, 2, 2}, {1, 2, 4}};
+    static const double values[2][4] = {{4, 2, 1, 1}, {0, 0, 0, 0}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        for (int rows = 0; rows <= 2; rows++) {
+            const int64_t shape[2] = {rows, 4};
+            const double f[2] = {cases[k].share, cases[k].power};
+            tarn_error err = {0};
+            tarn_tensor in;
+            OK(tarn_tensor_new(&row_context[0], TARN_F32, 2, shape, &in, &err));
+            for (int i = 0; i < 4 * rows; i++) {
+                tarn_tensor_set(&in, i, values[i / 4][i % 4]);
+            }
+            tarn_attr a = {.nf = 2, .f = f};
+            tarn_tensor out = run_row(&tarn_op_leading, 1, &in, &a);
+            for (int i = 0; i < 4 * rows; i++) {
+                bool kept = i < 4 ? i < cases[k].keep : cases[k].share >= 1;
+                same_number("kept", tarn_tensor_get(&out, i), kept, 0);
+            }
+            tarn_tensor_release(&in);
+            tarn_tensor_release(&out);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reductions), cmocka_unit_test(long_sums), cmocka_unit_test(whole_dot),
         cmocka_unit_test(selection), cmocka_unit_test(views), cmocka_unit_test(products),
-        cmocka_unit_test(picks), cmocka_unit_test(joins), cmocka_unit_test(sorts),
-        cmocka_unit_test(karcher),
+        cmocka_unit_test(picks), cmocka_unit_test(joins), cmocka_unit_test(sorts), cmocka_unit_test(ranks),
+        cmocka_unit_test(karcher), cmocka_unit_test(median), cmocka_unit_test(leading),
     };
     return cmocka_run_group_tests(tests, rows_open, rows_close);
 }

@@ -351,6 +351,11 @@ EXTREME(min, bool, unsigned char, <)
             for (int64_t i = 0; i < n; i++) {                                                   \
                 bin[KEY(x[i]) >> (BITS - 16)]++;                                                \
             }                                                                                   \
+            U zeros = 0;                                                                        \
+            for (int64_t i = 0; a->attr->i[2] < 0 && i < n; i++) {                              \
+                zeros += (U)(x[i] << 1) == 0;                                                   \
+            }                                                                                   \
+            bin[TARN_KTH_BINS] += zeros;                                                        \
             return;                                                                             \
         }                                                                                       \
         U want = (U)s->prefix;                                                                  \

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// What RAM and RAM+ share: which entries each model changed, and how many did. Not a method itself.
+#ifndef TARN_METHOD_OVERLAP_H
+#define TARN_METHOD_OVERLAP_H
+
+#include "merge/method/method.h"
+
+typedef struct tarn_overlap {
+    const tarn_node *active[TARN_METHOD_MODELS];  // 1 where |t_m| > epsilon, else 0
+    const tarn_node *kept[TARN_METHOD_MODELS];    // t_m there, else 0
+    const tarn_node *count;                       // Σ active
+    const tarn_node *mean;                        // Σ kept / count, 0 where nothing is active
+} tarn_overlap;
+
+void tarn_overlap_of(tarn_build *b, tarn_overlap *o);
+
+#define TARN_PARAM_EPSILON                                                                         \
+    {                                                                                              \
+        "epsilon", TARN_NUMBER, 1e-5, 0, 1e300, false, NULL,                                       \
+            "an entry counts as changed where it differs from the base by more than this"          \
+    }
+
+#endif

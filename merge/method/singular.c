@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "merge/method/singular.h"
+
+#include <string.h>
+
+bool tarn_singular_is(const tarn_model *m, int64_t i) {
+    const char *which = tarn_model_value(m, "tensors", -1)->text;
+    const tarn_name_info *info = tarn_model_info(m, i);
+    int rank = tarn_slot_source(m, i)->rank;
+    if (which[0] == 'l' && info && (info->place == TARN_PLACE_EMBED || info->place == TARN_PLACE_HEAD)) {
+        return false;
+    }
+    return rank == 2 || (rank > 2 && which[0] == 'a');
+}
+
+const char *tarn_singular_note(const tarn_model *m, int64_t i) {
+    if (tarn_singular_is(m, i)) {
+        return NULL;
+    }
+    return tarn_slot_source(m, i)->rank == 2 ? "mean offset: an embedding or head" : "mean offset: not a matrix";
+}
+
+int64_t tarn_singular_rows(const tarn_build *b) { return b->source->shape[0]; }
+int64_t tarn_singular_columns(const tarn_build *b) { return b->numel / b->source->shape[0]; }
+int64_t tarn_singular_side(const tarn_build *b) {
+    int64_t m = tarn_singular_rows(b), n = tarn_singular_columns(b);
+    return m < n ? m : n;
+}
+int64_t tarn_singular_count(const tarn_build *b, double share) {
+    int64_t side = tarn_singular_side(b), k = (int64_t)(share * (double)side);
+    return k < 1 ? 1 : k > side ? side : k;
+}
+
+const tarn_node *tarn_singular_matrix(tarn_build *b, const tarn_node *t) {
+    int64_t shape[3] = {1, tarn_singular_rows(b), tarn_singular_columns(b)};
+    return tarn_reshape(b->g, t, 3, shape);
+}
+
+static const tarn_node *joined(tarn_graph *g, int n, const tarn_node *const *x, int64_t axis) {
+    tarn_attr a = {.ni = 1, .i = &axis};
+    return n == 1 ? x[0] : tarn_node_make(g, &tarn_op_concat, n, x, &a);
+}
+
+const tarn_node *tarn_singular_offsets(tarn_build *b) {
+    const tarn_node *t[TARN_METHOD_MODELS];
+    for (int i = 0; i < b->n; i++) {
+        t[i] = tarn_singular_matrix(b, tarn_vectors_weighted(b, tarn_delta(b, i), i));
+    }
+    return joined(b->g, b->n, t, 0);
+}
+
+const tarn_node *tarn_singular_join(tarn_graph *g, const tarn_node *x, const tarn_node *y, int64_t axis) {
+    return joined(g, 2, (const tarn_node *const[]){x, y}, axis);
+}
+
+const tarn_node *tarn_singular_pick(tarn_graph *g, const tarn_node *x, int64_t i) {
+    int64_t range[3 * TARN_MAX_RANK];
+    if (!x) {
+        return NULL;
+    }
+    int rank = x->desc.rank;
+    for (int d = 0; d < rank; d++) {
+        range[3 * d] = d == 0 ? i : 0;
+        range[3 * d + 1] = d == 0 ? 1 : x->desc.shape[d];
+        range[3 * d + 2] = 1;
+    }
+    tarn_attr a = {.ni = 3 * rank, .i = range};
+    const tarn_node *s = tarn_node_make(g, &tarn_op_slice, 1, &x, &a);
+    return s ? tarn_reshape(g, s, rank - 1, x->desc.shape + 1) : NULL;
+}
+
+const tarn_node *tarn_singular_beside(tarn_graph *g, const tarn_node *u) {
+    if (!u) {
+        return NULL;
+    }
+    const int64_t order[3] = {1, 0, 2}, *s = u->desc.shape;
+    int64_t shape[2] = {s[1], s[0] * s[2]};
+    const tarn_node *p = tarn_permute(g, u, order);
+    return p ? tarn_reshape(g, p, 2, shape) : NULL;
+}
+
+const tarn_node *tarn_singular_above(tarn_graph *g, const tarn_node *vt) {
+    if (!vt) {
+        return NULL;
+    }
+    const int64_t *s = vt->desc.shape;
+    int64_t shape[2] = {s[0] * s[1], vt->desc.rank > 2 ? s[2] : 0};
+    return tarn_reshape(g, vt, vt->desc.rank - 1, shape);
+}
+
+tarn_svd_nodes tarn_singular_svd(tarn_build *b, const tarn_node *a, int64_t rank) {
+    tarn_svd_options o = {.rank = rank, .oversample = 10, .power = 2, .seed = (int64_t)tarn_get(b, "seed")};
+    o.route = tarn_choice(b, "route", "gram")     ? TARN_SVD_GRAM
+              : tarn_choice(b, "route", "random") ? TARN_SVD_RANDOM
+                                                  : TARN_SVD_EXACT;
+    return tarn_svd(b->g, a, &o);
+}
+
+const tarn_node *tarn_singular_product(tarn_graph *g, const tarn_node *u, const tarn_node *s, const tarn_node *vt) {
+    if (s && s->desc.rank > 1) {  // [T, k] beside the columns of [T, m, k]
+        int64_t shape[3] = {s->desc.shape[0], 1, s->desc.shape[1]};
+        s = tarn_reshape(g, s, 3, shape);
+    }
+    return tarn_matmul(g, tarn_mul(g, u, s), vt);
+}
+
+const tarn_node *tarn_singular_result(tarn_build *b, const tarn_node *a) {
+    return tarn_vectors_scaled(b, tarn_reshape(b->g, a, b->source->rank, b->source->shape));
+}
+
+const tarn_node *tarn_singular_mean(tarn_build *b) {
+    const tarn_node *t[TARN_METHOD_MODELS];
+    for (int i = 0; i < b->n; i++) {
+        t[i] = tarn_vectors_weighted(b, tarn_delta(b, i), i);
+    }
+    return tarn_vectors_scaled(b, tarn_div(b->g, tarn_sum_of(b->g, b->n, t), tarn_num(b->g, b->n)));
+}
+
+const tarn_node *tarn_singular_leading(tarn_graph *g, const tarn_node *s, double share, double power) {
+    double f[2] = {share, power};
+    tarn_attr a = {.nf = 2, .f = f};
+    return tarn_node_make(g, &tarn_op_leading, 1, &s, &a);
+}

@@ -1,0 +1,151 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Figures: what is checked and made of the arguments of plot.line and plot.scatter.
+
+local scale = require "plot.scale"
+
+local Figure = {}
+Figure.__index = Figure
+Figure.__name = "figure"
+
+-- ---- arguments ----
+
+local function fail(what, message, ...)
+  error(what .. ": " .. message:format(...), 0)
+end
+
+-- A list of numbers, or a tensor of one dimension.
+local function numbers(v, what, whose)
+  if type(v) == "userdata" and v.totable then
+    v = v:totable()
+    v = type(v) == "table" and v or { v }
+  end
+  if type(v) ~= "table" then fail(what, "%s is a %s, not a list of numbers", whose, type(v)) end
+  local out = {}
+  for i = 1, #v do
+    if type(v[i]) ~= "number" then fail(what, "%s, entry %d is a %s, not a number", whose, i, type(v[i])) end
+    out[i] = v[i] + 0.0
+  end
+  return out
+end
+
+local function counted(n)
+  local out = {}
+  for i = 1, n do out[i] = i + 0.0 end
+  return out
+end
+
+-- {y, …}, {"label", y}, {"label", x, y} or {label =, x =, y =}
+local function read_series(entry, i, shared, what)
+  local whose = "series " .. i
+  if type(entry) == "userdata" or type(entry[1]) == "number" then entry = { y = entry } end
+  if type(entry) ~= "table" then fail(what, "%s is a %s", whose, type(entry)) end
+  local s = { label = entry.label, x = entry.x, y = entry.y }
+  if type(entry[1]) == "string" then
+    s.label = entry[1]
+    if entry[3] ~= nil then s.x, s.y = entry[2], entry[3] else s.y = entry[2] end
+  end
+  if s.label ~= nil and type(s.label) ~= "string" then fail(what, "%s: its label is a %s", whose, type(s.label)) end
+  if s.label then whose = "series " .. s.label end
+  if s.y == nil then fail(what, "%s has no values: { \"label\", y } or { \"label\", x, y }", whose) end
+  s.y = numbers(s.y, what, whose)
+  s.x = s.x and numbers(s.x, what, whose .. ", x") or shared or counted(#s.y)
+  if #s.x ~= #s.y then fail(what, "%s has %d values for %d of x", whose, #s.y, #s.x) end
+  return s
+end
+
+-- Least and greatest of what can be shown.
+local function extent(fig, axis, log, what)
+  local low, high = math.huge, -math.huge
+  for _, s in ipairs(fig.series) do
+    for _, v in ipairs(s[axis]) do
+      if v - v == 0 and (not log or v > 0) then low, high = math.min(low, v), math.max(high, v) end
+    end
+  end
+  if low > high then
+    fail(what, "no %s can be shown%s", axis, log and " (of a logarithm only values above 0)" or "")
+  end
+  return { scale.range(low, high, log) }
+end
+
+local function limits(o, key, log, what)
+  local v = o[key]
+  if v == nil then return nil end
+  if type(v) ~= "table" or type(v[1]) ~= "number" or type(v[2]) ~= "number" or v[1] - v[2] >= 0
+    or v[1] - v[2] ~= v[1] - v[2] or (log and v[1] <= 0) then
+    fail(what, "%s = { low, high }%s", key, log and ", above 0 for a logarithm" or "")
+  end
+  return { v[1] + 0.0, v[2] + 0.0 }
+end
+
+local function size(o, key, default, what)
+  local v = o[key] or default
+  if math.type(v) ~= "integer" or v < 120 or v > 10000 then
+    fail(what, "%s is a number of pixels, 120 to 10000", key)
+  end
+  return v
+end
+
+-- make(function's name, its table of arguments, with lines?)
+local function make(what, o, lines)
+  local fig = setmetatable({ lines = lines, series = {}, title = o.title, xlabel = o.xlabel, ylabel = o.ylabel,
+    xlog = o.xlog, ylog = o.ylog }, Figure)
+  for _, key in ipairs { "title", "xlabel", "ylabel" } do
+    if o[key] ~= nil and type(o[key]) ~= "string" then fail(what, "%s is a %s, not a text", key, type(o[key])) end
+  end
+  fig.width, fig.height = size(o, "width", 640, what), size(o, "height", 400, what)
+  local shared = o.x ~= nil and numbers(o.x, what, "x") or nil
+  for i, entry in ipairs(o) do fig.series[i] = read_series(entry, i, shared, what) end
+  if #fig.series == 0 then fail(what, "nothing to plot: give series, { \"label\", y }") end
+  fig.xlim = limits(o, "xlim", o.xlog, what) or extent(fig, "x", o.xlog, what)
+  fig.ylim = limits(o, "ylim", o.ylog, what) or extent(fig, "y", o.ylog, what)
+  return fig
+end
+
+-- ---- faces ----
+
+-- nil too where a script is not told (in a recipe).
+local function environment(name)
+  local told, v = pcall(function() return os.getenv(name) end)
+  return told and v ~= "" and v or nil
+end
+
+local function utf8_terminal()
+  local v = environment "LC_ALL" or environment "LC_CTYPE" or environment "LANG" or ""
+  return v:lower():find "utf%-?8" ~= nil
+end
+
+-- The figure as text: width and height in characters, ascii = true without UTF-8.
+function Figure:text(o)
+  o = o or {}
+  local width = o.width or math.tointeger(tonumber(environment "COLUMNS" or "80")) or 80
+  local ascii = o.ascii
+  if ascii == nil then ascii = not utf8_terminal() end
+  width = math.max(24, math.min(width, 400))
+  return require "plot.text"(self, { width = width, height = o.height or 16, ascii = ascii })
+end
+
+function Figure:print(o)
+  print(self:text(o))
+end
+
+function Figure:__tostring()
+  return self:text()
+end
+
+function Figure:svg()
+  return require "plot.svg"(self)
+end
+
+function Figure:save(path)
+  if type(path) ~= "string" or not path:lower():find "%.svg$" then
+    fail("figure:save", "%s: figures are saved as .svg", tostring(path))
+  end
+  local file, why = io.open(path, "wb")
+  if not file then fail("figure:save", "cannot open %s: %s", path, why) end
+  local ok
+  ok, why = file:write(self:svg())
+  local closed, late = file:close()
+  if not (ok and closed) then fail("figure:save", "cannot write %s: %s", path, why or late) end
+end
+
+return make
