@@ -17,14 +17,7 @@ local json, show, doctor = require "json", require "show", require "doctor.signs
 local command = require "command"
 local args = command.parse()
 
-local input = {}
-for _, word in ipairs(args.input or {}) do
-  local name, path = word:match "^([^=]+)=(.+)$"
-  if not name then
-    command.misused("--input %s: expected NAME=PATH", word)
-  end
-  input[name] = path
-end
+local input = command.named(args.input, "--input")
 
 local merged, dtype = model.recall(args[1], { input = input })
 local stored = model.open(args[1])

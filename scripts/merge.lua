@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- merge CONFIG OUT: merge models as a mergekit configuration says
 --
--- Reads mergekit's YAML (its version 0.1.5) for linear, slerp, nuslerp, multislerp, karcher,
--- model_stock, task_arithmetic, ties, dare_linear, dare_ties and passthrough: models or slices, parameters at
--- every level with gradients and filters, dtype, out_dtype. Model paths start from the working
--- directory. Whatever the configuration gets wrong is said, with its line, before any weight is read.
+-- Reads mergekit's YAML (its version 0.1.5), all of its methods: models or slices, parameters at every
+-- level with gradients and filters, dtype, out_dtype, adapters (model+adapter). In a file of several
+-- documents those with a name are models of the others, and none of them is written. Model paths start
+-- from the working directory. What the configuration gets wrong is said, with its line, before any
+-- weight is read.
 --
 -- Options:
 --   --dtype TYPE        dtype of the output: f32, bf16, f16 (instead of the file's out_dtype)

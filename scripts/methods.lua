@@ -3,8 +3,9 @@
 --
 -- Without NAME a line for each: how many models it takes, whether besides them a base (yes, may:
 -- one may be given), its tier of reproducibility, summary and paper. Tier A: the same bytes on any
--- machine; B: given the BLAS library and the core type. With NAME what help "merge.NAME" shows:
--- parameters with defaults and ranges, variants and who uses which, an example.
+-- machine; B: given the BLAS library and the core type. Below them the functions that make models in
+-- other ways: averages over folders, layers, adapters, experts, vocabularies. With NAME what help
+-- "merge.NAME" shows: parameters with defaults and ranges, variants and who uses which, an example.
 --
 -- Options:
 --   --json            the rows as data, one object a method
@@ -19,6 +20,13 @@ local function models(row)
   if not row.most then return row.least .. "+" end
   return row.most == row.least and tostring(row.least) or row.least .. "-" .. row.most
 end
+
+-- What makes a model of others and is no row.
+local functions = { "merge.map", "merge.swa", "merge.lawa", "merge.lora_ranks", "model.operators", "model.stack",
+  "model:layers", "model.join", "model:only", "model:rename", "model:slice", "model:cast", "model.moe", "model:fill",
+  "model.lora", "model.lora_sum", "model:save_adapter", "model:resize_vocab", "model.token_union" }
+local docs = {}
+for _, d in ipairs(tarn.docs()) do docs[d.name] = d end
 
 -- An object without the members that are nil.
 local function object(list)
@@ -64,9 +72,19 @@ local function print_table()
   for _, row in ipairs(rows) do
     line(row.name, models(row), base[row.base], row.tier, row.summary, identifier(row.paper))
   end
+  print "\nmodels of models by other functions (tarn methods NAME, or ?NAME at the prompt)"
+  for _, key in ipairs(functions) do
+    print(("%-18s %s"):format(key, docs[key].text:match "^(.-)[.:;]%s"))
+  end
 end
 
 local word = args[1] and args[1]:gsub("^merge%.", "")
+for _, name in ipairs(functions) do
+  if word and not by_name[word] and (args[1] == name or word == name:match "[.:](.*)") then
+    help(name)
+    return
+  end
+end
 if word and not by_name[word] then
   local near = nearest(word, by_name)
   error(("no method '%s'%s"):format(word, near and ("; did you mean '%s'?"):format(near)

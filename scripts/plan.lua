@@ -33,8 +33,8 @@ end
 local function tensor_json(t)
   for i, p in ipairs(t.parameters) do t.parameters[i] = object(p, { "node", "name", "model", "value", "origin" }) end
   for _, key in ipairs { "shape", "from", "parameters" } do t[key] = json.list(t[key]) end
-  return object(t, { "name", "dtype", "shape", "method", "parameters", "from", "copied", "passes", "reads", "more",
-    "writes", "workspace", "held" })
+  return object(t, { "name", "dtype", "shape", "method", "note", "parameters", "from", "copied", "passes", "reads",
+    "more", "writes", "workspace", "held" })
 end
 
 local function print_json(plan, names)

@@ -1,9 +1,28 @@
 -- SPDX-License-Identifier: Apache-2.0
--- reference: the reference of the language and of the commands, as Markdown
+-- reference: the reference of the language and of the commands, as Markdown and in other forms
 --
 -- Everything in it comes from the documentation beside the functions, from the program's table of
 -- options and from the heads of the command files; docs/reference.md is its output, kept equal by a test.
-require("command").parse()
+--
+-- Options:
+--   --as FORM         markdown (default); man: the page tarn(1); bash, zsh: completion for these shells;
+--                     luals: definitions for the Lua language server
+local args = require("command").parse()
+
+local forms = { man = true, bash = true, zsh = true, luals = true }
+if forms[args.as] then
+  local commands, flags = require "doc.commands"()
+  if args.as == "man" then
+    io.write(require "doc.man"(commands, flags, tarn.version))
+  elseif args.as == "luals" then
+    io.write(require "doc.luals"(tarn.docs(), tarn.version))
+  else
+    io.write(require("doc." .. args.as)(commands, flags, tarn.docs()))
+  end
+  os.exit(0)
+elseif (args.as or "markdown") ~= "markdown" then
+  require("command").misused("--as %s: markdown, man, bash, zsh or luals", args.as)
+end
 
 -- Names before the first "." or ":" (or whole names) -> the chapter they belong to. A module that is
 -- missing here gets a chapter under its own name.

@@ -5,19 +5,13 @@
 -- script is run. Exit code 0: the same bytes, 1: different, 2: could not tell.
 --
 -- Options:
---   --input NAME=PATH…   where an input lies now; may be given several times
+--   --NAME PATH          where the input NAME lies now
+--   --input NAME=PATH…   the same, for names that are options of this program
 tarn.exit_on_error(2)
 local command = require "command"
 local args = command.parse()
 
-local input = {}
-for _, word in ipairs(args.input or {}) do
-  local name, path = word:match "^([^=]+)=(.+)$"
-  if not name then
-    command.misused("--input %s: expected NAME=PATH", word)
-  end
-  input[name] = path
-end
+local input = command.inputs(args)
 local same, report = model.replay(args[1], { input = input })
 io.write(report)
 if not args.quiet then

@@ -105,7 +105,7 @@ local function made_by(plan, t)
   local out = {}
   for _, step in ipairs(t.steps) do
     local node = plan.nodes[step.node]
-    out[#out + 1] = string.format("#%d %s", step.node, node.title)
+    out[#out + 1] = string.format("#%d %s%s", step.node, node.title, step.note and " (" .. step.note .. ")" or "")
     for _, v in ipairs(node.values) do
       if v.each then
         out[#out + 1] = show_at(v, step.slot)
@@ -163,6 +163,7 @@ local function explain(plan, t)
   for _, step in ipairs(t.steps) do
     local node = plan.nodes[step.node]
     method = node.tier and node.title or method
+    row.note = step.note or row.note
     for _, v in ipairs(node.values) do
       if v.name ~= "reversed" then
         table.insert(row.parameters, { node = step.node, name = v.name, model = v.model,
@@ -175,10 +176,11 @@ local function explain(plan, t)
   return row
 end
 
--- Every tensor with its method and all parameters: a list of {name, dtype, shape, method, parameters,
--- from, copied, passes, reads, writes, workspace, held, more}; a parameter is {node, name, model,
--- value, origin}, node the position in plan.nodes. method is the last method that made the tensor,
--- else the operation that did; nil for a copy. names: a set, only those.
+-- Every tensor with its method and all parameters: a list of {name, dtype, shape, method, note,
+-- parameters, from, copied, passes, reads, writes, workspace, held, more}; a parameter is {node, name,
+-- model, value, origin}, node the position in plan.nodes. method is the last method that made the
+-- tensor, else the operation that did; nil for a copy. note: what it does otherwise with this tensor.
+-- names: a set, only those.
 function Plan:explain(names)
   local out = {}
   for _, t in ipairs(self.tensors) do

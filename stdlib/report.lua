@@ -297,10 +297,11 @@ function Report:json()
 end
 
 function Report:write(path)
+  local text = self:json() -- before there is a file
   local file, why = io.open(path, "wb")
   if not file then error(string.format("report:write: cannot open %s: %s", path, why), 2) end
   local ok
-  ok, why = file:write(self:json(), "\n")
+  ok, why = file:write(text, "\n")
   local closed, late = file:close()
   if not (ok and closed) then error(string.format("report:write: cannot write %s: %s", path, why or late), 2) end
 end

@@ -3,7 +3,7 @@
 // one model's size in 8 MiB blocks, one thread, no arithmetic, through the same file system; each row
 // runs in a process of its own. Rows of mergekit are added where its command is given.
 //
-//   bench_merge FOLDER [--tarn build/tarn] [--runs 5] [--layers 12] [--mergekit mergekit-yaml] [--only ROW]
+//   bench_merge FOLDER [--tarn build/tarn] [--runs 5] [--layers 12] [--mergekit mergekit-yaml] [--only ROW] [--slow]
 //
 // FOLDER holds the family (made when it is not there) and the outputs: a memory file system such as
 // /dev/shm measures the program rather than a disk. A warm digest store is assumed: one run before the
@@ -25,42 +25,24 @@ enum { BLOCK = 8 << 20, RUNS = 64 };
 typedef struct {
     const char *folder, *tarn, *mergekit, *only;
     int runs, layers;
+    bool slow;
 } options;
 
 typedef struct {
     const char *name;
-    const char *code;    // of tarn; %s is the folder
+    const char *code;    // of tarn; its argument is the folder
     const char *inputs;  // letters: b base, 1 a, 2 b
-    const char *yaml;    // for mergekit; %s as above
+    const char *yaml;    // for mergekit, %1$s is the folder; NULL: it has no such method
+    bool slow;
 } row;
 
-#define OPEN "local function o(n) return model.open(arg[1] .. '/' .. n) end "
-#define SAVE ":save(arg[1] .. '/out', {overwrite = true})"
-#define WITH_BASE(method, common)                                                            \
-    "merge_method: " method "\nbase_model: %1$s/base\nmodels:\n  - model: %1$s/a\n    "        \
-    "parameters: {weight: 0.5" common "}\n  - model: %1$s/b\n    parameters: {weight: 0.5" common \
-    "}\ndtype: bfloat16\n"
-
+#define CODE(expression)                                                                          \
+    "local function o(n) return model.open(arg[1] .. '/' .. n) end local base, a, b = o 'base', o 'a', o 'b' " \
+    "local m = " expression " m:save(arg[1] .. '/out', {overwrite = true})"
+#define ROW(name, code, inputs, yaml) {name, CODE(code), inputs, yaml, false},
+#define SLOW(name, code, inputs) {name, CODE(code), inputs, NULL, true},
 static const row rows[] = {
-    {"linear", OPEN "merge.linear { o 'a', o 'b', weight = {0.5, 0.5} }" SAVE, "12",
-     "merge_method: linear\nmodels:\n  - model: %1$s/a\n    parameters: {weight: 0.5}\n  - model: %1$s/b\n"
-     "    parameters: {weight: 0.5}\ndtype: bfloat16\n"},
-    {"slerp", OPEN "merge.slerp { o 'a', o 'b', t = 0.4 }" SAVE, "12",
-     "merge_method: slerp\nbase_model: %1$s/a\nmodels:\n  - model: %1$s/a\n  - model: %1$s/b\nparameters: {t: 0.4}\n"
-     "dtype: bfloat16\n"},
-    {"task_arithmetic", OPEN "merge.task_arithmetic { base = o 'base', o 'a', o 'b', weight = 0.5 }" SAVE, "b12",
-     WITH_BASE("task_arithmetic", "")},
-    {"ties", OPEN "merge.ties { base = o 'base', o 'a', o 'b', weight = 0.5, density = 0.2, trim = 'tensor' }" SAVE,
-     "b12", WITH_BASE("ties", ", density: 0.2")},
-    {"ties global", OPEN "merge.ties { base = o 'base', o 'a', o 'b', weight = 0.5, density = 0.2 }" SAVE, "b12", NULL},
-    {"dare_linear", OPEN "merge.dare_linear { base = o 'base', o 'a', o 'b', weight = 0.5, density = 0.5, "
-     "rescale = 'l1', seed = 1 }" SAVE, "b12", WITH_BASE("dare_linear", ", density: 0.5")},
-    {"model_stock", OPEN "merge.model_stock { base = o 'base', o 'a', o 'b' }" SAVE, "b12",
-     "merge_method: model_stock\nbase_model: %1$s/base\nmodels:\n  - model: %1$s/a\n  - model: %1$s/b\n"
-     "dtype: bfloat16\n"},
-    {"karcher", OPEN "merge.karcher { o 'base', o 'a', o 'b' }" SAVE, "b12",
-     "merge_method: karcher\nmodels:\n  - model: %1$s/base\n  - model: %1$s/a\n  - model: %1$s/b\n"
-     "dtype: bfloat16\n"},
+#include "rows.h"
 };
 
 static double now(void) {
@@ -182,15 +164,18 @@ static void report(const char *name, const double *wall, const double *floor, do
 
 static void measure(const options *o, const row *r) {
     double floor[RUNS], wall[RUNS], rss = 0;
+    int runs = r->slow ? 1 : o->runs;
     char *argv[] = {(char *)(size_t)o->tarn, "--quiet", "-e", (char *)(size_t)r->code, (char *)(size_t)o->folder, NULL};
-    run(argv, NULL, o, NULL);  // fills the digest store
-    for (int i = 0; i < o->runs; i++) {
+    if (!r->slow) {
+        run(argv, NULL, o, NULL);  // fills the digest store
+    }
+    for (int i = 0; i < runs; i++) {
         floor[i] = run(NULL, floor_run, o, r->inputs).wall;
         result t = run(argv, NULL, o, NULL);
         wall[i] = t.wall;
         rss = t.rss > rss ? t.rss : rss;
     }
-    report(r->name, wall, floor, rss, o->runs);
+    report(r->name, wall, floor, rss, runs);
     if (!o->mergekit || !r->yaml) {
         return;
     }
@@ -233,6 +218,8 @@ int main(int argc, char **argv) {
             o.mergekit = next, i++;
         } else if (strcmp(argv[i], "--only") == 0) {
             o.only = next, i++;
+        } else if (strcmp(argv[i], "--slow") == 0) {
+            o.slow = true;
         } else if (strcmp(argv[i], "--runs") == 0) {
             o.runs = atoi(next), i++;
         } else if (strcmp(argv[i], "--layers") == 0) {
@@ -243,13 +230,13 @@ int main(int argc, char **argv) {
     }
     if (!o.folder || o.runs < 1 || o.runs > RUNS) {
         fprintf(stderr, "usage: bench_merge FOLDER [--tarn PATH] [--runs 5] [--layers 12] "
-                        "[--mergekit PATH] [--only ROW]\n");
+                        "[--mergekit PATH] [--only ROW] [--slow]\n");
         return 2;
     }
     make_family(&o);
     printf("%-26s %10s %8s %8s %11s\n", "row", "median", "x floor", "median", "peak");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (!o.only || strcmp(o.only, rows[i].name) == 0) {
+        if (o.only ? strcmp(o.only, rows[i].name) == 0 : o.slow || !rows[i].slow) {
             measure(&o, &rows[i]);
         }
     }

@@ -24,11 +24,11 @@ static const tarn_node *masked(tarn_build *b, const tarn_node *d) {
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     double alpha = tarn_get(b, "alpha");
-    const tarn_node *x = b->x[0], *y = b->x[1], *d = tarn_sub(g, y, b->x[2]);
+    const tarn_node *x = b->x[0], *y = b->x[1];
     if (alpha == 0) {
         return x;
     }
-    d = masked(b, d);
+    const tarn_node *d = masked(b, tarn_sub(g, y, b->x[2]));
     d = tarn_flag(b, "smooth") ? tarn_unary(g, &tarn_op_smooth, d) : d;
     const tarn_node *sum = tarn_add(g, x, tarn_mul(g, d, tarn_num(g, alpha)));
     if (tarn_flag(b, "clamp")) {

@@ -12,7 +12,7 @@ static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     TARN_PARAM_BAND,
     TARN_PARAM_LAMBDA,
-    {"normalize", TARN_BOOLEAN, 0, 0, 1, false, NULL, "divide by the sum of the weights"},
+    TARN_PARAM_NORMALIZE,
     {0},
 };
 

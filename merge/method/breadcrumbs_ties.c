@@ -14,8 +14,7 @@ static const tarn_param params[] = {
     TARN_PARAM_BAND,
     TARN_PARAM_LAMBDA,
     TARN_PARAM_ELECT,
-    {"normalize", TARN_BOOLEAN, 0, 0, 1, false, NULL,
-     "divide by the weights that agree, as ties does; false: sum (mergekit)"},
+    TARN_PARAM_AGREE(0),
     {0},
 };
 

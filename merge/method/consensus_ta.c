@@ -2,7 +2,7 @@
 // Consensus task arithmetic: the sum of the task vectors, without the entries that too few tasks use.
 #include "merge/method/masks.h"
 
-static const tarn_node *build(tarn_build *b) { return tarn_masks_consensus(b, tarn_masks_sum(b)); }
+static const tarn_node *build(tarn_build *b) { return tarn_masks_consensus(b, tarn_vectors_sum(b)); }
 
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,

@@ -5,10 +5,7 @@
 static const tarn_node *build(tarn_build *b) { return tarn_masks_consensus(b, tarn_masks_ties(b)); }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {
-    for (int k = 0; k < tarn_method_models(m); k++) {
-        TARN_TRY(tarn_method_shared(m, "density", k, err));
-    }
-    return TARN_OK;
+    return tarn_method_shared(m, "density", NULL, err);
 }
 
 static const tarn_param params[] = {

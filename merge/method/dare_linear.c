@@ -14,7 +14,7 @@ static const tarn_param params[] = {
     TARN_PARAM_LAMBDA,
     TARN_PARAM_RESCALE,
     TARN_PARAM_SEED,
-    {"normalize", TARN_BOOLEAN, 0, 0, 1, false, NULL, "divide by the sum of the weights"},
+    TARN_PARAM_NORMALIZE,
     {0},
 };
 

@@ -15,7 +15,7 @@ static const tarn_param params[] = {
     TARN_PARAM_RESCALE,
     TARN_PARAM_SEED,
     TARN_PARAM_ELECT,
-    {"normalize", TARN_BOOLEAN, 1, 0, 1, false, NULL, "divide by the weights that agree; mergekit: false"},
+    TARN_PARAM_AGREE(1),
     {0},
 };
 

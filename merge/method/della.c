@@ -15,7 +15,7 @@ static const tarn_param params[] = {
     TARN_PARAM_LAMBDA,
     TARN_PARAM_SEED,
     TARN_PARAM_ELECT,
-    {"normalize", TARN_BOOLEAN, 1, 0, 1, false, NULL, "divide by the weights that agree (mean, paper); false: sum"},
+    TARN_PARAM_AGREE(1),
     {0},
 };
 

@@ -16,7 +16,7 @@ static const tarn_node *build(tarn_build *b) {
     const tarn_node *at = tarn_node_make(g, &tarn_op_argsort, 1, &rule, &order);
     const tarn_node *sorted[2] = {line, at};
     line = tarn_node_make(g, &tarn_op_gather, 2, sorted, &along);
-    const tarn_node *k = tarn_frequencies(g, 1, &n, 0), *share;
+    const tarn_node *k = tarn_places(g, 1, 0, half), *share;
     double all = (double)half;
     if (tilt > 1e-10) {
         share = tarn_mul(g, k, tarn_num(g, 1 / (all * tilt)));

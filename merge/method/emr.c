@@ -14,7 +14,7 @@ static const tarn_node *build(tarn_build *b) {
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {
-    TARN_TRY(tarn_method_shared(m, "task", -1, err));
+    TARN_TRY(tarn_method_shared(m, "task", NULL, err));
     double task = tarn_model_value(m, "task", -1)->number;
     if (task > tarn_method_models(m)) {
         TARN_RAISE(err, "OptionRange", "merge.emr: task = %g, but there are %d models", task, tarn_method_models(m));

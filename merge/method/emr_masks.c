@@ -28,6 +28,6 @@ const tarn_method tarn_method_emr_masks = {
               "task, that of merge.emr, of them.",
     .example = "local kept = merge.emr_masks { base = base, a, b }\n"
                "print(merge.unmask { base = base, kept, task = 2 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_masks_mass,
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_mass_none,
     .check = tarn_masks_check, .build = build, .outputs = tarn_masks_outputs,
 };

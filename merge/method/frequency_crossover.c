@@ -9,8 +9,9 @@ static const tarn_node *distance(tarn_build *b) {
     const tarn_node *sum = NULL;
     for (int d = 0; d < s->rank; d++) {
         int64_t n = s->shape[d];
-        const tarn_node *k = tarn_frequencies(g, s->rank, s->shape, d);
-        if (d + 1 < s->rank) {  // the second half are the negative ones
+        bool last = d + 1 == s->rank;  // of the last dimension half is kept
+        const tarn_node *k = tarn_places(g, s->rank, d, last ? n / 2 + 1 : n);
+        if (!last) {  // the second half are the negative ones
             k = tarn_minimum(g, k, tarn_sub(g, tarn_num(g, (double)n), k));
         }
         k = tarn_div(g, k, tarn_num(g, n > 1 ? (double)(n / 2) : 1));
@@ -35,8 +36,7 @@ static const tarn_node *build(tarn_build *b) {
         share = tarn_mul(g, tarn_sub(g, tarn_sqrt(g, r), tarn_num(g, 1 - alpha)), slope);
         share = tarn_limit(g, tarn_add(g, share, tarn_num(g, alpha)), 0, 1);
     }
-    const tarn_node *d = tarn_filtered(g, tarn_sub(g, b->x[1], b->x[0]), share);
-    return tarn_add(g, b->x[0], d);
+    return tarn_add(g, b->x[0], tarn_filtered(g, tarn_sub(g, b->x[1], b->x[0]), share));
 }
 
 static const tarn_param params[] = {

@@ -7,30 +7,24 @@
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     int n = b->n, pair = 0;
-    bool whole = tarn_choice(b, "scope", "global");
     const tarn_node *cell[TARN_METHOD_MODELS * TARN_METHOD_MODELS], *w[TARN_METHOD_MODELS];
     for (int i = 0; i < n; i++) {
         w[i] = tarn_num(g, tarn_get_of(b, "weight", i));
         cell[i * n + i] = tarn_num(g, 0);
         for (int j = i + 1; j < n; j++) {
             const tarn_node *d = tarn_sub(g, b->x[i], b->x[j]);
-            cell[i * n + j] = cell[j * n + i] =
-                whole ? tarn_expand_global(b->expand, b->model, b->slot, pair++, &tarn_op_sum, tarn_mul(g, d, d), NULL)
-                      : tarn_dot(g, d, d);
+            cell[i * n + j] = cell[j * n + i] = tarn_inner_of(b, d, d, pair++);
         }
     }
     double f[2] = {tarn_get(b, "max_iter"), tarn_get(b, "tol")};
     tarn_attr a = {.nf = 2, .f = f};
-    const tarn_node *in[2] = {tarn_square(g, n, cell), tarn_vector(g, n, w)};
+    const tarn_node *in[2] = {tarn_square(g, n, cell), tarn_stack(g, n, w)};
     return tarn_combine_by(g, n, b->x, tarn_node_make(g, &tarn_op_median_weights, 2, in, &a));
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {
-    for (int k = 0; k < tarn_method_models(m) && tarn_model_value(m, "scope", -1)->text[0] == 'g'; k++) {
-        if (tarn_model_value(m, "weight", k)->each) {
-            TARN_RAISE(err, "OptionType", "merge.geometric_median: weight varies by tensor, but scope = \"global\" finds "
-                       "one point for the whole model; use scope = \"tensor\"");
-        }
+    if (tarn_model_value(m, "scope", -1)->text[0] == 'g') {
+        TARN_TRY(tarn_method_shared(m, "weight", "scope = \"tensor\"", err));
     }
     return tarn_check_shares(m, NULL, err);
 }

@@ -10,15 +10,12 @@ static const tarn_node *build(tarn_build *b) {
         return tarn_singular_mean(b);
     }
     int64_t side = tarn_singular_side(b);
-    const tarn_node *t = tarn_singular_offsets(b), *sum = tarn_singular_pick(g, t, 0);
-    for (int i = 1; i < b->n; i++) {
-        sum = tarn_add(g, sum, tarn_singular_pick(g, t, i));
-    }
+    const tarn_node *t = tarn_singular_offsets(b);
     // The common part takes what the tasks' equal parts leave.
     int64_t each = (int64_t)nearbyint((double)(side - (int64_t)(tarn_get(b, "common") * (double)side)) / b->n);
     each = each * b->n > side ? side / b->n : each;
     int64_t common = side - each * b->n;
-    tarn_svd_nodes c = tarn_singular_svd(b, sum, common > 0 ? common : 1);
+    tarn_svd_nodes c = tarn_singular_svd(b, tarn_singular_sum(g, t), common > 0 ? common : 1);
     const tarn_node *u = c.u, *s = c.s, *vt = c.vt;
     if (each > 0) {
         const tarn_node *shared = tarn_matmul(g, u, tarn_matmul(g, tarn_transpose(g, u), t));
@@ -27,9 +24,9 @@ static const tarn_node *build(tarn_build *b) {
         s = tarn_singular_above(g, p.s);
         vt = tarn_singular_above(g, p.vt);
         if (common > 0) {
-            u = tarn_singular_join(g, u, c.u, 1);
-            s = tarn_singular_join(g, s, c.s, 0);
-            vt = tarn_singular_join(g, vt, c.vt, 0);
+            u = tarn_concat(g, 2, (const tarn_node *[]){u, c.u}, 1);
+            s = tarn_concat(g, 2, (const tarn_node *[]){s, c.s}, 0);
+            vt = tarn_concat(g, 2, (const tarn_node *[]){vt, c.vt}, 0);
         }
     }
     const tarn_node *mean = tarn_div(g, tarn_total(g, &tarn_op_sum, s), tarn_num(g, (double)side));

@@ -12,7 +12,7 @@ static const tarn_node *build(tarn_build *b) {
         w[i] = tarn_num(g, tarn_get_of(b, "weight", i));
     }
     tarn_gram(g, n, b->x, cell);
-    const tarn_node *in[2] = {tarn_square(g, n, cell), tarn_vector(g, n, w)};
+    const tarn_node *in[2] = {tarn_square(g, n, cell), tarn_stack(g, n, w)};
     double f[2] = {tarn_get(b, "max_iter"), tarn_get(b, "tol")};
     tarn_attr a = {.nf = 2, .f = f};
     const tarn_node *c = tarn_node_make(g, &tarn_op_karcher_weights, 2, in, &a);

@@ -3,11 +3,7 @@
 #include "merge/method/means.h"
 
 static const tarn_node *build(tarn_build *b) {
-    double w[TARN_METHOD_MODELS], total = 0;
-    for (int i = 0; i < b->n; i++) {
-        w[i] = tarn_get_of(b, "weight", i);
-        total += w[i];
-    }
+    double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
     const tarn_node *sum = tarn_combine(b->g, b->n, b->x, w);
     return tarn_flag(b, "normalize") && total != 1 ? tarn_div(b->g, sum, tarn_num(b->g, total)) : sum;
 }

@@ -11,11 +11,7 @@ static const tarn_node *build(tarn_build *b) {
     bool layer = info && info->depth > 0;
     double at = layer ? (double)info->depth / (names->ndepth - 1) : 0;
     double scale = tarn_get(b, "alpha") + tarn_get(b, "beta") * at;
-    const tarn_node *t[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_vectors_weighted(b, tarn_delta(b, i), i);
-    }
-    return tarn_add(g, b->base, tarn_mul(g, tarn_sum_of(g, b->n, t), tarn_num(g, scale)));
+    return tarn_add(g, b->base, tarn_mul(g, tarn_vectors_sum(b), tarn_num(g, scale)));
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {

@@ -17,8 +17,7 @@ static const tarn_node *build(tarn_build *b) {
     }
     const tarn_slot *s = &b->model->slots[b->slot];
     int64_t r = s->shape[b->output], column[2] = {r, 1};
-    int64_t matrix[2] = {b->source->shape[0], b->numel / b->source->shape[0]};
-    tarn_svd_nodes d = tarn_singular_svd(b, tarn_reshape(g, tarn_delta(b, 0), 2, matrix), r);
+    tarn_svd_nodes d = tarn_singular_svd(b, tarn_singular_matrix(b, tarn_delta(b, 0)), r);
     const tarn_node *root = d.s ? tarn_sqrt(g, d.s) : NULL, *x;
     if (!root) {
         return NULL;

@@ -6,7 +6,7 @@ static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *best = NULL;
     for (int i = 0; i < b->n; i++) {
-        const tarn_node *t = tarn_vectors_weighted(b, tarn_delta(b, i), i);
+        const tarn_node *t = tarn_vectors_task(b, i);
         best = best ? tarn_where(g, tarn_gt(g, tarn_abs(g, t), tarn_abs(g, best)), t, best) : t;
     }
     return tarn_vectors_scaled(b, best);

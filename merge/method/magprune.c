@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "merge/method/magprune.h"
 
-#include <stdio.h>
-
-#include "merge/method/mix.h"
-
 // The probability of keeping each entry of a tensor t, from its rank in its row.
 static const tarn_node *chances(tarn_build *b, const tarn_node *t, double density, double epsilon) {
     tarn_graph *g = b->g;
@@ -27,31 +23,18 @@ static const tarn_node *chances(tarn_build *b, const tarn_node *t, double densit
     return tarn_reshape(g, r, rank, t->desc.shape);
 }
 
-static const tarn_node *drop(tarn_build *b, const tarn_node *t, int model) {
-    tarn_graph *g = b->g;
-    double density = tarn_get_of(b, "density", model);
-    const tarn_node *zero = tarn_num(g, 0);
-    if (density >= 1 || !t) {
-        return t;
-    }
-    if (density <= 0) {
-        return tarn_mul(g, t, zero);
-    }
-    char use[32];
-    snprintf(use, sizeof use, "della %d", model + 1);
-    const tarn_node *p = chances(b, t, density, tarn_get_of(b, "epsilon", model));
-    const tarn_node *kept =
-        tarn_where(g, tarn_lt(g, tarn_draw(b, tarn_get(b, "seed"), use), p), t, zero);
-    if (tarn_choice(b, "rescale", "none")) {
-        return kept;
-    }
-    return tarn_choice(b, "rescale", "expected") ? tarn_div(g, kept, p)
-                                                 : tarn_vectors_rescale(b, t, kept);
-}
-
 void tarn_magprune(tarn_build *b, const tarn_node **t) {
+    tarn_graph *g = b->g;
     for (int i = 0; i < b->n; i++) {
-        t[i] = drop(b, tarn_delta(b, i), i);
+        double density = tarn_get_of(b, "density", i);
+        t[i] = tarn_delta(b, i);
+        if (density <= 0) {
+            t[i] = tarn_mul(g, t[i], tarn_num(g, 0));
+        } else if (density < 1 && t[i]) {
+            const tarn_node *p = chances(b, t[i], density, tarn_get_of(b, "epsilon", i));
+            const tarn_node *draw = tarn_draw(b, tarn_get(b, "seed"), i, "della");
+            t[i] = tarn_vectors_drop(b, t[i], tarn_lt(g, draw, p), p);
+        }
     }
 }
 

@@ -21,9 +21,7 @@ tarn_status tarn_magprune_check(const tarn_model *m, tarn_error *err);
      "epsilon (mergekit)"},                                                                      \
     {"ranks", TARN_CHOICE, 0, 0, 0, false, "row|tensor",                                         \
      "magnitudes are ranked within each row (paper, mergekit), or within the tensor (sd-mecha)"}, \
-    {"rescale", TARN_CHOICE, 0, 0, 0, false, "expected|l1|none",                                 \
-     "expected: each kept entry by 1 / its probability (paper); l1: by the ratio of L1 norms "   \
-     "(mergekit since 2025)"}
+    TARN_PARAM_RESCALE
 #define TARN_DETAIL_MAGPRUNE                                                                     \
     "Row by row the entries of x_m - base are ranked by magnitude, r = 1 for the smallest of n, " \
     "and kept with probability density - epsilon/2 + epsilon r/n, or under window = \"full\" "   \

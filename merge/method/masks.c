@@ -12,14 +12,6 @@ static const tarn_node *count_of(tarn_graph *g, int n, const tarn_node *const *m
     return tarn_sum_of(g, n, one);
 }
 
-const tarn_node *tarn_masks_sum(tarn_build *b) {
-    const tarn_node *t[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_vectors_weighted(b, tarn_delta(b, i), i);
-    }
-    return tarn_sum_of(b->g, b->n, t);
-}
-
 const tarn_node *tarn_masks_ties(tarn_build *b) {
     const tarn_node *t[TARN_METHOD_MODELS], *w[TARN_METHOD_MODELS];
     for (int i = 0; i < b->n; i++) {
@@ -56,9 +48,7 @@ const tarn_node *tarn_masks_consensus(tarn_build *b, const tarn_node *merged) {
 const tarn_node *tarn_masks_elect(tarn_build *b, const tarn_node **mask) {
     tarn_graph *g = b->g;
     const tarn_node *zero = tarn_num(g, 0), *t[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_delta(b, i);
-    }
+    tarn_operands(b, t);
     const tarn_node *sum = tarn_sum_of(g, b->n, t);
     const tarn_node *sign =
         tarn_choice(b, "zero", "minus")
@@ -89,7 +79,7 @@ const tarn_node *tarn_masks_rescale(tarn_build *b, const tarn_node *unified, con
 
 // ---- storage ----
 
-const tarn_node *tarn_masks_pack(tarn_graph *g, int n, const tarn_node *const *mask) {
+static const tarn_node *pack(tarn_graph *g, int n, const tarn_node *const *mask) {
     const tarn_node *bit[TARN_METHOD_MODELS];
     for (int i = 0; i < n; i++) {
         bit[i] = tarn_mul(g, tarn_cast(g, mask[i], TARN_F64), tarn_num(g, ldexp(1, i)));
@@ -130,34 +120,19 @@ bool tarn_masks_outputs(const tarn_model *m, int64_t i, int k, tarn_arena *a, ta
     return k <= 3;
 }
 
-static const tarn_node *vector_of(tarn_graph *g, int n, const tarn_node *const *number) {
-    const tarn_node *cell[TARN_METHOD_MODELS + 1] = {NULL};
-    int64_t one = 1, axis = 0;
-    tarn_attr along = {.ni = 1, .i = &axis};
-    for (int i = 0; i < n; i++) {
-        cell[i] = tarn_reshape(g, number[i], 1, &one);
-    }
-    return tarn_node_make(g, &tarn_op_concat, n, cell, &along);
-}
-
 const tarn_node *tarn_masks_output(tarn_build *b, const tarn_node *vector, const tarn_node *const *mask,
                                    const tarn_node *const *scale) {
     if (b->output < 2) {
-        return b->output == 0 ? vector : tarn_masks_pack(b->g, b->n, mask);
+        return b->output == 0 ? vector : pack(b->g, b->n, mask);
     }
     if (b->output == 2) {
-        return vector_of(b->g, b->n, scale);
+        return tarn_stack(b->g, b->n, scale);
     }
     const tarn_node *count[TARN_METHOD_MODELS + 1], *used = count_of(b->g, b->n, mask);
     for (int k = 0; k <= b->n; k++) {
         count[k] = tarn_total(b->g, &tarn_op_sum, tarn_eq(b->g, used, tarn_num(b->g, k)));
     }
-    return vector_of(b->g, b->n + 1, count);
-}
-
-double tarn_masks_mass(const tarn_model *m) {
-    (void)m;
-    return 0;
+    return tarn_stack(b->g, b->n + 1, count);
 }
 
 tarn_status tarn_masks_check(const tarn_model *m, tarn_error *err) {

@@ -11,8 +11,7 @@
 
 enum { TARN_MASKS_MOST = 53 };  // tasks in one integer: f64 counts exactly so far
 
-// Σ w_m t_m, and the vector that TIES merges (options weight, density, normalize).
-const tarn_node *tarn_masks_sum(tarn_build *b);
+// The vector that TIES merges (options weight, density, normalize).
 const tarn_node *tarn_masks_ties(tarn_build *b);
 // mask[m]: |t_m| > mask_lambda_m |merged - t_m|.
 void tarn_masks_tall(tarn_build *b, const tarn_node *merged, const tarn_node **mask);
@@ -23,16 +22,14 @@ const tarn_node *tarn_masks_elect(tarn_build *b, const tarn_node **mask);
 // EMR's rescaler of model i, a number: |t_i| / |unified where mask|, over the whole model.
 const tarn_node *tarn_masks_rescale(tarn_build *b, const tarn_node *unified, const tarn_node *mask, int i);
 
-// The integer of n masks, and the mask of task t (from 0) in it.
-const tarn_node *tarn_masks_pack(tarn_graph *g, int n, const tarn_node *const *mask);
+// The mask of task t (from 0) in the integer of all.
 const tarn_node *tarn_masks_unpack(tarn_graph *g, const tarn_node *word, int t);
 // Of a tensor w: 0 the vector itself, 1 the masks w.mask, 2 the factor of each task w.rescale, 3 how many
 // entries 0, 1 … n of the masks hold in, w.used.
 bool tarn_masks_outputs(const tarn_model *m, int64_t i, int k, tarn_arena *a, tarn_slot *out);
 const tarn_node *tarn_masks_output(tarn_build *b, const tarn_node *vector, const tarn_node *const *mask,
                                    const tarn_node *const *scale);
-double tarn_masks_mass(const tarn_model *m);                          // 0: a vector
-tarn_status tarn_masks_check(const tarn_model *m, tarn_error *err);   // not too many tasks
+tarn_status tarn_masks_check(const tarn_model *m, tarn_error *err);  // not too many tasks
 
 #define TARN_PARAM_TASK \
     {"task", TARN_INTEGER, NAN, 1, TARN_METHOD_MODELS, false, NULL, "whose model: the number of the task, from 1"}

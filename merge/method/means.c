@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "merge/method/means.h"
 
-#include <string.h>
-
 const tarn_node *tarn_combine(tarn_graph *g, int n, const tarn_node *const *x, const double *c) {
     const tarn_node *term[TARN_METHOD_MODELS];
     int k = 0;
@@ -22,32 +20,37 @@ const tarn_node *tarn_combine_by(tarn_graph *g, int n, const tarn_node *const *x
     return tarn_sum_of(g, n, term);
 }
 
-double tarn_vectors_of(tarn_build *b, const tarn_node **x) {
+double tarn_weights(tarn_build *b, double *w) {
     double total = 0;
     for (int i = 0; i < b->n; i++) {
-        x[i] = b->base ? tarn_delta(b, i) : b->x[i];
-        total += tarn_get_of(b, "weight", i);
+        w[i] = tarn_get_of(b, "weight", i);
+        total += w[i];
     }
     return total;
+}
+
+void tarn_operands(tarn_build *b, const tarn_node **x) {
+    for (int i = 0; i < b->n; i++) {
+        x[i] = b->base ? tarn_delta(b, i) : b->x[i];
+    }
 }
 
 const tarn_node *tarn_on_base(tarn_build *b, const tarn_node *x) {
     return b->base ? tarn_add(b->g, b->base, x) : x;
 }
 
-const tarn_node *tarn_vector(tarn_graph *g, int n, const tarn_node *const *x) {
-    const tarn_node *cell[TARN_METHOD_MODELS * TARN_METHOD_MODELS];
-    const int64_t one = 1, axis = 0;
-    tarn_attr along = {.ni = 1, .i = &axis};
-    for (int i = 0; i < n; i++) {
-        cell[i] = tarn_reshape(g, x[i], 1, &one);
-    }
-    return tarn_node_make(g, &tarn_op_concat, n, cell, &along);
+const tarn_node *tarn_limit(tarn_graph *g, const tarn_node *x, double low, double high) {
+    return tarn_minimum(g, tarn_maximum(g, x, tarn_num(g, low)), tarn_num(g, high));
+}
+
+const tarn_node *tarn_share(tarn_graph *g, const tarn_node *x, const tarn_node *y) {
+    const tarn_node *zero = tarn_num(g, 0);
+    return tarn_where(g, tarn_eq(g, y, zero), zero, tarn_div(g, x, y));
 }
 
 const tarn_node *tarn_square(tarn_graph *g, int n, const tarn_node *const *x) {
     const int64_t square[2] = {n, n};
-    return tarn_reshape(g, tarn_vector(g, n * n, x), 2, square);
+    return tarn_reshape(g, tarn_stack(g, n * n, x), 2, square);
 }
 
 void tarn_gram(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node **cell) {
@@ -67,14 +70,20 @@ const tarn_node *tarn_inner(tarn_build *b, const tarn_node *p, const tarn_node *
     return tarn_reduce(b->g, &tarn_op_sum, tarn_mul(b->g, p, q), 1, &along, true);
 }
 
+const tarn_node *tarn_inner_of(tarn_build *b, const tarn_node *p, const tarn_node *q, int use) {
+    if (tarn_choice(b, "scope", "tensor")) {
+        return tarn_dot(b->g, p, q);
+    }
+    return tarn_expand_global(b->expand, b->model, b->slot, use, &tarn_op_sum, tarn_mul(b->g, p, q), NULL);
+}
+
 const tarn_node *tarn_length(tarn_graph *g, const tarn_node *pp, double floor) {
     const tarn_node *n = tarn_sqrt(g, pp);
     return tarn_where(g, tarn_gt(g, n, tarn_num(g, floor)), n, tarn_num(g, 1));
 }
 
 const tarn_node *tarn_cosine(tarn_graph *g, const tarn_node *pq, const tarn_node *p, const tarn_node *q) {
-    const tarn_node *c = tarn_div(g, pq, tarn_mul(g, p, q));
-    return tarn_maximum(g, tarn_minimum(g, c, tarn_num(g, 1)), tarn_num(g, -1));
+    return tarn_limit(g, tarn_div(g, pq, tarn_mul(g, p, q)), -1, 1);
 }
 
 void tarn_arc(tarn_graph *g, const tarn_node *c, double t, double straight, const tarn_node *s[2]) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What averages share, flat and spherical: weighted sums, inner products along an axis, the Gram
+// What averages share, flat and spherical: weighted sums, limits, inner products, the Gram
 // matrix, the factors of an arc, the models sorted entry by entry. Not a method itself.
 #ifndef TARN_METHOD_MEANS_H
 #define TARN_METHOD_MEANS_H
@@ -11,13 +11,19 @@
 const tarn_node *tarn_combine(tarn_graph *g, int n, const tarn_node *const *x, const double *c);
 // Σ c[i] x_i with a vector of reduced values.
 const tarn_node *tarn_combine_by(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node *c);
-// The models, or their offsets from the base where there is one; returns the sum of `weight`.
-double tarn_vectors_of(tarn_build *b, const tarn_node **x);
+// The option `weight` of each model; returns their sum.
+double tarn_weights(tarn_build *b, double *w);
+// The models, or their offsets from the base where there is one.
+void tarn_operands(tarn_build *b, const tarn_node **x);
 // x, put back on the base where there is one.
 const tarn_node *tarn_on_base(tarn_build *b, const tarn_node *x);
 
-// n numbers as a vector, n n of them as a square matrix.
-const tarn_node *tarn_vector(tarn_graph *g, int n, const tarn_node *const *x);
+// Limited to [low, high].
+const tarn_node *tarn_limit(tarn_graph *g, const tarn_node *x, double low, double high);
+// x / y where y is not zero, else zero.
+const tarn_node *tarn_share(tarn_graph *g, const tarn_node *x, const tarn_node *y);
+
+// n n numbers as a square matrix.
 const tarn_node *tarn_square(tarn_graph *g, int n, const tarn_node *const *x);
 // <x_i, x_j> in cell[i n + j]: one pass over the data.
 void tarn_gram(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node **cell);
@@ -25,6 +31,8 @@ void tarn_gram(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node 
 // <p, q> as the option `axis` says: over the whole tensor, in each row (along the last axis) or
 // in each column (along the first); one kept element there. Tensors of one axis or none are one vector.
 const tarn_node *tarn_inner(tarn_build *b, const tarn_node *p, const tarn_node *q);
+// <p, q> as the option `scope` says: over the tensor, or over the whole model as reduction `use`.
+const tarn_node *tarn_inner_of(tarn_build *b, const tarn_node *p, const tarn_node *q, int use);
 // The square root of pp, or 1 where that is not above `floor`: a divisor.
 const tarn_node *tarn_length(tarn_graph *g, const tarn_node *pp, double floor);
 // pq / (|p| |q|), within -1 … 1.

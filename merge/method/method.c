@@ -103,13 +103,17 @@ const tarn_method *tarn_method_of(const tarn_model *m) {
 int tarn_method_base(const tarn_model *m) { return ((const applied *)m->extra)->base; }
 int tarn_method_models(const tarn_model *m) { return m->nin - (tarn_method_base(m) >= 0 ? 1 : 0); }
 
-tarn_status tarn_method_shared(const tarn_model *m, const char *param, int model, tarn_error *err) {
-    if (tarn_model_value(m, param, model)->each) {
-        TARN_RAISE(err, "OptionType", "merge.%s: %s belongs to the whole model; it cannot vary by tensor",
-                   tarn_method_of(m)->name, param);
+tarn_status tarn_method_shared(const tarn_model *m, const char *param, const char *unless, tarn_error *err) {
+    for (int i = 0; i < m->nvalues; i++) {
+        if (m->values[i].each && strcmp(m->values[i].name, param) == 0) {
+            TARN_RAISE(err, "OptionType", "merge.%s: %s varies by tensor, but there is one for the whole model%s%s",
+                       tarn_method_of(m)->name, param, unless ? "; use " : "", unless ? unless : "");
+        }
     }
     return TARN_OK;
 }
+
+double tarn_mass_none(const tarn_model *m) { return (void)m, 0; }
 
 // ---- parameters ----
 
@@ -140,8 +144,14 @@ static tarn_status check_number(const tarn_method *method, const tarn_param *p, 
             TARN_RAISE(err, "OptionRange", "merge.%s: %s = %.17g%s%s is not a finite number",
                        method->name, p->name, v, whose ? " of " : "", whose ? whose : "");
         }
-        TARN_RAISE(err, "OptionRange", "merge.%s: %s = %g%s%s is outside %g to %g", method->name,
-                   p->name, v, whose ? " of " : "", whose ? whose : "", p->min, p->max);
+        const char *of = whose ? " of " : "";
+        whose = whose ? whose : "";
+        if (v < p->min && p->max >= 1e300) {
+            TARN_RAISE(err, "OptionRange", "merge.%s: %s = %g%s%s is less than %g", method->name, p->name, v, of,
+                       whose, p->min);
+        }
+        TARN_RAISE(err, "OptionRange", "merge.%s: %s = %g%s%s is outside %g to %g", method->name, p->name, v, of,
+                   whose, p->min, p->max);
     }
     if (p->type == TARN_INTEGER && v != floor(v)) {
         TARN_RAISE(err, "OptionRange", "merge.%s: %s = %g is not an integer", method->name, p->name,
@@ -216,6 +226,9 @@ static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_p
             TARN_TRY(check_number(method, p, v->number, whose, err));
         }
     }
+    if (!v->origin || (p->type == TARN_CHOICE && !v->text)) {
+        return tarn_raise_nomem(err, "parameters", 0);
+    }
     m->nvalues++;
     return TARN_OK;
 }
@@ -263,7 +276,7 @@ static tarn_status check_count(const tarn_method *method, tarn_model *base, int 
                    method->name);
     }
     if (n < method->least || (method->most >= 0 && n > method->most)) {
-        const char *what = method->least == method->most ? "exactly" : "at least";
+        const char *what = method->least == method->most ? "exactly" : n < method->least ? "at least" : "at most";
         int want = n < method->least ? method->least : method->most;
         TARN_RAISE(err, "ModelCount", "merge.%s takes %s %d model%s%s, got %d", method->name, what,
                    want, want == 1 ? "" : "s", base ? " besides the base" : "", n);
@@ -271,6 +284,21 @@ static tarn_status check_count(const tarn_method *method, tarn_model *base, int 
     if (n + (base ? 1 : 0) > TARN_METHOD_MODELS) {
         TARN_RAISE(err, "ModelCount", "merge.%s takes at most %d models", method->name,
                    TARN_METHOD_MODELS);
+    }
+    return TARN_OK;
+}
+
+// Methods with a base take the differences themselves: a task vector among the models would lose the base
+// twice.
+static tarn_status check_points(const tarn_method *method, const tarn_model *base, int n, tarn_model *const *models,
+                                tarn_error *err) {
+    bool point = base && base->mass != 0;
+    for (int i = 0; base && !(method->needs & TARN_BESIDE) && i < n; i++) {
+        if ((models[i]->mass != 0) != point) {
+            const tarn_model *vector = point ? models[i] : base;
+            TARN_RAISE(err, "TaskVector", "merge.%s: %s is a task vector (mass 0) among models; the method subtracts the "
+                       "base itself: give base + the vector", method->name, tarn_model_label(vector));
+        }
     }
     return TARN_OK;
 }
@@ -328,6 +356,10 @@ static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied
     int64_t n = 0;
     for (int64_t i = 0; i < m->n; i++) {
         int64_t start = n;
+        if (m->slots[i].rank > TARN_MAX_RANK && !tarn_slot_integer(&m->slots[i])) {
+            TARN_RAISE(err, "Rank", "merge.%s: %s: %d dimensions; arithmetic takes at most %d", method->name,
+                       m->slots[i].name, m->slots[i].rank, TARN_MAX_RANK);
+        }
         for (int k = 0; k < MOST; k++) {
             slots[n] = m->slots[i];
             bool whole = tarn_slot_integer(&m->slots[i]);
@@ -375,6 +407,7 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
                               tarn_model *const *models, int nvalues, const tarn_value *values,
                               const tarn_policy *policy, tarn_model **out, tarn_error *err) {
     TARN_TRY(check_count(method, base, n, err));
+    TARN_TRY(check_points(method, base, n, models, err));
     tarn_model *in[TARN_METHOD_MODELS];
     bool point[TARN_METHOD_MODELS];
     int k = 0;
@@ -497,6 +530,26 @@ const tarn_node *tarn_largest(tarn_graph *g, const tarn_node *x, int64_t k, doub
     return tarn_node_make(g, &tarn_op_top, 3, in, NULL);
 }
 
+// x as it is compared over the whole model: in f64 where one tensor of the operands is (a selection
+// has one kind of keys).
+static const tarn_node *comparable(tarn_build *b, const tarn_node *x) {
+    return x && tarn_model_wide(b->model) ? tarn_cast(b->g, x, TARN_F64) : x;
+}
+
+static const tarn_node *select_of_model(tarn_build *b, const tarn_node *x, int64_t k, double share, int use) {
+    int64_t i[4];
+    if (!x) {
+        return NULL;
+    }
+    tarn_attr a = kth_attr(x, k, &share, i);
+    return tarn_expand_global(b->expand, b->model, b->slot, use, &tarn_op_kth, x, &a);
+}
+
+const tarn_node *tarn_kth_of_model(tarn_build *b, const tarn_node *x, int64_t k, int use) {
+    const double value_only = -1;
+    return tarn_item(b->g, select_of_model(b, comparable(b, x), k, value_only, use), 0);
+}
+
 const tarn_node *tarn_keep_share(tarn_build *b, const tarn_node *t, int64_t of, double share, bool whole, int k) {
     const tarn_node *zero = tarn_num(b->g, 0);
     if (share >= 1 || !t) {
@@ -512,10 +565,8 @@ const tarn_node *tarn_keep_share(tarn_build *b, const tarn_node *t, int64_t of, 
     if (!whole) {
         return tarn_where(b->g, tarn_largest(b->g, size, of, share), t, zero);
     }
-    int64_t i[4];
-    tarn_attr a = kth_attr(size, of, &share, i);
-    const tarn_node *sel =
-        tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_kth, size, &a);
+    size = comparable(b, size);
+    const tarn_node *sel = select_of_model(b, size, of, share, k);
     double start = sel ? sel->attr.f[sel->attr.nf - 1] : 0;
     const tarn_node *cut = tarn_sub(b->g, tarn_item(b->g, sel, 1), tarn_num(b->g, start));
     const tarn_node *in[3] = {size, tarn_item(b->g, sel, 0), cut};
@@ -526,15 +577,25 @@ const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density
     return tarn_keep_share(b, t, 0, density, whole, k);
 }
 
-const tarn_node *tarn_mask_shaped(tarn_build *b, int rank, const int64_t *shape, double p, double seed, int model,
-                                  const char *use) {
+static const tarn_node *random_of(tarn_build *b, const tarn_op *op, tarn_dtype dtype, int rank, const int64_t *shape,
+                                  double seed, int model, const char *use, const double *p) {
     uint64_t key = tarn_hash64((uint64_t)(int64_t)seed, b->source->name, b->source->len);
-    key = tarn_hash64(key + (uint64_t)model + 1, use, strlen(use));
-    int64_t i[TARN_MAX_RANK + 2] = {TARN_BOOL};
+    key = tarn_hash64(key + (uint64_t)(model + 1), use, strlen(use));
+    int64_t i[TARN_MAX_RANK + 2] = {dtype};
     memcpy(i + 1, shape, (size_t)rank * sizeof *i);
     memcpy(&i[rank + 1], &key, sizeof key);
-    tarn_attr a = {.ni = rank + 2, .i = i, .nf = 1, .f = &p};
-    return tarn_node_make(b->g, &tarn_op_bernoulli, 0, NULL, &a);
+    tarn_attr a = {.ni = rank + 2, .i = i, .nf = p ? 1 : 0, .f = p};
+    return tarn_node_make(b->g, op, 0, NULL, &a);
+}
+
+const tarn_node *tarn_draw(tarn_build *b, double seed, int model, const char *use) {
+    const tarn_slot *s = b->source;
+    return random_of(b, &tarn_op_uniform, TARN_F32, s->rank, s->shape, seed, model, use, NULL);
+}
+
+const tarn_node *tarn_mask_shaped(tarn_build *b, int rank, const int64_t *shape, double p, double seed, int model,
+                                  const char *use) {
+    return random_of(b, &tarn_op_bernoulli, TARN_BOOL, rank, shape, seed, model, use, &p);
 }
 
 const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use) {

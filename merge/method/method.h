@@ -81,8 +81,10 @@ const tarn_method *tarn_method_of(const tarn_model *m);  // NULL: not a method's
 // Models without the base, and which operand is the base (-1: none).
 int tarn_method_models(const tarn_model *m);
 int tarn_method_base(const tarn_model *m);
-// For checks: an error when this parameter, which belongs to the whole model, varies by tensor.
-tarn_status tarn_method_shared(const tarn_model *m, const char *param, int model, tarn_error *err);
+// For checks: an error when this parameter, which belongs to the whole model, varies by tensor; `unless`
+// (may be NULL) is the option that would let it.
+tarn_status tarn_method_shared(const tarn_model *m, const char *param, const char *unless, tarn_error *err);
+double tarn_mass_none(const tarn_model *m);  // for rows: the result is a vector
 
 // ---- for build ----
 
@@ -101,6 +103,8 @@ void tarn_slot_rename(tarn_slot *s, const char *suffix, tarn_arena *a);
 const tarn_node *tarn_sum_of(tarn_graph *g, int n, const tarn_node *const *terms);
 // The k-th largest element of x, by its tensor; k from 1.
 const tarn_node *tarn_kth(tarn_graph *g, const tarn_node *x, int64_t k);
+// The same over the whole model, as reduction number `use` of the method.
+const tarn_node *tarn_kth_of_model(tarn_build *b, const tarn_node *x, int64_t k, int use);
 // True at the k largest elements; ties to the lowest index. k = 0: trunc(share N) of them, at least 1;
 // k = -1: trunc(share M) of the M that are not zero, where none is negative.
 const tarn_node *tarn_largest(tarn_graph *g, const tarn_node *x, int64_t k, double share);
@@ -109,7 +113,9 @@ const tarn_node *tarn_largest(tarn_graph *g, const tarn_node *x, int64_t k, doub
 const tarn_node *tarn_keep_top(tarn_build *b, const tarn_node *t, double density, bool whole, int k);
 // The same with the share of all (of = 0) or of those that are not zero (of = -1).
 const tarn_node *tarn_keep_share(tarn_build *b, const tarn_node *t, int64_t of, double share, bool whole, int k);
-// Bernoulli mask for model i: keyed by seed, tensor name, model, use.
+// One draw an entry, uniform in [0, 1): keyed by seed, tensor name, model (from 0; -1: one for all), use.
+const tarn_node *tarn_draw(tarn_build *b, double seed, int model, const char *use);
+// Bernoulli mask, keyed alike.
 const tarn_node *tarn_mask(tarn_build *b, double p, double seed, int model, const char *use);
 const tarn_node *tarn_mask_shaped(tarn_build *b, int rank, const int64_t *shape, double p, double seed, int model,
                                   const char *use);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the methods of image generators share: interpolation with exact ends, and the stretch of an
-// axis that a width and an offset name. Not a method itself.
+// What the methods of image generators share: interpolation with exact ends, places along an axis, and
+// the stretch of it that a width and an offset name. Not a method itself.
 #ifndef TARN_METHOD_MIX_H
 #define TARN_METHOD_MIX_H
 
@@ -8,10 +8,8 @@
 
 // (1 - t) x + t y; where t is 0 or 1 the operand itself, whatever the other one holds.
 const tarn_node *tarn_mix(tarn_graph *g, const tarn_node *x, const tarn_node *y, double t);
-// Limited to [low, high].
-const tarn_node *tarn_limit(tarn_graph *g, const tarn_node *x, double low, double high);
-// x / y where y is not zero, else zero.
-const tarn_node *tarn_share(tarn_graph *g, const tarn_node *x, const tarn_node *y);
+// 0, 1, 2 … n - 1 along one of `rank` axes, as f64; the others have one place.
+const tarn_node *tarn_places(tarn_graph *g, int rank, int axis, int64_t n);
 
 // Places [from, to) of n, or with `outside` all but those: a stretch of width n that begins at offset n
 // and goes on at the start when it passes the end. Borders are cut to whole places.
@@ -20,8 +18,5 @@ typedef struct {
     bool outside;
 } tarn_stretch;
 tarn_stretch tarn_stretch_of(double width, double offset, int64_t n, bool nearest);
-
-// One draw an entry, uniform in [0, 1): keyed by seed, tensor name and use.
-const tarn_node *tarn_draw(tarn_build *b, double seed, const char *use);
 
 #endif

@@ -27,13 +27,12 @@ static const tarn_node *mean_cosine(tarn_build *b) {
 
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
-    const int n = b->n;
     const tarn_node *one = tarn_num(g, 1), *zero = tarn_num(g, 0), *cosine = mean_cosine(b);
-    const tarn_node *below = tarn_add(g, one, tarn_mul(g, tarn_num(g, n - 1), cosine));
+    const tarn_node *below = tarn_add(g, one, tarn_mul(g, tarn_num(g, b->n - 1), cosine));
     const tarn_node *pole = tarn_lt(g, tarn_abs(g, below), tarn_num(g, 1e-6));
-    const tarn_node *t = tarn_where(g, pole, zero, tarn_div(g, tarn_mul(g, tarn_num(g, n), cosine), below));
-    t = tarn_flag(b, "clamp") ? tarn_maximum(g, tarn_minimum(g, t, one), zero) : t;
-    const tarn_node *mean = tarn_div(g, tarn_sum_of(g, n, b->x), tarn_num(g, n));
+    const tarn_node *t = tarn_where(g, pole, zero, tarn_div(g, tarn_mul(g, tarn_num(g, b->n), cosine), below));
+    t = tarn_flag(b, "clamp") ? tarn_limit(g, t, 0, 1) : t;
+    const tarn_node *mean = tarn_div(g, tarn_sum_of(g, b->n, b->x), tarn_num(g, b->n));
     return tarn_add(g, tarn_mul(g, mean, t), tarn_mul(g, b->base, tarn_sub(g, one, t)));
 }
 

@@ -6,9 +6,10 @@
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *x[TARN_METHOD_MODELS], *length = tarn_num(g, 0);
-    double total = tarn_vectors_of(b, x), share[TARN_METHOD_MODELS];
+    double share[TARN_METHOD_MODELS], total = tarn_weights(b, share);
+    tarn_operands(b, x);
     for (int i = 0; i < b->n; i++) {
-        share[i] = tarn_get_of(b, "weight", i) / total;
+        share[i] /= total;
         if (share[i] == 1) {
             return b->x[i];
         }

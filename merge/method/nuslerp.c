@@ -6,8 +6,9 @@
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *x[TARN_METHOD_MODELS], *s[2];
-    double total = tarn_vectors_of(b, x);
-    double t = total < 1e-6 && total > -1e-6 ? 0.5 : tarn_get_of(b, "weight", 1) / total;
+    double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
+    double t = total < 1e-6 && total > -1e-6 ? 0.5 : w[1] / total;
+    tarn_operands(b, x);
     if (t == 0 || t == 1) {
         return b->x[t == 0 ? 0 : 1];
     }

@@ -24,7 +24,10 @@ static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *zero = tarn_num(g, 0), *low, *high;
     const tarn_node *t[TARN_METHOD_MODELS], *z[TARN_METHOD_MODELS], *x[TARN_METHOD_MODELS];
-    double clamp = tarn_get(b, "clamp"), ratio = tarn_get(b, "ratio"), n = tarn_order_count(b, 0);
+    double clamp = tarn_get(b, "clamp"), density = tarn_get(b, "density"), n = tarn_order_count(b, 0);
+    if (density == 0) {
+        return b->base;
+    }
     for (int i = 0; i < b->n; i++) {
         t[i] = tarn_delta(b, i);
         const tarn_node *size = tarn_abs(g, t[i]), *sign = tarn_sign(g, t[i]);
@@ -38,9 +41,11 @@ static const tarn_node *build(tarn_build *b) {
     for (int i = 0; i < b->n; i++) {
         const tarn_node *score = tarn_exp(g, tarn_mul(g, tarn_num(g, b->n), tarn_mul(g, z[i], z[i])));
         score = tarn_mul(g, score, agreement(b, i, t, z));
-        low = tarn_order_value(b, score, floor(n * (1 - ratio)), 4 * i + 2);
+        low = tarn_order_value(b, score, floor(n * (1 - density)), 4 * i + 2);
         high = tarn_order_largest(b, score, 4 * i + 3);
-        const tarn_node *flat = tarn_where(g, tarn_gt(g, high, zero), tarn_num(g, 1), zero);
+        // a threshold at the best score leaves those that have it, if they agree at all
+        const tarn_node *best = tarn_where(g, tarn_ge(g, score, high), tarn_num(g, 1), zero);
+        const tarn_node *flat = tarn_where(g, tarn_gt(g, high, zero), best, zero);
         share[i] = tarn_order_scale(g, tarn_maximum(g, score, low), low, high, flat);
         x[i] = tarn_mul(g, share[i], tarn_vectors_weighted(b, x[i], i));
     }
@@ -49,14 +54,14 @@ static const tarn_node *build(tarn_build *b) {
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {
-    TARN_TRY(tarn_method_shared(m, "clamp", -1, err));
-    return tarn_method_shared(m, "ratio", -1, err);
+    TARN_TRY(tarn_method_shared(m, "clamp", NULL, err));
+    return tarn_method_shared(m, "density", NULL, err);
 }
 
 static const tarn_param params[] = {
-    {"ratio", TARN_NUMBER, 0.1, 0, 1, false, NULL,
-     "share of each model's entries that keep a part in the result, the best scored (official script 0.1, experiments "
-     "0.05); one number for the whole model, no by.…"},
+    {"density", TARN_NUMBER, 0.1, 0, 1, false, NULL,
+     "share of each model's entries that keep a part in the result, the best scored, at least one (the ratio r of the "
+     "paper: official script 0.1, experiments 0.05); one number for the whole model, no by.…"},
     {"clamp", TARN_NUMBER, 0.0001, 0, 0.5, false, NULL,
      "share of each model's magnitudes that is clamped at either end (script 0.0001, vision experiments 0.01); no by.…"},
     {"inter", TARN_CHOICE, 0, 0, 0, false, "raw|scaled|pairs",
@@ -73,7 +78,7 @@ const tarn_method tarn_method_pcb = {
     .paper = "Du et al. 2024, Parameter Competition Balancing for Model Merging, arXiv:2410.02396",
     .detail = "Over the whole model of N elements: x_m = |t_m| clamped to its elements of rank floor(clamp N) and "
               "floor((1 - clamp) N - 1), z_m = x_m scaled to 0 ... 1; score_m = exp(n z_m^2) times the agreement; scores "
-              "clamped from below to that of rank floor((1 - ratio) N) and scaled to s_m in 0 ... 1. base + lambda sum "
+              "clamped from below to that of rank floor((1 - density) N) and scaled to s_m in 0 ... 1. base + lambda sum "
               "of s_m w_m x_m sign(t_m), divided by the sum of s_m. The steps are those of the official script; its "
               "experiments fix w_m = 1.2, or search it in 0.8 to 1.3.",
     .example = "print(merge.pcb { base = base, a, b, c, weight = 1.2 })",

@@ -5,7 +5,7 @@
 
 static const tarn_node *build(tarn_build *b) {
     tarn_overlap o;
-    tarn_overlap_of(b, &o);
+    tarn_overlap_changed(b, &o);
     return tarn_add(b->g, b->base, o.mean);
 }
 

@@ -5,11 +5,9 @@
 
 // Σ x over the tensor, or over the whole model.
 static const tarn_node *total(tarn_build *b, const tarn_node *x, int k) {
-    int64_t i[2] = {0, 0};
-    tarn_attr a = {.ni = 2, .i = i};
     return tarn_choice(b, "scope", "tensor")
                ? tarn_total(b->g, &tarn_op_sum, x)
-               : tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_sum, x, &a);
+               : tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_sum, x, NULL);
 }
 
 static const tarn_node *build(tarn_build *b) {
@@ -17,7 +15,7 @@ static const tarn_node *build(tarn_build *b) {
     const tarn_node *zero = tarn_num(g, 0), *one = tarn_num(g, 1), *term[TARN_METHOD_MODELS];
     const tarn_node *r = tarn_num(g, tarn_get(b, "r")), *alpha = tarn_num(g, tarn_get(b, "alpha"));
     tarn_overlap o;
-    tarn_overlap_of(b, &o);
+    tarn_overlap_changed(b, &o);
     const tarn_node *shared = o.count ? tarn_gt(g, o.count, one) : NULL;
     for (int i = 0; i < b->n; i++) {
         const tarn_node *alone = total(b, tarn_where(g, shared, zero, o.active[i]), 2 * i);

@@ -3,14 +3,6 @@
 // and so on; only values of a within a window of magnitudes move.
 #include "merge/method/mix.h"
 
-// The k-th smallest element of x, of n.
-static const tarn_node *smallest(tarn_graph *g, const tarn_node *x, int64_t k, int64_t n) {
-    int64_t i[4] = {0, 0, n - k + 1, x && x->desc.dtype == TARN_F64 ? 64 : 32};
-    double f = 0;
-    tarn_attr a = {.ni = 4, .i = i, .nf = 1, .f = &f};
-    return tarn_item(g, tarn_node_make(g, &tarn_op_kth, 1, &x, &a), 0);
-}
-
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     int64_t n = b->numel, up = 0, axis = 0;
@@ -26,10 +18,10 @@ static const tarn_node *build(tarn_build *b) {
     if (s.outside || s.from > 0 || s.to < n) {
         const tarn_node *size = tarn_abs(g, moved), *all = tarn_abs(g, flat), *in = NULL;
         if (s.to > 0 && s.from < s.to) {
-            in = tarn_le(g, size, smallest(g, all, s.to, n));
+            in = tarn_le(g, size, tarn_kth(g, all, n - s.to + 1));
         }
         if (in && s.from > 0) {
-            in = tarn_binary(g, &tarn_op_logical_and, in, tarn_gt(g, size, smallest(g, all, s.from, n)));
+            in = tarn_binary(g, &tarn_op_logical_and, in, tarn_gt(g, size, tarn_kth(g, all, n - s.from + 1)));
         }
         if (in) {
             moved = s.outside ? tarn_where(g, in, flat, moved) : tarn_where(g, in, moved, flat);

@@ -29,6 +29,10 @@ static const tarn_node *build(tarn_build *b) {
     return tarn_reshape(g, tarn_add(g, x, tarn_mix(g, p, q, t)), s->rank, s->shape);
 }
 
+static const char *note(const tarn_model *m, int64_t i) {
+    return tarn_slot_source(m, i)->rank < 2 ? "weighted sum: not a matrix" : NULL;
+}
+
 static const tarn_param params[] = {
     {"alignment", TARN_NUMBER, 1, -8, 8, false, NULL,
      "power of the rotation from a to b: 0 leaves a as it is turned, 1 turns it to b"},
@@ -47,7 +51,7 @@ const tarn_method tarn_method_rotate = {
               "Q^alignment + mean rows mixed by alignment. For a broken power Q is the nearest rotation "
               "(determinant 1); directions that A^T B says nothing of turn as the SVD leaves them. Rank 0 "
               "and 1: (1 - alpha) a + alpha b. sd-mecha's form for rows longer than their number is no "
-              "rotation; here it is one. sd-meh's alpha is alignment here, its beta alpha.",
+              "rotation; here it is one. alignment = 0 is a Procrustes blend: b turned to a. sd-meh's alpha is alignment here, its beta alpha.",
     .example = "print(merge.rotate { a, b, alignment = 0.5 })",
-    .version = 1, .tier = 'B', .least = 2, .most = 2, .params = params, .build = build,
+    .version = 1, .tier = 'B', .least = 2, .most = 2, .params = params, .build = build, .note = note,
 };

@@ -50,8 +50,5 @@ const tarn_node *tarn_columns_range(tarn_build *b, const tarn_node *s, bool high
     }
     int64_t at = (int64_t)ceil(0.01 * (double)(n - 1));  // counted from the smallest
     at += high ? (int64_t)floor(0.99 * (double)(n - at - 1)) : 0;
-    int64_t i[4] = {0, 0, n - at, s && s->desc.dtype == TARN_F64 ? 64 : 32};
-    double f = 0;
-    tarn_attr a = {.ni = 4, .i = i, .nf = 1, .f = &f};
-    return tarn_item(b->g, tarn_expand_global(b->expand, b->model, b->slot, high, &tarn_op_kth, s, &a), 0);
+    return tarn_kth_of_model(b, s, n - at, high);
 }

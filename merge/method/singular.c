@@ -20,10 +20,10 @@ const char *tarn_singular_note(const tarn_model *m, int64_t i) {
     return tarn_slot_source(m, i)->rank == 2 ? "mean offset: an embedding or head" : "mean offset: not a matrix";
 }
 
-int64_t tarn_singular_rows(const tarn_build *b) { return b->source->shape[0]; }
+static int64_t rows_of(const tarn_build *b) { return b->source->shape[0]; }
 int64_t tarn_singular_columns(const tarn_build *b) { return b->numel / b->source->shape[0]; }
 int64_t tarn_singular_side(const tarn_build *b) {
-    int64_t m = tarn_singular_rows(b), n = tarn_singular_columns(b);
+    int64_t m = rows_of(b), n = tarn_singular_columns(b);
     return m < n ? m : n;
 }
 int64_t tarn_singular_count(const tarn_build *b, double share) {
@@ -32,41 +32,31 @@ int64_t tarn_singular_count(const tarn_build *b, double share) {
 }
 
 const tarn_node *tarn_singular_matrix(tarn_build *b, const tarn_node *t) {
-    int64_t shape[3] = {1, tarn_singular_rows(b), tarn_singular_columns(b)};
-    return tarn_reshape(b->g, t, 3, shape);
-}
-
-static const tarn_node *joined(tarn_graph *g, int n, const tarn_node *const *x, int64_t axis) {
-    tarn_attr a = {.ni = 1, .i = &axis};
-    return n == 1 ? x[0] : tarn_node_make(g, &tarn_op_concat, n, x, &a);
+    int64_t shape[2] = {rows_of(b), tarn_singular_columns(b)};
+    return tarn_reshape(b->g, t, 2, shape);
 }
 
 const tarn_node *tarn_singular_offsets(tarn_build *b) {
     const tarn_node *t[TARN_METHOD_MODELS];
     for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_singular_matrix(b, tarn_vectors_weighted(b, tarn_delta(b, i), i));
+        t[i] = tarn_singular_matrix(b, tarn_vectors_task(b, i));
     }
-    return joined(b->g, b->n, t, 0);
-}
-
-const tarn_node *tarn_singular_join(tarn_graph *g, const tarn_node *x, const tarn_node *y, int64_t axis) {
-    return joined(g, 2, (const tarn_node *const[]){x, y}, axis);
+    return tarn_stack(b->g, b->n, t);
 }
 
 const tarn_node *tarn_singular_pick(tarn_graph *g, const tarn_node *x, int64_t i) {
-    int64_t range[3 * TARN_MAX_RANK];
-    if (!x) {
-        return NULL;
-    }
-    int rank = x->desc.rank;
-    for (int d = 0; d < rank; d++) {
-        range[3 * d] = d == 0 ? i : 0;
-        range[3 * d + 1] = d == 0 ? 1 : x->desc.shape[d];
-        range[3 * d + 2] = 1;
-    }
-    tarn_attr a = {.ni = 3 * rank, .i = range};
-    const tarn_node *s = tarn_node_make(g, &tarn_op_slice, 1, &x, &a);
-    return s ? tarn_reshape(g, s, rank - 1, x->desc.shape + 1) : NULL;
+    const tarn_node *s = tarn_slice(g, x, 0, i, 1);
+    return s ? tarn_reshape(g, s, x->desc.rank - 1, x->desc.shape + 1) : NULL;
+}
+
+const tarn_node *tarn_singular_sum(tarn_graph *g, const tarn_node *x) {
+    const int64_t batch = 0;
+    return tarn_reduce(g, &tarn_op_sum, x, 1, &batch, false);
+}
+
+const tarn_node *tarn_singular_diagonal(tarn_graph *g, int64_t m, int64_t n) {
+    const int64_t column[2] = {m, 1};
+    return tarn_eq(g, tarn_iota(g, n), tarn_reshape(g, tarn_iota(g, m), 2, column));
 }
 
 const tarn_node *tarn_singular_beside(tarn_graph *g, const tarn_node *u) {
@@ -109,11 +99,7 @@ const tarn_node *tarn_singular_result(tarn_build *b, const tarn_node *a) {
 }
 
 const tarn_node *tarn_singular_mean(tarn_build *b) {
-    const tarn_node *t[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_vectors_weighted(b, tarn_delta(b, i), i);
-    }
-    return tarn_vectors_scaled(b, tarn_div(b->g, tarn_sum_of(b->g, b->n, t), tarn_num(b->g, b->n)));
+    return tarn_vectors_scaled(b, tarn_div(b->g, tarn_vectors_sum(b), tarn_num(b->g, b->n)));
 }
 
 const tarn_node *tarn_singular_leading(tarn_graph *g, const tarn_node *s, double share, double power) {

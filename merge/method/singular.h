@@ -16,23 +16,23 @@ static inline bool tarn_singular(const tarn_build *b) { return tarn_singular_is(
 // For plans: what is done with a tensor that is not taken as a matrix; NULL for one that is.
 const char *tarn_singular_note(const tarn_model *m, int64_t i);
 
-// Sides of the matrix, the smaller of them, and share · min(m, n) of it: at least 1.
-int64_t tarn_singular_rows(const tarn_build *b);
+// Columns of the matrix, the smaller of its sides, and share · min(m, n) of it: at least 1.
 int64_t tarn_singular_columns(const tarn_build *b);
 int64_t tarn_singular_side(const tarn_build *b);
 int64_t tarn_singular_count(const tarn_build *b, double share);
 
-// t as a matrix, put in front of which a batch of one: [1, m, n].
+// t as a matrix: [m, n].
 const tarn_node *tarn_singular_matrix(tarn_build *b, const tarn_node *t);
 // w_m (x_m - base) of all models: [T, m, n].
 const tarn_node *tarn_singular_offsets(tarn_build *b);
-// Element i of the batch, without its dimension.
+// Element i of the batch, without its dimension; the sum over the batch.
 const tarn_node *tarn_singular_pick(tarn_graph *g, const tarn_node *x, int64_t i);
+const tarn_node *tarn_singular_sum(tarn_graph *g, const tarn_node *x);
 // [T, m, k] side by side as [m, T k]; [T, k, n] one above the other as [T k, n]; [T, k] as [T k].
 const tarn_node *tarn_singular_beside(tarn_graph *g, const tarn_node *u);
 const tarn_node *tarn_singular_above(tarn_graph *g, const tarn_node *vt);
-// x and y joined along the axis (from 0).
-const tarn_node *tarn_singular_join(tarn_graph *g, const tarn_node *x, const tarn_node *y, int64_t axis);
+// [m, n] of truth values: the diagonal.
+const tarn_node *tarn_singular_diagonal(tarn_graph *g, int64_t m, int64_t n);
 
 // By the options `route` and `seed`; rank 0: all.
 tarn_svd_nodes tarn_singular_svd(tarn_build *b, const tarn_node *a, int64_t rank);
@@ -49,7 +49,7 @@ const tarn_node *tarn_singular_leading(tarn_graph *g, const tarn_node *s, double
     {"route", TARN_CHOICE, 0, 0, 0, false, "exact|gram|random",                                    \
      "of the SVD: LAPACK's, by the eigenvectors of the smaller Gram matrix, or by random "         \
      "projection (Halko, Martinsson, Tropp 2011: 10 further columns, 2 power steps)"},             \
-    {"seed", TARN_INTEGER, 0, 0, 9007199254740991.0, false, NULL, "of route = \"random\""}
+    {"seed", TARN_INTEGER, 0, 0, 9007199254740991.0, false, NULL, "of route = \"random\" and other draws"}
 #define TARN_PARAM_SINGULAR                                                                        \
     {"tensors", TARN_CHOICE, 0, 0, 0, false, "linear|matrices|all",                                \
      "taken as matrices: 2-D tensors but embeddings and heads, all 2-D tensors, or also those of " \

@@ -4,12 +4,6 @@
 // Nearly parallel or opposite ones (|cos| from 0.9995) are interpolated linearly.
 #include "merge/method/means.h"
 
-static const tarn_node *dot(tarn_build *b, const tarn_node *p, const tarn_node *q, int k) {
-    return tarn_choice(b, "scope", "tensor")
-               ? tarn_dot(b->g, p, q)
-               : tarn_expand_global(b->expand, b->model, b->slot, k, &tarn_op_sum, tarn_mul(b->g, p, q), NULL);
-}
-
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *p = b->x[0], *q = b->x[1], *s[2];
@@ -17,8 +11,9 @@ static const tarn_node *build(tarn_build *b) {
     if (t == 0 || t == 1) {
         return t == 0 ? p : q;
     }
-    const tarn_node *pn = tarn_length(g, dot(b, p, p, 0), 1e-8), *qn = tarn_length(g, dot(b, q, q, 1), 1e-8);
-    const tarn_node *c = tarn_cosine(g, dot(b, p, q, 2), pn, qn);
+    const tarn_node *pn = tarn_length(g, tarn_inner_of(b, p, p, 0), 1e-8);
+    const tarn_node *qn = tarn_length(g, tarn_inner_of(b, q, q, 1), 1e-8);
+    const tarn_node *c = tarn_cosine(g, tarn_inner_of(b, p, q, 2), pn, qn);
     tarn_arc(g, c, t, tarn_get(b, "threshold"), s);
     if (tarn_choice(b, "norm", "lerp")) {
         // |s0 u + s1 v| is 1 on the arc, less on the straight line

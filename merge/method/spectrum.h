@@ -5,8 +5,6 @@
 
 #include "merge/method/mix.h"
 
-// Numbers 0, 1, 2 … of the frequencies of dimension d, as f64: n of them, n / 2 + 1 in the last one.
-const tarn_node *tarn_frequencies(tarn_graph *g, int rank, const int64_t *shape, int d);
 // x with each frequency of its half spectrum times `share`, or kept where that is true; x has rank 1
 // or more.
 const tarn_node *tarn_filtered(tarn_graph *g, const tarn_node *x, const tarn_node *share);

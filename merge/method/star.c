@@ -9,18 +9,17 @@ static const tarn_node *build(tarn_build *b) {
         return tarn_singular_mean(b);
     }
     tarn_svd_nodes p = tarn_singular_svd(b, tarn_singular_offsets(b), 0);
-    const tarn_node *total = NULL, *zero = tarn_num(g, 0);
+    const tarn_node *sum = NULL;
     const tarn_node *kept = tarn_mul(g, p.s, tarn_singular_leading(g, p.s, tarn_get(b, "eta"), 1));
-    for (int i = 0; i < b->n; i++) {
+    for (int i = 0; i < b->n; i++) {  // one by one, so that one product is in memory
         const tarn_node *s = tarn_singular_pick(g, kept, i);
         const tarn_node *before = tarn_total(g, &tarn_op_sum, tarn_singular_pick(g, p.s, i));
-        const tarn_node *after = tarn_total(g, &tarn_op_sum, s);
-        const tarn_node *ratio = tarn_where(g, tarn_gt(g, after, zero), tarn_div(g, before, after), zero);
-        const tarn_node *t = tarn_singular_product(g, tarn_singular_pick(g, p.u, i), tarn_mul(g, s, ratio),
-                                                   tarn_singular_pick(g, p.vt, i));
-        total = total ? tarn_add(g, total, t) : t;
+        s = tarn_mul(g, s, tarn_share(g, before, tarn_total(g, &tarn_op_sum, s)));
+        const tarn_node *u = tarn_singular_pick(g, p.u, i), *vt = tarn_singular_pick(g, p.vt, i);
+        const tarn_node *t = tarn_singular_product(g, u, s, vt);
+        sum = sum ? tarn_add(g, sum, t) : t;
     }
-    return tarn_singular_result(b, tarn_flag(b, "normalize") ? tarn_div(g, total, tarn_num(g, b->n)) : total);
+    return tarn_singular_result(b, tarn_flag(b, "normalize") ? tarn_div(g, sum, tarn_num(g, b->n)) : sum);
 }
 
 static const tarn_param params[] = {

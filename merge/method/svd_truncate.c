@@ -11,15 +11,13 @@ static const tarn_node *build(tarn_build *b) {
     int64_t k = tarn_singular_count(b, share), side = tarn_singular_side(b);
     k = rank > 0 && rank < (double)k ? (int64_t)rank : k;
     if (k == side && energy >= 1) {
-        return tarn_singular_result(b, tarn_vectors_weighted(b, tarn_delta(b, 0), 0));
+        return tarn_singular_result(b, tarn_vectors_task(b, 0));
     }
     // The energy is that of all singular values, so a cut by energy needs them all.
-    tarn_svd_nodes p = tarn_singular_svd(b, tarn_singular_pick(g, tarn_singular_offsets(b), 0), energy < 1 ? 0 : k);
+    tarn_svd_nodes p = tarn_singular_svd(b, tarn_singular_matrix(b, tarn_vectors_task(b, 0)), energy < 1 ? 0 : k);
     if (energy < 1) {
         const tarn_node *keep = tarn_singular_leading(g, p.s, energy, 2);
-        tarn_attr at = {.ni = 3, .i = (int64_t[]){TARN_I64, side, 0}};
-        const tarn_node *place = tarn_node_make(g, &tarn_op_iota, 0, NULL, &at);
-        keep = tarn_where(g, tarn_lt(g, place, tarn_num(g, (double)k)), keep, tarn_num(g, 0));
+        keep = tarn_where(g, tarn_lt(g, tarn_iota(g, side), tarn_num(g, (double)k)), keep, tarn_num(g, 0));
         p.s = tarn_mul(g, p.s, keep);
     }
     return tarn_singular_result(b, tarn_singular_product(g, p.u, p.s, p.vt));

@@ -4,7 +4,7 @@
 
 static const tarn_node *build(tarn_build *b) {
     const tarn_node *mask[TARN_METHOD_MODELS], *scale[TARN_METHOD_MODELS];
-    const tarn_node *merged = tarn_choice(b, "vector", "ties") ? tarn_masks_ties(b) : tarn_masks_sum(b);
+    const tarn_node *merged = tarn_choice(b, "vector", "ties") ? tarn_masks_ties(b) : tarn_vectors_sum(b);
     for (int i = 0; i < b->n; i++) {
         scale[i] = tarn_num(b->g, 1);
     }
@@ -13,9 +13,7 @@ static const tarn_node *build(tarn_build *b) {
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {
-    for (int k = 0; k < tarn_method_models(m); k++) {
-        TARN_TRY(tarn_method_shared(m, "density", k, err));
-    }
+    TARN_TRY(tarn_method_shared(m, "density", NULL, err));
     return tarn_masks_check(m, err);
 }
 
@@ -41,6 +39,6 @@ const tarn_method tarn_method_tall_masks = {
     .example = "local kept, used = merge.tall_masks { base = base, a, b, c }, 0\n"
                "for _, name in ipairs(kept:names [[\\.used$]]) do used = used + kept[name]:load() end\n"
                "print(used, merge.unmask { base = base, kept, task = 2 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_masks_mass,
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_mass_none,
     .check = check, .build = build, .outputs = tarn_masks_outputs,
 };

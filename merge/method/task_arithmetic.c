@@ -4,16 +4,14 @@
 
 static const tarn_node *build(tarn_build *b) {
     const tarn_node *t[TARN_METHOD_MODELS];
-    for (int i = 0; i < b->n; i++) {
-        t[i] = tarn_delta(b, i);
-    }
+    tarn_operands(b, t);
     return tarn_vectors_linear(b, t);
 }
 
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     TARN_PARAM_LAMBDA,
-    {"normalize", TARN_BOOLEAN, 0, 0, 1, false, NULL, "divide by the sum of the weights"},
+    TARN_PARAM_NORMALIZE,
     {0},
 };
 

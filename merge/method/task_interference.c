@@ -8,10 +8,7 @@ static const tarn_node *overlap(tarn_graph *g, const tarn_node *x) {
     if (!gram) {
         return NULL;
     }
-    int64_t n = gram->desc.shape[0], column[2] = {n, 1};
-    tarn_attr a = {.ni = 3, .i = (int64_t[]){TARN_I64, n, 0}};
-    const tarn_node *place = tarn_node_make(g, &tarn_op_iota, 0, NULL, &a);
-    const tarn_node *diagonal = tarn_eq(g, place, tarn_reshape(g, place, 2, column));
+    const tarn_node *diagonal = tarn_singular_diagonal(g, gram->desc.shape[0], gram->desc.shape[0]);
     return tarn_sub(g, gram, tarn_where(g, diagonal, tarn_num(g, 1), tarn_num(g, 0)));
 }
 
@@ -34,11 +31,9 @@ static bool outputs(const tarn_model *m, int64_t i, int k, tarn_arena *a, tarn_s
     return k == 0 && tarn_singular_is(m, i);
 }
 
-static double mass(const tarn_model *m) { return (void)m, 0; }
-
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
-    TARN_PARAM_KEEP_TRIPLES,
+    TARN_PARAM_SHARE_TRIPLES,
     TARN_PARAM_SINGULAR,
     {0},
 };
@@ -52,6 +47,6 @@ const tarn_method tarn_method_task_interference = {
               "Tensors that are not taken as matrices are left out.",
     .example = "local sti = merge.task_interference { base = base, a, b, tensors = \"matrices\" }\n"
                "for name, value in pairs(sti:load()) do print(name, value) end",
-    .version = 1, .tier = 'B', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = mass,
+    .version = 1, .tier = 'B', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_mass_none,
     .build = build, .outputs = outputs,
 };

@@ -2,16 +2,6 @@
 // Tensor sum: a stretch of the first (or second) dimension is copied from b, the rest from a.
 #include "merge/method/mix.h"
 
-// 0, 1, 2 … along one dimension, as f64.
-static const tarn_node *places(tarn_build *b, int axis) {
-    int64_t i[TARN_MAX_RANK + 2] = {TARN_I64};
-    for (int d = 0; d < b->source->rank; d++) {
-        i[1 + d] = d == axis ? b->source->shape[d] : 1;
-    }
-    tarn_attr a = {.ni = b->source->rank + 2, .i = i};
-    return tarn_cast(b->g, tarn_node_make(b->g, &tarn_op_iota, 0, NULL, &a), TARN_F64);
-}
-
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     double alpha = tarn_get(b, "alpha"), beta = tarn_get(b, "beta");
@@ -25,7 +15,7 @@ static const tarn_node *build(tarn_build *b) {
     if (s.from >= s.to || (s.from == 0 && s.to == n)) {
         return s.from >= s.to ? out : in;
     }
-    const tarn_node *at = places(b, axis);
+    const tarn_node *at = tarn_places(g, rank, axis, n);
     const tarn_node *after = tarn_ge(g, at, tarn_num(g, (double)s.from));
     const tarn_node *before = tarn_lt(g, at, tarn_num(g, (double)s.to));
     return tarn_where(g, tarn_binary(g, &tarn_op_logical_and, after, before), in, out);

@@ -14,18 +14,6 @@ static const tarn_node *build(tarn_build *b) {
     return tarn_vectors_consensus(b, t);
 }
 
-static tarn_status check(const tarn_model *m, tarn_error *err) {
-    const tarn_value *trim = tarn_model_value(m, "trim", -1);
-    for (int k = 0; k < tarn_method_models(m) && trim->text[0] == 'g'; k++) {
-        if (tarn_model_value(m, "density", k)->each) {
-            TARN_RAISE(err, "OptionType",
-                       "merge.ties: density varies by tensor, but trim = \"global\" keeps one share of "
-                       "the whole task vector; use trim = \"tensor\"");
-        }
-    }
-    return TARN_OK;
-}
-
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     {"density", TARN_NUMBER, 0.2, 0, 1, true, NULL,
@@ -34,11 +22,9 @@ static const tarn_param params[] = {
     TARN_PARAM_LAMBDA,
     {"trim", TARN_CHOICE, 0, 0, 0, false, "global|tensor",
      "over the whole task vector (paper, official code), or in each tensor (mergekit, sd-mecha)"},
-    {"rescale", TARN_CHOICE, 0, 0, 0, false, "none|l1",
-     "l1: what is kept of a tensor gets the L1 norm that all of it had (an option of mergekit)"},
+    TARN_PARAM_RESCALE_L1,
     TARN_PARAM_ELECT,
-    {"normalize", TARN_BOOLEAN, 1, 0, 1, false, NULL,
-     "divide by the weights that agree (mean, paper); false: sum (FusionBench)"},
+    TARN_PARAM_AGREE(1),
     {0},
 };
 
@@ -47,7 +33,7 @@ const tarn_method tarn_method_ties = {
     .summary = "trim, elect sign, merge: task vectors without their conflicts",
     .paper = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
     .detail = "Signs are elected on weighted values; the result is base + lambda * sum(w t) / sum(w) over "
-              "the entries that agree. An exact zero sum elects plus; zero entries never agree.",
+              "the entries that agree. An exact zero sum elects as `zero` says; zero entries never agree.",
     .example = "print(merge.ties { base = base, a, b, density = 0.2 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .check = check, .build = build,
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .check = tarn_vectors_trim_check, .build = build,
 };

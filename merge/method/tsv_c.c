@@ -6,14 +6,11 @@
 
 static const tarn_node *build(tarn_build *b) {
     if (!tarn_singular(b)) {
-        int64_t shape[TARN_MAX_RANK] = {1};
         const tarn_node *t[TARN_METHOD_MODELS];
-        memcpy(shape + 1, b->source->shape, (size_t)b->source->rank * sizeof *shape);
         for (int i = 0; i < b->n; i++) {
-            t[i] = tarn_reshape(b->g, tarn_vectors_weighted(b, tarn_delta(b, i), i), b->source->rank + 1, shape);
+            t[i] = tarn_vectors_task(b, i);
         }
-        tarn_attr a = {.ni = 1, .i = (int64_t[]){0}};
-        return tarn_node_make(b->g, &tarn_op_concat, b->n, t, &a);
+        return tarn_stack(b->g, b->n, t);
     }
     tarn_svd_nodes p = tarn_tsv_parts(b);
     return b->output == 0 ? p.u : b->output == 1 ? p.s : p.vt;
@@ -42,11 +39,9 @@ static bool outputs(const tarn_model *m, int64_t i, int k, tarn_arena *a, tarn_s
     return true;
 }
 
-static double mass(const tarn_model *m) { return (void)m, 0; }
-
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
-    TARN_PARAM_KEEP_TRIPLES,
+    TARN_PARAM_SHARE_TRIPLES,
     TARN_PARAM_SINGULAR,
     {0},
 };
@@ -60,6 +55,6 @@ const tarn_method tarn_method_tsv_c = {
               "together take about as much as two models.",
     .example = "local kept = merge.tsv_c { base = base, a, b }\n"
                "print(merge.tsv_task { base = base, kept, task = 1 })",
-    .version = 1, .tier = 'B', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = mass,
+    .version = 1, .tier = 'B', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_mass_none,
     .build = build, .outputs = outputs,
 };

@@ -33,7 +33,7 @@ static const tarn_node *build(tarn_build *b) {
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     TARN_PARAM_LAMBDA,
-    TARN_PARAM_KEEP_TRIPLES,
+    TARN_PARAM_SHARE_TRIPLES,
     {"orthogonalize", TARN_CHOICE, 0, 0, 0, false, "polar|whiten|none",
      "u replaced by its polar factor (paper), or by u (u^T u)^-1/2 with zeros where u is deficient: equal unless tasks "
      "share directions exactly, which leaves the polar factor open there"},

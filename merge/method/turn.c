@@ -21,9 +21,6 @@ const tarn_node *tarn_mean_row(tarn_graph *g, const tarn_node *x, double share) 
 }
 
 const tarn_node *tarn_row_space(tarn_graph *g, const tarn_node *x, const tarn_node *y) {
-    const int64_t axis = 0;
     const tarn_node *rows[2] = {x, y};
-    tarn_attr down = {.ni = 1, .i = &axis};
-    const tarn_node *all = tarn_node_make(g, &tarn_op_concat, 2, rows, &down);
-    return tarn_qr(g, tarn_transpose(g, all)).q;
+    return tarn_qr(g, tarn_transpose(g, tarn_concat(g, 2, rows, 0))).q;
 }

@@ -14,14 +14,19 @@ const tarn_node *tarn_vectors_weighted(tarn_build *b, const tarn_node *t, int i)
     return w == 1 ? t : tarn_mul(b->g, t, tarn_num(b->g, w));
 }
 
+const tarn_node *tarn_vectors_task(tarn_build *b, int i) { return tarn_vectors_weighted(b, tarn_delta(b, i), i); }
+
+const tarn_node *tarn_vectors_sum(tarn_build *b) {
+    const tarn_node *t[TARN_METHOD_MODELS];
+    double w[TARN_METHOD_MODELS];
+    tarn_operands(b, t);
+    tarn_weights(b, w);
+    return tarn_combine(b->g, b->n, t, w);
+}
+
 const tarn_node *tarn_vectors_linear(tarn_build *b, const tarn_node *const *t) {
-    const tarn_node *term[TARN_METHOD_MODELS] = {NULL};
-    double total = 0;
-    for (int i = 0; i < b->n; i++) {
-        term[i] = tarn_vectors_weighted(b, t[i], i);
-        total += tarn_get_of(b, "weight", i);
-    }
-    const tarn_node *sum = tarn_sum_of(b->g, b->n, term);
+    double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
+    const tarn_node *sum = tarn_combine(b->g, b->n, t, w);
     if (tarn_flag(b, "normalize") && (total >= 1e-8 || total <= -1e-8)) {
         sum = tarn_div(b->g, sum, tarn_num(b->g, total));
     }
@@ -53,36 +58,39 @@ const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t
     for (int i = 0; i < b->n; i++) {
         v[i] = tarn_vectors_weighted(b, t[i], i);
         vote[i] = count ? tarn_sign(b->g, v[i]) : v[i];
-        w[i] = tarn_num(b->g, tarn_get_of(b, "weight", i));
+        w[i] = tarn_num(b->g, tarn_choice(b, "mean_by", "count") ? 1 : tarn_get_of(b, "weight", i));
     }
     const tarn_node *votes = tarn_sum_of(b->g, b->n, vote);
+    if (tarn_choice(b, "zero", "majority")) {
+        const tarn_node *all = tarn_expand_global(b->expand, b->model, b->slot, b->n, &tarn_op_sum, tarn_sign(b->g, votes), NULL);
+        votes = tarn_where(b->g, tarn_eq(b->g, votes, tarn_num(b->g, 0)), all, votes);
+    }
     return tarn_vectors_scaled(b, tarn_vectors_agreeing(b->g, b->n, v, tarn_flag(b, "normalize") ? w : NULL, votes));
 }
 
-static const tarn_node *drop(tarn_build *b, const tarn_node *t, int model) {
-    tarn_graph *g = b->g;
-    double density = tarn_get_of(b, "density", model);
-    if (density >= 1) {
-        return t;
-    }
-    const tarn_node *zero = tarn_num(g, 0);
-    if (density <= 0) {
-        return tarn_mul(g, t, zero);
-    }
-    const tarn_node *mask = tarn_mask(b, density, tarn_get(b, "seed"), model, "dare");
-    const tarn_node *kept = tarn_where(g, mask, t, zero);
+tarn_status tarn_vectors_trim_check(const tarn_model *m, tarn_error *err) {
+    bool whole = tarn_model_value(m, "trim", -1)->text[0] == 'g';
+    return whole ? tarn_method_shared(m, "density", "trim = \"tensor\"", err) : TARN_OK;
+}
+
+const tarn_node *tarn_vectors_drop(tarn_build *b, const tarn_node *t, const tarn_node *mask, const tarn_node *p) {
+    const tarn_node *kept = tarn_where(b->g, mask, t, tarn_num(b->g, 0));
     if (tarn_choice(b, "rescale", "none")) {
         return kept;
     }
-    if (tarn_choice(b, "rescale", "expected")) {
-        return tarn_div(g, kept, tarn_num(g, density));
-    }
-    return tarn_vectors_rescale(b, t, kept);
+    return tarn_choice(b, "rescale", "expected") ? tarn_div(b->g, kept, p) : tarn_vectors_rescale(b, t, kept);
 }
 
 void tarn_vectors_dare(tarn_build *b, const tarn_node **t) {
     for (int i = 0; i < b->n; i++) {
-        t[i] = drop(b, tarn_delta(b, i), i);
+        double density = tarn_get_of(b, "density", i);
+        t[i] = tarn_delta(b, i);
+        if (density <= 0) {
+            t[i] = tarn_mul(b->g, t[i], tarn_num(b->g, 0));
+        } else if (density < 1) {
+            const tarn_node *mask = tarn_mask(b, density, tarn_get(b, "seed"), i, "dare");
+            t[i] = tarn_vectors_drop(b, t[i], mask, tarn_num(b->g, density));
+        }
     }
 }
 

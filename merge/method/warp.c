@@ -9,7 +9,7 @@ static const tarn_node *build(tarn_build *b) {
     const tarn_node *gram[TARN_METHOD_MODELS * TARN_METHOD_MODELS], *d[TARN_METHOD_MODELS], *s[2];
     int n = b->n;
     double eta = tarn_get(b, "eta"), total = tarn_get_of(b, "weight", 0);
-    tarn_vectors_of(b, d);
+    tarn_operands(b, d);
     tarn_gram(g, n, d, gram);
     const tarn_node *u = d[0], *uu = gram[0], **ud = gram;  // the join, <u, u>, <u, d_j> in ud[j]
     for (int i = 1; i < n; i++) {

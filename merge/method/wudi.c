@@ -15,14 +15,13 @@ static const tarn_node *closed(tarn_graph *g, const tarn_node *k, const tarn_nod
 
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
-    const tarn_node *k = NULL, *r = NULL, *sum = NULL, *zero = tarn_num(g, 0);
+    const tarn_node *k = NULL, *r = NULL, *sum = NULL;
     if (!tarn_singular(b)) {
         return tarn_singular_mean(b);
     }
-    const tarn_node *all = tarn_singular_offsets(b);
-    for (int i = 0; i < b->n; i++) {
-        const tarn_node *t = tarn_singular_pick(g, all, i), *size = tarn_dot(g, t, t);
-        const tarn_node *part = tarn_where(g, tarn_gt(g, size, zero), tarn_div(g, tarn_num(g, 1), size), zero);
+    for (int i = 0; i < b->n; i++) {  // one by one, so that one Gram matrix is in memory
+        const tarn_node *t = tarn_singular_matrix(b, tarn_vectors_task(b, i));
+        const tarn_node *part = tarn_share(g, tarn_num(g, 1), tarn_dot(g, t, t));
         const tarn_node *gram = tarn_mul(g, tarn_matmul(g, tarn_transpose(g, t), t), part);
         const tarn_node *own = tarn_matmul(g, t, gram);
         k = k ? tarn_add(g, k, gram) : gram;

@@ -463,14 +463,7 @@ static const tarn_node *expand_slice(tarn_expand *e, tarn_model *m, int64_t i) {
     if (!x || i != *(const int64_t *)m->extra) {
         return x;
     }
-    int64_t range[3 * TARN_MAX_RANK];
-    for (int d = 0; d < x->desc.rank; d++) {
-        range[3 * d] = d == 0 ? (int64_t)m->values[0].number : 0;
-        range[3 * d + 1] = d == 0 ? (int64_t)m->values[1].number : x->desc.shape[d];
-        range[3 * d + 2] = 1;
-    }
-    tarn_attr a = {.ni = 3 * x->desc.rank, .i = range};
-    return tarn_node_make(e->graph, &tarn_op_slice, 1, &x, &a);
+    return tarn_slice(e->graph, x, 0, (int64_t)m->values[0].number, (int64_t)m->values[1].number);
 }
 
 static void write_slice(const tarn_model *m, tarn_text *out) {

@@ -64,8 +64,10 @@ static tarn_status patched(tarn_model *r, const char *was, size_t len, const jso
         TARN_RAISE(err, "ConfigInvalid", "config.json of %s cannot be changed: %s",
                    tarn_model_label(r->in[0]), parsed ? "it holds no object" : why.text);
     }
-    char *text = apply(root, patch) ? json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
+    // By name, as a replay reads them: new fields must not come in the order of some hash table.
     char *edits = json_dumps(patch, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS);
+    json_t *sorted = edits ? json_loads(edits, 0, &why) : NULL;
+    char *text = sorted && apply(root, sorted) ? json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
     if (text && edits) {
         r->config_len = strlen(text);
         r->config = tarn_arena_string(&r->arena, text, r->config_len);
@@ -73,6 +75,7 @@ static tarn_status patched(tarn_model *r, const char *was, size_t len, const jso
     }
     free(text);
     free(edits);
+    json_decref(sorted);
     json_decref(root);
     return r->config && r->extra ? TARN_OK : tarn_raise_nomem(err, "config.json", len);
 }

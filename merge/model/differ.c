@@ -20,7 +20,7 @@ enum {
 
 // ---- small texts ----
 
-void tarn_differ_shape(const tarn_slot *s, tarn_text *out) {
+static void show_shape(const tarn_slot *s, tarn_text *out) {
     tarn_text_puts(out, "[");
     for (int d = 0; d < s->rank; d++) {
         if (d == 6) {  // headers allow 64 dimensions; nobody has that many
@@ -128,9 +128,9 @@ static void sort_kinds(tarn_differ *d, const tarn_model *m, const int64_t *slots
         key.len = 0;
         tarn_text_add(&key, text, len);
         tarn_text_printf(&key, "\t%d", (int)s->dtype);
-        tarn_differ_shape(s, &key);
+        show_shape(s, &key);
         if (others) {
-            tarn_differ_shape(&mo->slots[others[i]], &key);
+            show_shape(&mo->slots[others[i]], &key);
         }
         bool fresh = false;
         int32_t id = key.failed ? -1 : tarn_intern_add(&out->keys, key.data, key.len, &fresh);
@@ -201,7 +201,7 @@ static void write_only(tarn_differ *d, int side, tarn_text *out) {
         tarn_text_puts(out, "\n  ");
         write_kind(d, x->model, x->only, x->n, &all, id, out);
         tarn_text_printf(out, ", %s ", tarn_dtype_get(s->dtype)->code);
-        tarn_differ_shape(s, out);
+        show_shape(s, out);
         tarn_text_puts(out, info && info->buffer ? ", constant" : "");
         left -= all.kinds[id].count;
     }
@@ -229,9 +229,9 @@ static void write_shapes(tarn_differ *d, tarn_text *out) {
         tarn_text_puts(out, "\n  ");
         write_kind(d, a, of_a, d->nshapes, &all, id, out);
         tarn_text_puts(out, ": ");
-        tarn_differ_shape(&a->slots[all.kinds[id].slot], out);
+        show_shape(&a->slots[all.kinds[id].slot], out);
         tarn_text_printf(out, " in %s, ", d->side[0].label);
-        tarn_differ_shape(&b->slots[all.kinds[id].other], out);
+        show_shape(&b->slots[all.kinds[id].other], out);
         tarn_text_printf(out, " in %s", d->side[1].label);
         left -= all.kinds[id].count;
     }

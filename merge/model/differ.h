@@ -43,7 +43,6 @@ bool tarn_reason_tie(tarn_differ *d, tarn_text *out);      // one has written ou
 bool tarn_reason_turned(tarn_differ *d, tarn_text *out);   // shapes are each other's transpose
 bool tarn_reason_rows(tarn_differ *d, tarn_text *out);     // vocabularies of two sizes
 
-void tarn_differ_shape(const tarn_slot *s, tarn_text *out);  // "[32000, 4096]"
 // "0-3,7" of n numbers, which get sorted.
 void tarn_differ_spans(int64_t *numbers, int64_t n, tarn_text *out);
 // The name with every number that is a component of its own as N; *first gets the first, -1: none.

@@ -97,11 +97,9 @@ static const char *short_name(tarn_arena *a, const char *path) {
     return tarn_arena_string(a, path + start, n - start);
 }
 
-tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_options *o,
-                            tarn_model **out, tarn_error *err) {
-    tarn_store_options so = {.strict = o && o->strict};
-    tarn_store *store;
-    TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
+// A model of an open store, which it owns from here on, still without config and names.
+static tarn_status of_store(tarn_context *cx, tarn_store *store, const char *path,
+                            const tarn_open_options *o, tarn_model **out, tarn_error *err) {
     tarn_model *m;
     if (tarn_model_new(cx, &tarn_model_row_input, 0, NULL, &m, err) != TARN_OK) {
         tarn_store_release(store);
@@ -114,20 +112,58 @@ tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_
     m->path = tarn_arena_string(&m->arena, path, strlen(path));
     m->label = o && o->label ? tarn_arena_string(&m->arena, o->label, strlen(o->label))
                              : short_name(&m->arena, path);
-    m->config = tarn_model_side(&m->arena, tarn_store_folder(store), "config.json", &m->config_len);
+    *out = m;
+    return TARN_OK;
+}
+
+static tarn_status finish_input(tarn_context *cx, tarn_model *m, tarn_model **out, tarn_error *err) {
     tarn_status s = m->path && m->label ? fill_input(cx, m, err)
                                         : tarn_raise_nomem(err, "a model", 0);
     if (s != TARN_OK) {
         tarn_model_release(m);
         return s;
     }
+    *out = m;
+    return TARN_OK;
+}
+
+tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_options *o,
+                            tarn_model **out, tarn_error *err) {
+    tarn_store_options so = {.strict = o && o->strict};
+    tarn_store *store;
+    tarn_model *m;
+    TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
+    TARN_TRY(of_store(cx, store, path, o, &m, err));
+    m->config = tarn_model_side(&m->arena, tarn_store_folder(store), "config.json", &m->config_len);
+    TARN_TRY(finish_input(cx, m, out, err));
     for (int i = 0; i < tarn_store_warnings(store); i++) {
         const char *code, *message;
         tarn_store_warning(store, i, &code, &message);
         tarn_warn(cx, "%s [%s]", message, code);
     }
-    *out = m;
     return TARN_OK;
+}
+
+tarn_status tarn_model_of_header(tarn_context *cx, const char *name, const tarn_header_text *h,
+                                 const tarn_policy *policy, tarn_model **out, tarn_error *err) {
+    tarn_open_options o = {.label = name, .policy = *policy};
+    tarn_store *store;
+    tarn_model *m;
+    char *text = tarn_alloc(&cx->budget, h->len);  // reading it changes it
+    if (!text) {
+        return tarn_raise_nomem(err, "a header", h->len);
+    }
+    memcpy(text, h->text, h->len);
+    tarn_status s = tarn_store_of_header(cx, name, text, h->len, h->data, &store, err);
+    tarn_free(&cx->budget, text, h->len);
+    TARN_TRY(s);
+    TARN_TRY(of_store(cx, store, name, &o, &m, err));
+    if (h->config) {
+        m->config_len = h->config_len;
+        m->config = tarn_arena_string(&m->arena, h->config, h->config_len);
+        m->path = m->config ? m->path : NULL;  // as any other lack of memory
+    }
+    return finish_input(cx, m, out, err);
 }
 
 // ---- tensors in memory ----

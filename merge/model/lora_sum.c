@@ -45,8 +45,6 @@ static const tarn_node *matrix(tarn_expand *e, tarn_model *m, int k, const tarn_
 static const tarn_node *gather(tarn_expand *e, tarn_model *m, int64_t i, bool b) {
     const tarn_node *list[TARN_LORA_MODELS], *sum = NULL;
     int n = 0;
-    int64_t axis = b ? 1 : 0;
-    tarn_attr along = {.ni = 1, .i = &axis};
     for (int k = 0; k < m->nin; k++) {
         const tarn_lora_part *p = part_of(m, k, i);
         if (!p) {
@@ -61,9 +59,7 @@ static const tarn_node *gather(tarn_expand *e, tarn_model *m, int64_t i, bool b)
     for (int k = 0; k < n && by_factors(m); k++) {
         sum = sum ? tarn_add(e->graph, sum, list[k]) : list[k];
     }
-    return sum      ? sum
-           : n == 1 ? list[0]
-                    : tarn_node_make(e->graph, &tarn_op_concat, n, list, &along);
+    return sum ? sum : tarn_concat(e->graph, n, list, b ? 1 : 0);
 }
 
 // The pair of rank r that is nearest to B A.

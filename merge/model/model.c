@@ -109,6 +109,18 @@ tarn_status tarn_model_index(tarn_model *m, tarn_error *err) {
     return TARN_OK;
 }
 
+bool tarn_model_wide(tarn_model *m) {
+    bool wide = m->wide == 2;
+    for (int k = 0; m->wide == 0 && k < m->nin; k++) {
+        wide = tarn_model_wide(m->in[k]) || wide;
+    }
+    for (int64_t i = 0; m->wide == 0 && i < m->n; i++) {
+        wide = wide || m->slots[i].dtype == TARN_F64;
+    }
+    m->wide = wide ? 2 : 1;
+    return wide;
+}
+
 const tarn_names *tarn_model_names(const tarn_model *m) {
     return m->named ? m->named->names : NULL;
 }
@@ -118,7 +130,8 @@ const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i) {
     if (!names) {
         return NULL;
     }
-    int64_t k = tarn_model_find(m->named, m->slots[i].name, m->slots[i].len);
+    const tarn_slot *s = tarn_slot_source(m, i);
+    int64_t k = tarn_model_find(m->named, s->name, s->len);
     return k < 0 || k >= names->n ? NULL : &names->info[k];
 }
 

@@ -65,6 +65,7 @@ struct tarn_model {
     const int64_t *first;     // [n]
     double mass;
     int level;               // operations below it, at most; inputs 0
+    signed char wide;        // tarn_model_wide: 1 no, 2 yes; 0 not looked at yet
     const tarn_model *side;   // the input whose side files go with it; may be self
     const tarn_model *named;  // the node whose table of names describes the tensors; may be self
     tarn_model *kept;         // tensors in memory: the input that `side` is; retained, may be NULL
@@ -188,7 +189,10 @@ int64_t tarn_slot_numel(const tarn_slot *s);
 // Elements and bytes of all slots.
 int64_t tarn_model_numel(const tarn_model *m);
 uint64_t tarn_model_bytes(const tarn_model *m);
-// What the name of slot i says; NULL where nothing is known (new names).
+// Whether some tensor here or below is f64, so that values of all tensors compare in f64 only.
+bool tarn_model_wide(tarn_model *m);
+// What the name of slot i says (of the tensor that it was made of, where outputs have names of their
+// own); NULL where nothing is known (new names).
 const tarn_name_info *tarn_model_info(const tarn_model *m, int64_t i);
 const tarn_names *tarn_model_names(const tarn_model *m);  // may be NULL
 // The input whose files stand behind m->side; NULL: none has any.
@@ -220,6 +224,16 @@ typedef struct tarn_open_options {
 } tarn_open_options;
 tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_options *o,
                             tarn_model **out, tarn_error *err);
+// What opening a checkpoint reads: enough to plan with, where its data may not be. `text` is a
+// safetensors header for `data` bytes (tarn_store_header); config: of config.json, NULL: none.
+typedef struct tarn_header_text {
+    const char *text, *config;
+    size_t len, config_len;
+    uint64_t data;
+} tarn_header_text;
+// The input again; asking for a tensor's data fails with DataNotHere.
+tarn_status tarn_model_of_header(tarn_context *cx, const char *name, const tarn_header_text *h,
+                                 const tarn_policy *policy, tarn_model **out, tarn_error *err);
 // Tensors in memory as a model (names and tensors are shared, not copied). `from`: the model whose
 // values they are, slot by slot: they stay unrounded and keep the dtypes of its output, its side files
 // and what its config says of names; NULL: none.

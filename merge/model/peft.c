@@ -374,9 +374,8 @@ static tarn_status check_base(const reading *r, tarn_error *err) {
     const tarn_model *base = r->base, *files = tarn_model_files(base), *side = base->side;
     const char *made_for =
         json_string_value(json_object_get(r->config.root, "base_model_name_or_path"));
-    json_error_t why;
-    json_t *root =
-        side && side->config ? json_loadb(side->config, side->config_len, 0, &why) : NULL;
+    json_t *root;
+    TARN_TRY(tarn_config_read(base->cx, side ? side->config : NULL, side ? side->config_len : 0, &root, err));
     const char *calls_itself = json_string_value(json_object_get(root, "_name_or_path"));
     bool packed = !says_nothing(json_object_get(root, "quantization_config"));
     bool same = !made_for || !*made_for || same_last(made_for, calls_itself) ||
@@ -400,6 +399,13 @@ static tarn_status check_base(const reading *r, tarn_error *err) {
     return TARN_OK;
 }
 
+// Two factors that are no matrices of one rank: tarn_model_lora tells of them.
+static bool apart(const reading *r, const tarn_lora_part *p) {
+    const tarn_slot *a = p->a < 0 ? NULL : &r->adapter->slots[p->a];
+    const tarn_slot *b = p->b < 0 ? NULL : &r->adapter->slots[p->b];
+    return a && b && (a->rank < 2 || b->rank < 2 || a->shape[0] != b->shape[1]);
+}
+
 static tarn_status read_adapter(reading *r, tarn_model **out, tarn_error *err) {
     TARN_TRY(take(r, err));
     for (int64_t i = 0; i < r->adapter->n; i++) {
@@ -410,11 +416,7 @@ static tarn_status read_adapter(reading *r, tarn_model **out, tarn_error *err) {
     }
     set_direction(r);
     for (int64_t k = 0; k < r->n; k++) {
-        const tarn_lora_part *p = &r->parts[k];
-        bool pair = p->a >= 0 && p->b >= 0;  // others are told of by tarn_model_lora
-        TARN_TRY(pair && r->adapter->slots[p->a].shape[0] != r->adapter->slots[p->b].shape[1]
-                     ? TARN_OK
-                     : set_scale(r, k, err));
+        TARN_TRY(apart(r, &r->parts[k]) ? TARN_OK : set_scale(r, k, err));
     }
     tarn_model *m;
     TARN_TRY(tarn_model_lora(r->base->cx, r->base, r->adapter, r->n, r->parts, &m, err));

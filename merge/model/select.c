@@ -46,13 +46,6 @@ tarn_status tarn_select_match(const tarn_select *s, const char *name, size_t len
     return TARN_OK;
 }
 
-const char *tarn_select_pattern(const tarn_select *s, size_t *len) {
-    if (len) {
-        *len = s->len;
-    }
-    return s->pattern;
-}
-
 void tarn_select_free(tarn_select *s) {
     if (s) {
         tarn_budget *budget = s->env.budget;

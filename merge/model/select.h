@@ -18,7 +18,6 @@ tarn_status tarn_select_compile(tarn_context *cx, const char *pattern, size_t le
 // Errors: PatternLimit, naming pattern and name. Not for two threads at once on one selector.
 tarn_status tarn_select_match(const tarn_select *s, const char *name, size_t len, bool *hit,
                               tarn_error *err);
-const char *tarn_select_pattern(const tarn_select *s, size_t *len);  // len may be NULL
-void tarn_select_free(tarn_select *s);                               // s may be NULL
+void tarn_select_free(tarn_select *s);  // s may be NULL
 
 #endif

@@ -33,8 +33,10 @@ static void tame_constants(char *s, size_t len) {
     }
 }
 
-static tarn_status parse(tarn_context *cx, const char *config, size_t len, json_t **out,
-                         tarn_error *err) {
+// Jansson does not tell a lack of memory from a text that is wrong: both are read a second time, for
+// which memory is asked.
+tarn_status tarn_config_read(tarn_context *cx, const char *config, size_t len, json_t **out,
+                             tarn_error *err) {
     json_error_t why;
     *out = config ? json_loadb(config, len, 0, &why) : NULL;
     if (config && !*out) {
@@ -97,7 +99,7 @@ static tarn_status read_config(tarn_context *cx, tarn_regex_env *env, const char
                                size_t len, tarn_names *out, bool *tied_head, tarn_error *err) {
     json_t *root;
     *tied_head = false;
-    TARN_TRY(parse(cx, config, len, &root, err));
+    TARN_TRY(tarn_config_read(cx, config, len, &root, err));
     if (!root) {
         return TARN_OK;
     }

@@ -171,6 +171,7 @@ static void write_rows(const tarn_model *m, tarn_text *out) {
 }
 
 static tarn_status read_runs(const json_t *list, int64_t rows, int64_t *from, tarn_error *err) {
+    int64_t next = 0;  // runs come in order, so that reading them takes no longer than there are rows
     memset(from, -1, (size_t)rows * sizeof *from);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *run = json_array_get(list, i);
@@ -179,9 +180,11 @@ static tarn_status read_runs(const json_t *list, int64_t rows, int64_t *from, ta
             const json_t *x = json_array_get(run, (size_t)k);
             at[k] = json_is_integer(x) ? json_integer_value(x) : -1;
         }
-        if (at[0] < 0 || at[1] < 0 || at[2] < 0 || at[0] > rows || at[2] > rows - at[0]) {
-            TARN_RAISE(err, "PlanInvalid", "plan: rows: a run outside 0 to %lld", (long long)rows);
+        if (at[0] < next || at[1] < 0 || at[2] < 0 || at[0] > rows || at[2] > rows - at[0] ||
+            at[1] > INT64_MAX - at[2]) {
+            TARN_RAISE(err, "PlanInvalid", "plan: rows: a run outside 0 to %lld, or out of order", (long long)rows);
         }
+        next = at[0] + at[2];
         for (int64_t k = 0; k < at[2]; k++) {
             from[at[0] + k] = at[1] + k;
         }
@@ -229,8 +232,9 @@ static tarn_status move(tarn_model *m, int64_t i, tarn_error *err) {
     moving *v = (moving *)(uintptr_t)m->extra;
     tarn_slot *s = &m->slots[i];
     int64_t *shape = tarn_arena_copy(&m->arena, s->shape, (size_t)s->rank * sizeof *shape);
-    if (s->rank < 1 || !tarn_dtype_is_float(s->dtype)) {
-        TARN_RAISE(err, "ShapeMismatch", "rows: %s has no rows of floating numbers", s->name);
+    if (s->rank < 1 || s->rank > TARN_MAX_RANK || !tarn_dtype_is_float(s->dtype)) {
+        TARN_RAISE(err, "ShapeMismatch", "rows: %s has no rows of floating numbers, in at most %d dimensions", s->name,
+                   TARN_MAX_RANK);
     }
     if (!shape) {
         return tarn_raise_nomem(err, "a model", (size_t)s->rank * sizeof *shape);
@@ -354,10 +358,8 @@ tarn_status tarn_vocab_find(const tarn_model *m, int64_t *list, int64_t *n, int6
 // {"vocab_size": rows} where the config has that field, at the top or for its language model.
 static tarn_status set_size(tarn_context *cx, tarn_model *m, int64_t rows, tarn_model **out,
                             tarn_error *err) {
-    json_error_t why;
-    json_t *root = m->side && m->side->config
-                       ? json_loadb(m->side->config, m->side->config_len, 0, &why)
-                       : NULL;
+    json_t *root;
+    TARN_TRY(tarn_config_read(cx, m->side ? m->side->config : NULL, m->side ? m->side->config_len : 0, &root, err));
     bool top = json_is_integer(json_object_get(root, "vocab_size"));
     bool text =
         json_is_integer(json_object_get(json_object_get(root, "text_config"), "vocab_size"));

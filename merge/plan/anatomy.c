@@ -139,9 +139,8 @@ typedef struct {
 } cells;
 
 static void put(cells *c, const tarn_node *value) {
-    int64_t one = 1;
     if (c->n < CELLS) {
-        c->list[c->n++] = tarn_reshape(c->g, tarn_cast(c->g, value, TARN_F64), 1, &one);
+        c->list[c->n++] = tarn_cast(c->g, value, TARN_F64);
     }
 }
 
@@ -251,10 +250,8 @@ static const tarn_node *build(tarn_expand *e, void *arg, int64_t i) {
     }
     const tarn_node *still = base ? tarn_cast(g, tarn_cast(g, base, dtype_of(w, i)), TARN_F64) : NULL;
     put_counts(c, a, v, base, still, result, exact);
-    int64_t axis = 0;
-    tarn_attr along = {.ni = 1, .i = &axis};
     a->count = c->n;
-    return tarn_node_make(g, &tarn_op_concat, c->n, c->list, &along);
+    return tarn_stack(g, c->n, c->list);
 }
 
 // ---- running ----

@@ -138,6 +138,7 @@ static json_t *new_list(editing *e, const char *key) {
     const tarn_model *m = e->plan->model;
     int count = e->after.stacks[0].count;
     json_t *list = json_array();
+    e->failed = e->failed || !list;
     for (int depth = 0; list && depth < count; depth++) {
         json_t *v = NULL;
         for (int64_t i = 0; i < e->plan->n && !v; i++) {
@@ -146,7 +147,9 @@ static json_t *new_list(editing *e, const char *key) {
                 e->after.info[i].depth == depth ? origin(m, e->plan->slot[i], &input) : NULL;
             v = from ? value_of(input, from->depth, key) : NULL;
         }
-        if (!v || json_array_append_new(list, v) != 0) {
+        e->failed = e->failed || (v && json_array_append(list, v) != 0);
+        json_decref(v);
+        if (!v || e->failed) {
             json_decref(list);
             return NULL;
         }
@@ -209,7 +212,7 @@ tarn_status tarn_output_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
         edit_counts(&e);
         edit_lists(&e);
     }
-    if (s == TARN_OK && !e.changed) {
+    if (s == TARN_OK && !e.changed && !e.failed) {
         s = tarn_writer_side(w, "config.json", side->config, side->config_len, err);
     } else if (s == TARN_OK) {
         char *text = e.failed ? NULL : json_dumps(e.root, JSON_INDENT(2) | JSON_ENSURE_ASCII);

@@ -159,6 +159,7 @@ static tarn_status lighten(tarn_plan *p, tarn_error *err) {
     tarn_job *j = &p->jobs[p->count - 1];
     tarn_stream_plan here;
     TARN_TRY(tarn_stream_plan_of(p->cx, 1, j, &here, NULL, err));
+    TARN_TRY(tarn_stream_fits(p->cx, j, err));
     p->traffic += here.reads + here.writes;
     if (!p->checks[p->count - 1]) {
         tarn_graph_release(j->graph);

@@ -21,6 +21,8 @@ static const char *const carried[] = {
     "scheduler_config.json", "feature_extractor_config.json", "normalizer.json",
 };
 
+const char *tarn_plan_version(void) { return TARN_VERSION; }
+
 tarn_status tarn_plan_inputs(tarn_model *m, tarn_model **list, int *n, tarn_error *err) {
     tarn_arena a;
     tarn_model **all;
@@ -97,7 +99,16 @@ static void add_label(const tarn_provenance *from, int k, tarn_text *t) {
     tarn_plan_label(list, k, t);
 }
 
-static void add_input(tarn_text *t, const tarn_provenance *from, int k) {
+static void text_member(tarn_text *t, const char *key, const char *s) {
+    tarn_text_printf(t, ", \"%s\": ", key);
+    if (s) {
+        tarn_text_json(t, s, strlen(s));
+    } else {
+        tarn_text_puts(t, "null");
+    }
+}
+
+static void add_input(tarn_text *t, const tarn_provenance *from, const tarn_about *about, int k) {
     const tarn_digested *d = &from->inputs[k];
     const tarn_model *m = d->input;
     tarn_text_puts(t, "    {\"label\": ");
@@ -112,7 +123,20 @@ static void add_input(tarn_text *t, const tarn_provenance *from, int k) {
         t->failed = t->failed || (m->path && errno == ENOMEM);
         tarn_text_puts(t, "null");
     }
+    tarn_card_row row;
+    tarn_card_input(m->cx, about, m, &row);
+    text_member(t, "source", row.name[0] ? row.name : NULL);
+    text_member(t, "license", row.license[0] ? row.license : NULL);
     tarn_text_puts(t, "}");
+}
+
+static void whole_text(tarn_text *t, const char *key, const char *s, size_t len) {
+    tarn_text_printf(t, ",\n  \"%s\": ", key);
+    if (s) {
+        tarn_text_json(t, s, len);
+    } else {
+        tarn_text_puts(t, "null");
+    }
 }
 
 // tarn-provenance.json: what is not part of the plan because it does not change the bytes.
@@ -132,15 +156,20 @@ static tarn_status provenance(tarn_plan *p, tarn_writer *w, const tarn_save_opti
                      hex, from->replayable ? "true" : "false", tarn_pool_size(p->cx->pool),
                      tarn_isa_name(p->cx->isa));
     for (int k = 0; k < from->n; k++) {
-        add_input(&t, from, k);
+        add_input(&t, from, o->about, k);
         tarn_text_puts(&t, k + 1 < from->n ? ",\n" : "\n");
     }
-    tarn_text_puts(&t, "  ],\n  \"script\": ");
-    if (o->script) {
-        tarn_text_json(&t, o->script, o->script_len);
-    } else {
-        tarn_text_puts(&t, "null");
+    tarn_text_puts(&t, "  ]");
+    const tarn_about *a = o->about;
+    if (a) {
+        tarn_text_puts(&t, ",\n  \"recipe\": {\"name\": ");
+        tarn_text_json(&t, a->name, strlen(a->name));
+        text_member(&t, "version", a->version);
+        text_member(&t, "license", a->license);
+        tarn_text_puts(&t, "}");
+        whole_text(&t, "lock", a->lock, a->lock_len);
     }
+    whole_text(&t, "script", a ? a->recipe : o->script, a ? a->recipe_len : o->script_len);
     tarn_text_puts(&t, "\n}\n");
     tarn_status s = t.failed ? tarn_raise_nomem(err, "tarn-provenance.json", t.len)
                              : tarn_writer_side(w, "tarn-provenance.json", t.data, t.len, err);
@@ -171,5 +200,6 @@ tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_opti
                               const tarn_provenance *from, tarn_error *err) {
     TARN_TRY(o->adapter ? tarn_writer_side(w, "adapter_config.json", o->adapter, strlen(o->adapter), err)
                         : carry(p, w, err));
+    TARN_TRY(tarn_output_card(p, w, o, from, err));
     return provenance(p, w, o, from, err);
 }

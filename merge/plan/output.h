@@ -23,6 +23,7 @@ tarn_status tarn_output_inputs(tarn_model *m, tarn_digested *list, int *n, tarn_
 tarn_status tarn_output_digests(tarn_digested *list, int n, tarn_error *err);
 
 typedef struct tarn_provenance {
+    const char *path;  // of the output
     const char *plan;
     bool replayable;
     int n;
@@ -33,6 +34,16 @@ tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_proven
                                  tarn_error *err);
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
                               const tarn_provenance *from, tarn_error *err);
+// What is known of an input beside its contents (card.c): where it came from, and its licence, as the recipe
+// states it or else the input's own card; empty texts where nothing is known.
+typedef struct tarn_card_row {
+    bool on_hub;  // name is ORGANISATION/NAME of a model hub
+    char name[256], license[64];
+} tarn_card_row;
+void tarn_card_input(tarn_context *cx, const tarn_about *a, const tarn_model *m, tarn_card_row *row);
+// README.md (card.c).
+tarn_status tarn_output_card(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
+                             const tarn_provenance *from, tarn_error *err);
 // config.json alone (config.c).
 tarn_status tarn_output_config(tarn_plan *p, tarn_writer *w, tarn_error *err);
 // Runs the plan into a checkpoint. `dressed`: with side files and provenance.

@@ -65,12 +65,26 @@ tarn_status tarn_plan_check(tarn_plan *p, tarn_error *err);
 
 // ---- values ----
 
+// What a recipe says of itself, for provenance and model card; texts may be NULL.
+typedef struct tarn_about_input {
+    const char *label, *source, *license;
+} tarn_about_input;
+
+typedef struct tarn_about {
+    const char *name, *version, *license, *summary;
+    const char *recipe, *lock;  // texts of the files
+    size_t recipe_len, lock_len;
+    int ninputs;
+    const tarn_about_input *inputs;
+} tarn_about;
+
 typedef struct tarn_save_options {
     tarn_plan_options plan;
     uint64_t max_shard_size;  // bytes; 0: the writer's default
     bool overwrite;
     const char *script;       // text of the script, for tarn-provenance.json; NULL: none
     size_t script_len;
+    const tarn_about *about;  // the recipe that the model is made by; NULL: none
     const char *adapter;      // text of adapter_config.json: the folder is one of PEFT's; NULL: a model
 } tarn_save_options;
 
@@ -102,6 +116,8 @@ tarn_status tarn_model_stats(tarn_context *cx, tarn_model *m, tarn_graph *graph,
 // Σ|x| and max|x| over the floating tensors.
 tarn_status tarn_model_sizes(tarn_context *cx, tarn_model *m, double *l1, double *linf,
                              tarn_error *err);
+
+const char *tarn_plan_version(void);  // of the program, as provenance states it: "0.1.0"
 
 // ---- the plan as data ----
 

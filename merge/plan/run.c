@@ -16,7 +16,7 @@ typedef struct {
 static tarn_status run_load(tarn_plan *p, const char *what, tarn_tensor *t, tarn_error *err) {
     tarn_stream_plan total;
     TARN_TRY(tarn_stream_plan_of(p->cx, p->count, p->jobs, &total, NULL, err));
-    tarn_progress_begin(p->cx, what, total.reads);
+    tarn_progress_begin(p->cx, what, total.reads + total.writes);
     tarn_status s = tarn_stream_load(p->cx, p->count, p->jobs, t, err);
     tarn_progress_end(p->cx);
     return s;
@@ -123,6 +123,7 @@ tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_optio
     s = s == TARN_OK ? tarn_plan_json(p->model, &p->options, &plan, &from.replayable, err) : s;
     s = s == TARN_OK ? open_writer(p, path, o, &w, err) : s;
     if (s == TARN_OK) {
+        from.path = path;
         from.plan = plan.data;
         s = fill(p, w, o, dressed, &from, inputs, err);
         if (s == TARN_OK) {
@@ -270,12 +271,10 @@ static tarn_status run_numbers(tarn_context *cx, tarn_model *m, tarn_model *othe
 }
 
 static const tarn_node *column(tarn_graph *g, int n, const tarn_node **cell) {
-    int64_t one = 1, axis = 0;
-    tarn_attr along = {.ni = 1, .i = &axis};
     for (int q = 0; q < n; q++) {
-        cell[q] = tarn_reshape(g, tarn_cast(g, cell[q], TARN_F64), 1, &one);
+        cell[q] = tarn_cast(g, cell[q], TARN_F64);
     }
-    return tarn_node_make(g, &tarn_op_concat, n, cell, &along);
+    return tarn_stack(g, n, cell);
 }
 
 static const tarn_node *build_dots(tarn_expand *e, void *arg, int64_t slot) {

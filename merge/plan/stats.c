@@ -15,8 +15,6 @@ typedef struct {
 // The expressions of slot i one after the other, as a vector.
 static const tarn_node *build(tarn_expand *e, void *arg, int64_t i) {
     const wanted *w = arg;
-    int64_t axis = 0;
-    tarn_attr along = {.ni = 1, .i = &axis};
     const tarn_node **cell = tarn_arena_take(&e->graph->arena, (size_t)w->count[i] * sizeof *cell);
     if (!cell) {
         tarn_raise_nomem(&e->graph->err, "merge.map", 0);
@@ -30,7 +28,7 @@ static const tarn_node *build(tarn_expand *e, void *arg, int64_t i) {
         int64_t n = tarn_desc_numel(&x->desc);
         cell[k] = tarn_reshape(e->graph, tarn_cast(e->graph, x, TARN_F64), 1, &n);
     }
-    return tarn_node_make(e->graph, &tarn_op_concat, w->count[i], cell, &along);
+    return tarn_concat(e->graph, w->count[i], cell, 0);
 }
 
 static tarn_status collect(tarn_plan *p, const wanted *w, tarn_tensor *results, tarn_error *err) {

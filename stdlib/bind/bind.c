@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "stdlib/bind/recipe.h"
+
 void tarn_bind_methods(lua_State *L, const char *type) {
     lua_pushfstring(L, "methods of %s", type);
     if (lua_rawget(L, LUA_REGISTRYINDEX) == LUA_TTABLE) {
@@ -165,6 +167,8 @@ int tarn_bind_check(lua_State *L) {
     return 0;
 }
 
+void tarn_bind_push_define(lua_State *L) { lua_pushcfunction(L, l_define); }
+
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     TARN_TRY(tarn_host_load_embedded(h, path, err));
     lua_pushcfunction(tarn_host_state(h), l_define);
@@ -174,11 +178,38 @@ tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
 
 static tarn_status open_plot(tarn_host *h, tarn_error *err) { return tarn_bind_library(h, "stdlib/plot.lua", err); }
 
+// value, width -> its text at the prompt; upvalue: the type. The file is compiled when it is first needed.
+static int l_show(lua_State *L) {
+    tarn_error err;
+    lua_settop(L, 2);
+    TARN_LUA_TRY(L, tarn_host_load_embedded(tarn_host_of(L), "stdlib/values.lua", &err), &err);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_gettable(L, -2);
+    lua_insert(L, 1);
+    lua_settop(L, 3);
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+static tarn_status open_values(tarn_host *h, tarn_error *err) {
+    static const char *const types[] = {"tensor", "model"};
+    lua_State *L = tarn_host_state(h);
+    (void)err;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        luaL_getmetatable(L, types[i]);
+        lua_pushstring(L, types[i]);
+        lua_pushcclosure(L, l_show, 1);
+        lua_setfield(L, -2, "__show");
+        lua_pop(L, 1);
+    }
+    return TARN_OK;
+}
+
 // Protected as a whole: registering allocates, and Lua raises when memory ends.
 static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
         tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
-        open_plot,
+        open_plot, open_values, tarn_bind_recipe,
     };
     static const tarn_lua_class text = {"text", release_text, NULL};
     tarn_lua_type(L, &text);

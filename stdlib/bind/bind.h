@@ -35,6 +35,7 @@ int tarn_bind_check(lua_State *L);
 // fn) adds a function or method with its documentation; check(function, options, {names},
 // positional) raises for an unknown option, with the nearest name.
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
+void tarn_bind_push_define(lua_State *L);  // `define` itself, for a file that takes more than these two
 
 // A text that the collector frees if an error cuts its making short; pushed.
 tarn_text *tarn_bind_new_text(lua_State *L);

@@ -115,28 +115,25 @@ static int l_lora_sum(lua_State *L) {
     const char *f = "model.lora_sum";
     luaL_checktype(L, 1, LUA_TTABLE);
     tarn_lua_check_options(L, 1, f, names, true);
-    lua_Integer n = luaL_len(L, 1), rank = tarn_lua_opt_integer(L, 1, f, "rank", 0);
+    lua_Integer rank = tarn_lua_opt_integer(L, 1, f, "rank", 0);
     const char *mode = tarn_lua_opt_string(L, 1, f, "mode", "concat");
-    if (n < 1 || n > TARN_LORA_MODELS || rank < 0 || rank > 1000000000) {
-        return tarn_lua_error(L, "%s: %lld adapters and rank %lld; expected 1 to %d, and 0 or more",
-                              f, (long long)n, (long long)rank, (int)TARN_LORA_MODELS);
+    if (rank < 0 || rank > 1000000000) {
+        return tarn_lua_error(L, "%s: rank = %lld; expected 0 or more", f, (long long)rank);
     }
     if (strcmp(mode, "concat") != 0 && strcmp(mode, "factors") != 0) {
         return tarn_lua_error(L, "%s: mode = \"%.40s\"; expected concat or factors", f, mode);
     }
-    tarn_model *in[TARN_LORA_MODELS];
+    int n;
+    tarn_model **in = tarn_bind_models(L, f, 1, TARN_LORA_MODELS, &n);
     double weight[TARN_LORA_MODELS];
-    for (int k = 0; k < (int)n; k++) {
-        lua_geti(L, 1, k + 1);
-        in[k] = tarn_bind_check_model(L, -1);
-        lua_pop(L, 1);  // the list keeps it
+    for (int k = 0; k < n; k++) {
         weight[k] = weight_of(L, k);
     }
     tarn_model **r = tarn_bind_new_model(L);
     tarn_error err;
     tarn_error_clear(&err);
     TARN_LUA_TRY(L,
-                 tarn_model_lora_sum(tarn_host_context(L), (int)n, in, weight, rank, mode[0] == 'f',
+                 tarn_model_lora_sum(tarn_host_context(L), n, in, weight, rank, mode[0] == 'f',
                                      r, &err),
                  &err);
     return tarn_bind_finish_model(L);

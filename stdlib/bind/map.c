@@ -327,20 +327,12 @@ static int l_map(lua_State *L) {
         }
         in[n++] = tarn_bind_to_model(L, 4);
     }
-    lua_Integer count = luaL_len(L, 1);
-    if (count + n < 1 || count + n > TARN_METHOD_MODELS) {
-        return tarn_lua_error(L, "merge.map: expected 1 to %d models, got %lld", (int)TARN_METHOD_MODELS,
-                              (long long)count);
+    int count;
+    tarn_model **others = tarn_bind_models(L, "merge.map", 1 - n, TARN_METHOD_MODELS - n, &count);
+    for (int k = 0; k < count; k++) {
+        in[n++] = others[k];
     }
-    for (lua_Integer k = 1; k <= count; k++) {
-        lua_rawgeti(L, 1, k);
-        if (!tarn_bind_to_model(L, -1)) {
-            return tarn_lua_error(L, "merge.map: entry %lld is a %s, not a model", (long long)k,
-                                  tarn_bind_kind(L, -1));
-        }
-        in[n++] = tarn_bind_to_model(L, -1);
-        lua_pop(L, 1);
-    }
+    lua_pop(L, 1);
     tarn_policy policy = in[0]->policy;
     tarn_bind_policy(L, 1, "merge.map", &policy);
     return run(L, "merge.map", n, in, based, 2, lua_isnil(L, 3) ? 0 : 3, &policy);

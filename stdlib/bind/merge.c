@@ -22,25 +22,6 @@ static void check_names(lua_State *L, const tarn_method *method, const char *fun
     tarn_lua_check_options(L, 1, function, names, true);
 }
 
-// The models among the positional entries; refuses holes and other things.
-static int read_models(lua_State *L, const char *function, tarn_model **models) {
-    lua_Integer n = luaL_len(L, 1);
-    if (n > TARN_METHOD_MODELS) {
-        tarn_lua_error(L, "%s: at most %d models, got %lld", function, (int)TARN_METHOD_MODELS,
-                       (long long)n);
-    }
-    for (lua_Integer k = 1; k <= n; k++) {
-        lua_rawgeti(L, 1, k);
-        models[k - 1] = tarn_bind_to_model(L, -1);
-        if (!models[k - 1]) {
-            tarn_lua_error(L, "%s: entry %lld is a %s, not a model", function, (long long)k,
-                           tarn_bind_kind(L, -1));
-        }
-        lua_pop(L, 1);
-    }
-    return (int)n;
-}
-
 typedef struct {
     const tarn_method *method;
     const char *function;
@@ -117,7 +98,7 @@ static void read_params(lua_State *L, reading *r) {
 
 static int l_method(lua_State *L) {
     const tarn_method *method = lua_touserdata(L, lua_upvalueindex(1));
-    tarn_model *models[TARN_METHOD_MODELS], *base = NULL;
+    tarn_model *base = NULL;
     if (lua_type(L, 1) != LUA_TTABLE) {
         return tarn_lua_error(L, "merge.%s: expected one table, { a, b, option = … }, got %s", method->name,
                               tarn_bind_kind(L, 1));
@@ -125,7 +106,8 @@ static int l_method(lua_State *L) {
     lua_settop(L, 1);
     const char *function = full_name(L, method);
     check_names(L, method, function);
-    int n = read_models(L, function, models);
+    int n;
+    tarn_model **models = tarn_bind_models(L, function, 0, TARN_METHOD_MODELS, &n);
     lua_pushliteral(L, "base");
     if (lua_rawget(L, 1) != LUA_TNIL) {
         base = tarn_bind_to_model(L, -1);

@@ -468,26 +468,32 @@ static int l_rename(lua_State *L) {
     return tarn_bind_finish_model(L);
 }
 
-static int l_join(lua_State *L) {
+tarn_model **tarn_bind_models(lua_State *L, const char *function, int least, int most, int *n) {
     luaL_checktype(L, 1, LUA_TTABLE);
-    lua_Integer n = luaL_len(L, 1);
-    if (n < 1 || n > 4096) {
-        return tarn_lua_error(L, "model.join: expected a list of models, got %d", (int)n);
+    lua_Integer count = luaL_len(L, 1);
+    if (count < least || count > most) {
+        tarn_lua_error(L, "%s: expected %d to %d models, got %lld", function, least, most, (long long)count);
     }
-    tarn_model **in = lua_newuserdatauv(L, (size_t)n * sizeof *in, 0);
-    for (lua_Integer k = 1; k <= n; k++) {
+    tarn_model **in = lua_newuserdatauv(L, (size_t)count * sizeof *in + 1, 0);
+    for (lua_Integer k = 1; k <= count; k++) {
         lua_rawgeti(L, 1, k);
         in[k - 1] = tarn_bind_to_model(L, -1);
         if (!in[k - 1]) {
-            return tarn_lua_error(L, "model.join: entry %lld is a %s, not a model", (long long)k,
-                                  tarn_bind_kind(L, -1));
+            tarn_lua_error(L, "%s: entry %lld is a %s, not a model", function, (long long)k, tarn_bind_kind(L, -1));
         }
-        lua_pop(L, 1);  // the list keeps it
+        lua_pop(L, 1);
     }
+    *n = (int)count;
+    return in;
+}
+
+static int l_join(lua_State *L) {
+    int n;
+    tarn_model **in = tarn_bind_models(L, "model.join", 1, TARN_BIND_PARTS, &n);
     tarn_model **r = tarn_bind_new_model(L);
     tarn_error err;
     tarn_error_clear(&err);
-    TARN_LUA_TRY(L, tarn_model_join(tarn_host_context(L), (int)n, in, r, &err), &err);
+    TARN_LUA_TRY(L, tarn_model_join(tarn_host_context(L), n, in, r, &err), &err);
     return tarn_bind_finish_model(L);
 }
 

@@ -7,6 +7,10 @@
 #include "stdlib/bind/bind.h"
 
 tarn_model *tarn_bind_check_model(lua_State *L, int idx);  // raises; also when it is closed
+enum { TARN_BIND_PARTS = 4096 };  // models joined or stacked at most
+// The models of the list at 1, `least` to `most` of them, in a userdata that is pushed; the list keeps
+// them. Raises.
+tarn_model **tarn_bind_models(lua_State *L, const char *function, int least, int most, int *n);
 // Pushes a closed model; the caller fills it.
 tarn_model **tarn_bind_new_model(lua_State *L);
 // The model on top is ready: computed now if all its inputs are in memory. Returns 1.

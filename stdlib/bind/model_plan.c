@@ -148,8 +148,8 @@ static int compare_steps(const void *a, const void *b) {
     return x->node != y->node ? (x->node > y->node) - (x->node < y->node) : (x->slot > y->slot) - (x->slot < y->slot);
 }
 
-// The operations that make a tensor, operands before users: {node =, slot =}, the slot as an index
-// into what values say by tensor.
+// The operations that make a tensor, operands before users: {node =, slot =, note =}, the slot as an
+// index into what values say by tensor, the note what a method does otherwise with it.
 static void push_steps(lua_State *L, const tarn_parts *parts, tarn_model *const *list, int n) {
     int count = parts->all - parts->n;
     step *steps = lua_newuserdatauv(L, (size_t)count * sizeof *steps + 1, 0);
@@ -163,6 +163,9 @@ static void push_steps(lua_State *L, const tarn_parts *parts, tarn_model *const 
         lua_createtable(L, 0, 2);
         tarn_bind_set_integer(L, "node", steps[k].node + 1);
         tarn_bind_set_integer(L, "slot", steps[k].slot + 1);
+        const tarn_model *m = list[steps[k].node];
+        const tarn_method *method = tarn_method_of(m);
+        tarn_bind_set_text(L, "note", method && method->note ? method->note(m, steps[k].slot) : NULL);
         lua_rawseti(L, -2, k + 1);
     }
     lua_remove(L, -2);

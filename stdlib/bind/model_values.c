@@ -532,7 +532,7 @@ static const tarn_binding rows[] = {
       BASE "print(m:cosine(-m))\n-- > -1.0"}, l_cosine},
     {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false, report = false})",
       "Runs the plan and writes the result: one file if the path ends in .safetensors, else a folder with "
-      "the side files (config, tokenizer …) of the first point operand and tarn-provenance.json. Nothing appears under the final "
+      "the side files (config, tokenizer …) of the first point operand, tarn-provenance.json and a model card README.md (a README.md of somebody's own stays). Nothing appears under the final "
       "name before all of it is on the disk. The metadata holds the plan and the digests of the inputs. A mass other than 1 "
       "is warned of.\n"
       "  dtype: of the floating tensors, rounded once (default: each tensor's in the first point operand)\n"

@@ -44,27 +44,6 @@ static int l_renumber(lua_State *L) {
     return tarn_bind_finish_model(L);
 }
 
-// The models of the list at 1, in a userdata on the stack; the list keeps them.
-static tarn_model **parts_of(lua_State *L, const char *function, int *n) {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_Integer count = luaL_len(L, 1);
-    if (count < 1 || count > 4096) {
-        tarn_lua_error(L, "%s: expected a list of models, got %d", function, (int)count);
-    }
-    tarn_model **in = lua_newuserdatauv(L, (size_t)count * sizeof(tarn_model *), 0);
-    for (lua_Integer k = 1; k <= count; k++) {
-        lua_rawgeti(L, 1, k);
-        in[k - 1] = tarn_bind_to_model(L, -1);
-        if (!in[k - 1]) {
-            tarn_lua_error(L, "%s: entry %lld is a %s, not a model", function, (long long)k,
-                           tarn_bind_kind(L, -1));
-        }
-        lua_pop(L, 1);
-    }
-    *n = (int)count;
-    return in;
-}
-
 static int part_number(lua_State *L, const char *field, int def, int n) {
     lua_Integer k = tarn_lua_opt_integer(L, 1, "model.stack", field, def);
     if (k < 1 || k > n) {
@@ -77,7 +56,7 @@ static int part_number(lua_State *L, const char *field, int def, int n) {
 static int l_stack(lua_State *L) {
     static const char *const names[] = {"stack", "embed", "head", NULL};
     int n;
-    tarn_model **parts = parts_of(L, "model.stack", &n);
+    tarn_model **parts = tarn_bind_models(L, "model.stack", 1, TARN_BIND_PARTS, &n);
     tarn_lua_check_options(L, 1, "model.stack", names, true);
     tarn_stack_options o = {.stack = tarn_lua_opt_string(L, 1, "model.stack", "stack", NULL),
                             .embed = part_number(L, "embed", 1, n),

@@ -20,8 +20,6 @@ tarn_tensor *tarn_bind_hold(lua_State *L, int n);
 
 // Shape and dtype of a tensor or number; raises for anything else and for closed tensors.
 void tarn_bind_desc(lua_State *L, int idx, const char *function, tarn_desc *d);
-// A tensor in memory that may be written to; raises for planned and recorded ones.
-tarn_lua_tensor *tarn_bind_writable(lua_State *L, int idx, const char *function);
 // "[2, 3]" pushed as a string; returned.
 const char *tarn_bind_shape_text(lua_State *L, int rank, const int64_t *shape);
 // Raises when a stop is wanted; for loops over elements, once per TARN_BIND_POLL of them.

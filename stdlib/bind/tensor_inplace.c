@@ -6,7 +6,8 @@
 
 #include "stdlib/bind/tensor.h"
 
-tarn_lua_tensor *tarn_bind_writable(lua_State *L, int idx, const char *function) {
+// A tensor in memory that may be written to; raises for planned and recorded ones.
+static tarn_lua_tensor *writable(lua_State *L, int idx, const char *function) {
     tarn_lua_tensor *u = tarn_lua_check(L, idx, "tensor");
     tarn_desc d;
     tarn_bind_desc(L, idx, function, &d);
@@ -53,7 +54,7 @@ static void store(tarn_tensor *t, const tarn_tensor *v) {
 
 // Stores the value on top into the tensor at 1 and returns that.
 static int assign(lua_State *L, const char *function) {
-    tarn_lua_tensor *u = tarn_bind_writable(L, 1, function);
+    tarn_lua_tensor *u = writable(L, 1, function);
     tarn_error err;
     tarn_desc d;
     tarn_bind_desc(L, -1, function, &d);
@@ -73,7 +74,7 @@ static int assign(lua_State *L, const char *function) {
 
 static int changed_by(lua_State *L, const char *function, const tarn_op *op) {
     static const int idx[2] = {1, 2};
-    tarn_bind_writable(L, 1, function);
+    writable(L, 1, function);
     lua_settop(L, 2);
     tarn_bind_apply(L, op, 2, idx, NULL);
     return assign(L, function);
@@ -84,14 +85,14 @@ static int l_mul_(lua_State *L) { return changed_by(L, "tensor:mul_", &tarn_op_m
 static int l_div_(lua_State *L) { return changed_by(L, "tensor:div_", &tarn_op_div); }
 
 static int l_copy_(lua_State *L) {
-    tarn_bind_writable(L, 1, "tensor:copy_");
+    writable(L, 1, "tensor:copy_");
     lua_settop(L, 2);
     return assign(L, "tensor:copy_");
 }
 
 static int l_fill_(lua_State *L) {
     tarn_desc d;
-    tarn_bind_writable(L, 1, "tensor:fill_");
+    writable(L, 1, "tensor:fill_");
     lua_settop(L, 2);
     tarn_bind_desc(L, 2, "tensor:fill_", &d);
     if (d.rank != 0) {
@@ -108,7 +109,7 @@ static int l_zero_(lua_State *L) {
 
 // t:set_(index, v): what brackets would name, one element too.
 static int l_set_(lua_State *L) {
-    const tarn_lua_tensor *u = tarn_bind_writable(L, 1, "tensor:set_");
+    const tarn_lua_tensor *u = writable(L, 1, "tensor:set_");
     lua_settop(L, 3);
     int type = lua_type(L, 2);
     if (type != LUA_TTABLE && type != LUA_TNUMBER) {

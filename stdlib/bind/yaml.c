@@ -114,30 +114,54 @@ static void push_node(lua_State *L, const slots *s, const tarn_yaml *y) {
     }
 }
 
-static int l_read(lua_State *L) {
+// The documents of the text; pushes the tables that s names: of aliases, and of positions.
+static tree *read_text(lua_State *L, const char *name, int *n, tarn_yaml ***docs, slots *s) {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    const char *name = luaL_optstring(L, 2, "yaml");
     lua_settop(L, 2);
     tree *t = tarn_lua_new(L, TREE, sizeof *t);
     tarn_arena_init(&t->arena, &tarn_host_context(L)->budget);
     t->open = true;
-    int n;
-    tarn_yaml **docs;
     tarn_error err;
     tarn_error_clear(&err);
-    TARN_LUA_TRY(L, tarn_yaml_read(&t->arena, text, len, name, &n, &docs, &err), &err);
+    if (tarn_yaml_read(&t->arena, text, len, name, n, docs, &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
+    *s = (slots){lua_gettop(L) + 1, lua_gettop(L) + 2};
+    lua_newtable(L);
+    lua_newtable(L);
+    return t;
+}
+
+static int l_read(lua_State *L) {
+    const char *name = luaL_optstring(L, 2, "yaml");
+    int n;
+    tarn_yaml **docs;
+    slots s;
+    tree *t = read_text(L, name, &n, &docs, &s);
     if (n > 1) {
         return tarn_lua_error(L, "%s:%d: a second document; yaml.read takes one", name,
                               docs[1]->line);
     }
-    slots s = {lua_gettop(L) + 1, lua_gettop(L) + 2};
-    lua_newtable(L);
-    lua_newtable(L);
     if (n == 1) {
         push_node(L, &s, docs[0]);
     } else {
         lua_pushlightuserdata(L, NULL);
+    }
+    lua_pushvalue(L, s.at);
+    release_tree(t);
+    return 2;
+}
+
+static int l_documents(lua_State *L) {
+    int n;
+    tarn_yaml **docs;
+    slots s;
+    tree *t = read_text(L, luaL_optstring(L, 2, "yaml"), &n, &docs, &s);
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        push_node(L, &s, docs[i]);
+        lua_rawseti(L, -2, i + 1);
     }
     lua_pushvalue(L, s.at);
     release_tree(t);
@@ -161,6 +185,11 @@ static const tarn_binding rows[] = {
       "print(at[doc].keys[2], at[doc].lines.weight, at[doc.weight].columns[2])\n"
       "-- > weight\t2\t15"},
      l_read},
+    {{"yaml.documents", "yaml.documents(text, name = \"yaml\") -> list, positions",
+      "All documents of a text (what lines of --- divide), each as yaml.read gives one; positions are "
+      "those of the tables of all of them.",
+      "print(#yaml.documents \"name: a\\n---\\nname: b\\n\")\n-- > 2"},
+     l_documents},
     {{"yaml.null", "yaml.null", "What yaml.read puts for null, since tables cannot hold nil.",
       "print(yaml.read \"a: ~\".a == yaml.null)\n-- > true"},
      NULL},

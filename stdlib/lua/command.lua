@@ -10,6 +10,7 @@
 --     --   -o, --out PATH    where to write                      any other word: text
 --     --   --input NAME=DIR…  may be given several times         …: a list
 --     --   --stats           a flag
+--     --   --NAME PATH       any other option, by its name: args.NAME = { name = text }
 --
 --     local args = require("command").parse()
 --     args[1], args[2]                  what stood in the places of A and B
@@ -40,12 +41,14 @@ local function read_places(usage)
   return { names = names, least = least, most = most }
 end
 
--- "-o, --out PATH" -> a row under each of its names.
-local function read_option(spec, rows)
-  local row = {}
+-- "-o, --out PATH" -> a row under each of its names, and in the list.
+local function read_option(spec, text, rows, list)
+  local row = { names = {}, text = text }
+  list[#list + 1] = row
   for word in spec:gmatch "[^%s,]+" do
     if word:sub(1, 1) == "-" then
       rows[word] = row
+      table.insert(row.names, word)
       row.name = word
     else
       row.value = word:gsub("…$", "")
@@ -55,14 +58,18 @@ local function read_option(spec, rows)
   row.field = row.name:gsub("^%-+", ""):gsub("%-", "_")
 end
 
--- The declaration of the running command: usage line, places, options by name.
-local function declaration(text)
+-- What a command's head declares: usage line, places, options by name, list of options in their order
+-- (names, value, text).
+function command.declaration(text)
   local first, rest = text:match "^([^\n]*)\n?(.*)$"
-  local d = { usage = first:match "^(.-):" or first, options = {} }
+  local d = { usage = first:match "^(.-):" or first, options = {}, list = {} }
   d.places = read_places(d.usage)
   for line in rest:gmatch "[^\n]+" do
     local spec = line:match "^%-%-%s+(%-.*)$"
-    if spec then read_option(spec:match "^(.-)%s%s" or spec, d.options) end
+    local names, said = (spec or ""):match "^(.-)%s%s+(.*)$"
+    if spec then read_option(names or spec, said or "", d.options, d.list) end
+    local more = not spec and #d.list > 0 and line:match "^%-%-%s%s%s%s%s%s+(.*)$"
+    if more then d.list[#d.list].text = d.list[#d.list].text .. " " .. more end
   end
   return d
 end
@@ -87,8 +94,12 @@ local function convert(row, text)
   return value
 end
 
-local function store(result, row, value)
-  if row.list then
+local function store(result, row, value, name)
+  if row.name == "--NAME" then
+    local named = result.NAME or {}
+    named[name:sub(3)] = value
+    result.NAME = named
+  elseif row.list then
     local list = result[row.field] or {}
     list[#list + 1] = value
     result[row.field] = list
@@ -101,7 +112,7 @@ end
 local function take_option(words, i, options, result)
   local name, text = words[i]:match "^(%-%-[^=]*)=(.*)$"
   name = name or words[i]
-  local row = options[name]
+  local row = options[name] or (name:find "^%-%-[%a_][%w_]*$" and options["--NAME"])
   if not row then unknown(name, options) end
   if not row.value then
     if text then command.misused("option %s takes no value", name) end
@@ -113,7 +124,7 @@ local function take_option(words, i, options, result)
     text = words[i]
   end
   if not text then command.misused("option %s needs a value: %s %s", name, name, row.value) end
-  store(result, row, convert(row, text))
+  store(result, row, convert(row, text), name)
   return i + 1
 end
 
@@ -121,7 +132,7 @@ end
 -- declaration `text`.
 function command.parse(words, text)
   words = words or arg
-  local d = declaration(text or tarn.usage or "")
+  local d = command.declaration(text or tarn.usage or "")
   local result = {}
   for name, value in pairs(tarn.options) do
     if value ~= false then result[name] = value end
@@ -145,6 +156,24 @@ function command.parse(words, text)
       d.usage)
   end
   return result
+end
+
+-- { "NAME=VALUE", … } of an option that may be given several times -> { NAME = VALUE }.
+function command.named(list, option)
+  local out = {}
+  for _, word in ipairs(list or {}) do
+    local name, value = word:match "^([^=]+)=(.+)$"
+    if not name then command.misused("%s %s: expected NAME=VALUE", option, word) end
+    out[name] = value
+  end
+  return out
+end
+
+-- command.inputs(args): where models lie, from --input NAME=PATH and --NAME PATH.
+function command.inputs(args)
+  local out = command.named(args.input, "--input")
+  for name, path in pairs(args.NAME or {}) do out[name] = path end
+  return out
 end
 
 return command

@@ -111,9 +111,14 @@ for _, ref in ipairs { "x/a+ads/b/", "{model: {path: x/a}, lora: {path: ads/b}}"
   assert(#d.models == 2 and d.models[1].path == "x/a" and d.models[1].lora == "ads/b")
   assert(d.models[1].label == "a+b" and d.models[2].label == "a" and not d.models[2].lora)
 end
-refused(head .. "chat_template: auto\nmodels: [{model: a}]",
-  "c.yml:3: chat_template is not supported yet: remove it, and the template of the base (or first) model "
-    .. "goes with the output")
+refused(head .. "chat_template: chatml\nmodels: [{model: a}]",
+  "c.yml:3: chat_template chatml is mergekit's own, which this program does not carry: remove the key, and the "
+    .. "template of the base (or first) model goes with the output; another one may be put there as chat_template.jinja")
+refused(head .. "chat_template: chatmll\nmodels: [{model: a}]",
+  "c.yml:3: chat_template 'chatmll' is neither auto nor a template; did you mean 'chatml'?")
+refused(head .. "chat_template: '{{ messages[0].content }}'\nmodels: [{model: a}]",
+  "c.yml:3: chat_template as a text is not written yet: remove the key, and the template of the base (or first) "
+    .. "model goes with the output; another one may be put there as chat_template.jinja")
 refused(head .. "tokenizer: {source: union, pad_to_multiple_of: 8}\nmodels: [{model: a}]",
   "c.yml:3: tokenizer: pad_to_multiple_of is not supported yet (it changes the rows of embeddings)")
 refused("merge_method: karcher\nmodels: [{model: a}]\nparameters: {max_iter: 2.5}",
@@ -242,6 +247,53 @@ do
   assert(not os.execute(command))
   local said = assert(io.open "said.txt"):read "a"
   assert(said:find("tokens.yml:4: tokenizer source 'union': the tokenizers of t1 and t2 differ", 1, true), said)
+
+  -- chat templates likewise: equal ones, or the first model's alone
+  text = text:gsub("tokenizer_source: union", "chat_template: auto")
+  write("t1/tokenizer_config.json", [[{"bos": "x", "chat_template": "a \"b\" {{ c }}", "eos": 1}]])
+  merge_of("template", text)
+  write("t2/tokenizer_config.json", [[{"chat_template":"a \"b\" {{ c }}"}]])
+  merge_of("template2", text)
+  local function fails(message)
+    assert(not os.execute(("'%s' merge --quiet template2.yml out/no 2>said.txt"):format(arg[1])))
+    said = assert(io.open "said.txt"):read "a"
+    assert(said:find("template2.yml:4: chat_template auto: " .. message, 1, true), said)
+  end
+  write("t2/tokenizer_config.json", [[{"chat_template":"a \"c\" {{ c }}"}]])
+  fails "the templates of t1 and t2 differ; remove the key, and the output has that of t1"
+  write("t1/tokenizer_config.json", "{}")
+  fails "t2 has a template, t1 has none"
+end
+
+-- Several documents: those with a name are models of the others, in whatever order they stand, and none is
+-- written. As the same merges in the language; what does not fit together is refused.
+do
+  local numbers, base = model.load "inputs/bf16/numbers", model.load "inputs/bf16/base"
+  local pair = "name: pair\nmerge_method: linear\nmodels: [{model: inputs/bf16/prose, parameters: {weight: 1}}, "
+    .. "{model: inputs/bf16/code, parameters: {weight: 3}}]\n"
+  local sum = "merge_method: task_arithmetic\nbase_model: inputs/bf16/base\nmodels: [{model: turned, parameters: "
+    .. "{weight: 0.5}}]\n"
+  local turned = "name: turned\nmerge_method: slerp\nbase_model: pair\nout_dtype: float32\nparameters: {t: 0.25}\n"
+    .. "models: [{model: pair}, {model: inputs/bf16/numbers}]\n"
+  local got = merge_of("several", pair .. "---\n" .. sum .. "---\n" .. turned)
+  local want = merge.linear { prose, code, weight = { 1, 3 } }
+  want = merge.slerp { want, numbers, t = 0.25 }:cast "f32"
+  want = merge.task_arithmetic { base = base, want, weight = 0.5 }
+  for _, name in ipairs(want:names()) do same(got, name, want:load():tensor(name):to "bf16") end
+  local function fails(text, message)
+    local file = assert(io.open("bad.yml", "w"))
+    file:write(text)
+    file:close()
+    assert(not os.execute(("'%s' merge --quiet bad.yml out/bad 2>said.txt"):format(arg[1])))
+    local said = assert(io.open "said.txt"):read "a"
+    assert(said:find(message, 1, true), said)
+  end
+  fails(pair .. "---\n" .. turned, "bad.yml: every document has a name; the one without is what is written")
+  fails(sum .. "---\n" .. sum, "bad.yml:5: two documents have no name")
+  fails(pair .. "---\n" .. pair .. "---\n" .. sum, "bad.yml:5: two documents are called pair")
+  fails(sum .. "---\n" .. turned:gsub("base_model: pair", "base_model: turned"):gsub("{model: pair}", "{model: turned}"),
+    "bad.yml:5: document turned needs itself")
+  fails("name: 3\n" .. sum .. "---\n" .. turned, "bad.yml:1: the name of a document is 3, expected a text")
 end
 
 -- Flags that stand for our options, and a base that may be there: as the same merges in the language.
@@ -268,7 +320,7 @@ do
   local said = assert(io.open "said.txt"):read "a"
   assert(said:find("columns.yml:%d+: nuslerp_row_wise: mergekit interpolates columns"), said)
   equal("many", "merge_method: multislerp\nparameters: {normalize_weights: false}\n" .. head,
-    merge.multislerp(with(pair, { normalize_weights = false })))
+    merge.multislerp(with(pair, { normalize = false })))
   equal("apart", "merge_method: multislerp\nmodels:\n - {model: inputs/bf16/prose, parameters: {weight: 0.5}}\n"
     .. " - {model: inputs/bf16/numbers, parameters: {weight: 0.5}}\n", merge.multislerp { prose, numbers })
   equal("filters", "merge_method: model_stock\nparameters: {filter_wise: true}\nbase_model: inputs/bf16/base\n"

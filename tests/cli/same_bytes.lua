@@ -14,14 +14,7 @@ local models = {
   ties_tensor = merge.ties { base = base, a, b, trim = "tensor", density = ramp, rescale = "l1" },
   dare = merge.dare_linear { base = base, a, b, seed = 3 },
   dare_ties = merge.dare_ties { base = base, a, b, c, seed = 4, density = { 0.2, 0.5, 0.9 }, rescale = "l1" },
-  stock = merge.model_stock { base = base, a, b, c },
-  karcher = merge.karcher { a, b, c },
-  ema = merge.ema { a, b, c, decay = 0.7 },
-  median = merge.median { a, b, c },
-  geometric_median = merge.geometric_median { a, b, c },
-  warp = merge.warp { base = base, a, b, c },
   rows = merge.nuslerp { base = base, a, b, axis = "row" },
-  multislerp = merge.multislerp { a, b, c, weight = { 0.5, 0.3, 0.2 } },
   stock_rows = merge.model_stock { base = base, a, b, c, axis = "row", mean = "angle" },
   algebra = base + 0.4 * (a - base) + 0.3 * (b - base):only "weight",
   map = merge.map { a, b, apply = function(t)
@@ -31,6 +24,20 @@ local models = {
   stats = merge.map { base = base, a, stats = function(t) return { g = ((t[1] - t.base) * t.base):sum() } end,
     apply = function(t, s) return t.base + (s.g > 0 and 0.3 or 0.7) * (t[1] - t.base) end },
 }
+
+-- Every row as it comes, all of its operands used.
+local needed = { nearswap = { t = 0.01 }, lines = { alpha = 0.5, beta = 1 }, emr = { task = 2 } }
+local kept = { unmask = "tall_masks", tsv_task = "tsv_c" }
+for _, row in ipairs(merge.methods()) do
+  local o = needed[row.name] or {}
+  if kept[row.name] then
+    o = { merge[kept[row.name]] { base = base, a, b }, task = 2 }
+  else
+    table.move({ a, b, c }, 1, math.min(row.most or 3, 3), 1, o)
+  end
+  o.base = row.base ~= "none" and base or nil
+  models["row_" .. row.name] = merge[row.name](o)
+end
 for name, m in pairs(models) do
   m:save(out .. "/" .. name .. ".safetensors")
 end

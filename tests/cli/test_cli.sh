@@ -200,6 +200,17 @@ run "$tarn" parse.lua a --limit 1.5; is 2 '' "tarn: script: option --limit: '1.5
 run "$tarn" parse.lua a --out;      is 2 '' 'tarn: script: option --out needs a value: --out PATH'
 run "$tarn" parse.lua a --dry-run=1; is 2 '' 'tarn: script: option --dry-run takes no value'
 
+# What is found is told with its place, and fails; what is no Lua too.
+echo 'return merge.ties { densty = 1 }' >lint-me.lua
+echo 'return 1' >lint-fine.lua
+echo 'x = = 1' >lint-broken.lua
+run "$tarn" lint lint-fine.lua;     is 0 '' ''
+run "$tarn" lint lint-fine.lua lint-me.lua lint-broken.lua
+is 1 "lint-me.lua:1:21: merge.ties: unknown option 'densty'; did you mean 'density'?
+lint-broken.lua:1:1: unexpected symbol near '='" ''
+run "$tarn" lint lint-me.lua --json; is 1 '{"file":"lint-me.lua","line":1,"column":21,"message":"merge.ties: *' ''
+run "$tarn" lint absent.lua;        is 1 '' 'tarn: cannot open absent.lua: No such file or directory'
+
 # Every command's help begins with its usage.
 for command in $("$tarn" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
     run "$tarn" help "$command";    is 0 "usage: tarn $command*" ''

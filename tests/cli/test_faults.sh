@@ -78,7 +78,7 @@ save() { run "$tarn" --quiet -e "($soup):save($1)"; }
 
 save '"o/m"';                       is 0 '' ''
 holds o m
-holds o/m config.json model.safetensors tarn-provenance.json
+holds o/m README.md config.json model.safetensors tarn-provenance.json
 merged=$(digest o/m)
 save '"o/m"';                       is 1 '' 'tarn: *o/m: this folder holds a model already (config.json)*hint: overwrite = true*\[OutputExists]'
 unchanged o/m "$merged"
@@ -138,7 +138,7 @@ is 0 '' ''
 save '"o/dangling"';                is 1 '' 'tarn: *o/dangling: this is a link that leads nowhere \[InvalidName]'
 save '"o/alias"';                   is 0 '' ''
 holds o alias dangling link.safetensors real
-holds o/real config.json model.safetensors tarn-provenance.json
+holds o/real README.md config.json model.safetensors tarn-provenance.json
 unchanged in "$inputs"
 rm -r o/*
 

@@ -48,6 +48,7 @@ tarn_status tarn_context_init(tarn_context *cx, const tarn_options *o, tarn_erro
     memset(cx, 0, sizeof *cx);
     TARN_TRY(choose_isa(o->isa ? o->isa : getenv("TARN_ISA"), &cx->isa, err));
     tarn_budget_init(&cx->budget, o->memory ? o->memory : tarn_budget_default());
+    cx->rehash = o->rehash;
     cx->hold = o->hold ? o->hold : (size_t)128 << 20;
     long threads = o->threads;
     if (threads <= 0) {

@@ -30,6 +30,7 @@ typedef struct tarn_context {
     tarn_pool *pool;
     tarn_isa isa;         // the kernels in use
     size_t hold;          // bytes that one tensor's inputs may occupy to be read only once
+    bool rehash;          // files are hashed anew: what was remembered of them is not used
     tarn_progress progress;
     void (*warn)(void *arg, const char *message);  // one line, no newline; NULL: stderr
     void *warn_arg;
@@ -39,6 +40,7 @@ typedef struct tarn_options {
     int threads;    // 0: one per processor
     size_t memory;  // bytes; 0: tarn_budget_default()
     size_t hold;    // bytes; 0: 128 MiB
+    bool rehash;    // the store of digests is not used
     const char *isa;  // "v1", "v3", "v4" or NULL: TARN_ISA, else the best the processor has
 } tarn_options;
 

@@ -17,6 +17,7 @@
 #include "vm/cli/progress.h"
 #include "vm/cli/report.h"
 #include "vm/cli/signals.h"
+#include "vm/cli/untrusted.h"
 #include "vm/repl/repl.h"
 
 enum { DONE = 0, FAILED = 1, USAGE = 2 };
@@ -299,6 +300,9 @@ static void hold_standard_streams(void) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], TARN_UNTRUSTED) == 0) {
+        return tarn_untrusted_main(argc, argv);
+    }
     program p = {0};
     tarn_error err = {0};
     hold_standard_streams();

@@ -2,6 +2,7 @@
 // The global `tarn`. Options that the program took from the command line are seen here, so that a
 // command honours `--json` wherever it stood.
 #include "vm/cli/module.h"
+#include "vm/cli/untrusted.h"
 
 #include <string.h>
 
@@ -169,6 +170,7 @@ static int build(lua_State *L) {
     lua_pushlightuserdata(L, r->failure_code);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &failure_key);
     tarn_host_module(r->h, "tarn", bindings, sizeof bindings / sizeof *bindings);
+    tarn_untrusted_module(r->h);
     tarn_host_push_module(r->h, "tarn");
     text_or_false(L, "version", TARN_VERSION, sizeof TARN_VERSION - 1);
     text_or_false(L, "command", c ? c->name : NULL, c ? strlen(c->name) : 0);

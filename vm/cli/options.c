@@ -37,6 +37,7 @@ static const option_row rows[] = {
     {"--time", "LIMIT", "wall-clock limit: 60s, 1.5m, 2h", SECONDS, AT(seconds)},
     {"--isa", "v1|v3|v4", "instruction set of the kernels (default: the best there is)", ISA,
      AT(machine.isa)},
+    {"--rehash", NULL, "hash input files anew, whatever `tarn digests` remembers", FLAG, AT(machine.rehash)},
     {"--quiet", NULL, "no progress bar, no warnings", FLAG, AT(quiet)},
     {"--json", NULL, "results and progress for programs", FLAG, AT(json)},
     {"--traceback", NULL, "show where in the script an error came from", FLAG, AT(traceback)},
@@ -259,6 +260,12 @@ static tarn_status take_option(parser *p, bool *taken, tarn_error *err) {
     return TARN_OK;
 }
 
+// `tarn COMMAND ARGUMENT --help`, where the command says that this is its own to answer.
+static bool helps_itself(const tarn_cli_options *o) {
+    static const char word[] = "--help";
+    return o->nargs > 0 && memmem(o->command->help, o->command->help_len, word, sizeof word - 1);
+}
+
 // What follows a command's name or -e CODE: options of the program are taken out, up to "--"; all
 // else is the command's.
 static tarn_status take_arguments(parser *p, tarn_error *err) {
@@ -268,7 +275,8 @@ static tarn_status take_arguments(parser *p, tarn_error *err) {
         const char *word = p->argv[p->at];
         bool taken = false;
         plain = plain || strcmp(word, "--") == 0;
-        if (!plain && o->command && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
+        if (!plain && o->command && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) &&
+            !helps_itself(o)) {
             o->run = TARN_RUN_HELP;
             o->what = o->command->name;
             return TARN_OK;

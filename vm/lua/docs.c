@@ -202,13 +202,31 @@ static int print_members(const tarn_host *h, const char *word) {
     return found;
 }
 
-static int print_mentions(const tarn_host *h, const char *word) {
+// True if every word of the query is in the text (or, in = the name alone, in the name).
+static bool mentions(const tarn_doc *d, const char *query, bool in_name) {
+    for (const char *s = query + strspn(query, " "); *s; s += strspn(s, " ")) {
+        char word[64];
+        size_t n = strcspn(s, " ");
+        snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), s);
+        if (!strcasestr(d->name, word) && (in_name || !d->text || !strcasestr(d->text, word))) {
+            return false;
+        }
+        s += n;
+    }
+    return true;
+}
+
+// Rows that hold all words of the query, those with all of them in the name first.
+static int print_mentions(const tarn_host *h, const char *query) {
     int found = 0;
-    for (int i = 0; *word && i < h->doc_count; i++) {
-        const tarn_doc *d = h->docs[i].doc;
-        if (strcasestr(d->name, word) || (d->text && strcasestr(d->text, word))) {
-            print_summary(d);
-            found++;
+    for (int pass = 0; query[strspn(query, " ")] && pass < 2; pass++) {
+        for (int i = 0; i < h->doc_count; i++) {
+            const tarn_doc *d = h->docs[i].doc;
+            bool named = mentions(d, query, true);
+            if (pass == 0 ? named : !named && mentions(d, query, false)) {
+                print_summary(d);
+                found++;
+            }
         }
     }
     return found;

@@ -263,11 +263,40 @@ tarn_status tarn_host_open(tarn_context *cx, const tarn_host_options *o, tarn_ho
     return TARN_OK;
 }
 
+tarn_status tarn_host_open_guest(tarn_host *h, const tarn_host_options *o, tarn_host **out,
+                                 tarn_error *err) {
+    tarn_status s = tarn_host_open(h->cx, o, out, err);
+    h->cx->budget.relief_arg = h;  // the collector that frees most is that of the waiting script
+    if (s == TARN_OK) {
+        (*out)->owner = h;
+        (*out)->next_guest = atomic_load(&h->guests);
+        atomic_store(&h->guests, *out);
+    }
+    return s;
+}
+
+// A tick that comes in the middle sees the list with the guest or without it.
+static void leave_owner(tarn_host *h) {
+    if (!h->owner) {
+        return;
+    }
+    if (atomic_load(&h->owner->guests) == h) {
+        atomic_store(&h->owner->guests, h->next_guest);
+        return;
+    }
+    for (tarn_host *g = atomic_load(&h->owner->guests); g; g = g->next_guest) {
+        if (g->next_guest == h) {
+            g->next_guest = h->next_guest;
+        }
+    }
+}
+
 void tarn_host_close(tarn_host *h) {
     if (!h) {
         return;
     }
     tarn_context *cx = h->cx;
+    leave_owner(h);
     if (cx->budget.relief_arg == h) {
         cx->budget.relief = NULL;
         cx->budget.relief_arg = NULL;

@@ -25,6 +25,12 @@ typedef struct tarn_host_options {
 
 tarn_status tarn_host_open(tarn_context *cx, const tarn_host_options *o, tarn_host **out,
                            tarn_error *err);
+// A second host, which runs while the script of `h` waits: stops and the deadline of h reach it. It is
+// closed before h is.
+tarn_status tarn_host_open_guest(tarn_host *h, const tarn_host_options *o, tarn_host **out,
+                                 tarn_error *err);
+// A wall-clock limit from now on, in the place of the one before; 0: none.
+void tarn_host_limit(tarn_host *h, double seconds);
 void tarn_host_close(tarn_host *h);
 lua_State *tarn_host_state(tarn_host *h);
 tarn_host *tarn_host_of(lua_State *L);      // from any coroutine of the host
@@ -134,7 +140,8 @@ void tarn_lua_account(lua_State *L, size_t bytes);
 // A value as the prompt shows it: rooms register printers by userdata type.
 typedef void (*tarn_lua_printer)(lua_State *L, int idx, tarn_text *out);
 void tarn_host_printer(tarn_host *h, const char *type, tarn_lua_printer show);
-void tarn_lua_show(lua_State *L, int idx, tarn_text *out);  // strings quoted, tables to depth 3
+// Strings quoted, tables to depth 3, in lines of at most `width` columns where that can be done.
+void tarn_lua_show(lua_State *L, int idx, int width, tarn_text *out);
 // Completers: names that may follow `value.` / `value:` / `value["`; called with the value on top.
 typedef void (*tarn_lua_completer)(lua_State *L, int idx, char how,
                                    void (*add)(void *arg, const char *word), void *arg);

@@ -21,8 +21,9 @@ static const char *next_key(void *arg, size_t i) {
     }
     while (lua_next(L, -2)) {
         lua_pop(L, 1);
-        if (lua_type(L, -1) == LUA_TSTRING) {
-            return lua_tostring(L, -1);
+        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "_";
+        if (strspn(key, "_") != strlen(key)) {  // "_" of the prompt is near to every short word
+            return key;
         }
     }
     return NULL;

@@ -91,7 +91,7 @@ static int next_in_order(lua_State *L) {  // upvalues: table, keys in order, how
 
 static int l_next(lua_State *L) {
     lua_settop(L, 2);
-    return lua_next(L, 1) ? 2 : 1;
+    return lua_next(L, 1) ? 2 : 0;
 }
 
 static int pairs_done(lua_State *L, int status, lua_KContext k) {

@@ -178,6 +178,8 @@ static int compile_file(lua_State *L, const request *r) {
     size_t len;
     TARN_LUA_TRY(L, tarn_read_file(L, r->path, &err), &err);
     const char *text = lua_tolstring(L, -1, &len);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "tarn.script");  // for the provenance of what the script saves
     lua_pushfstring(L, "@%s", r->path);
     int status = tarn_compile(L, text, len, lua_tostring(L, -1));
     lua_insert(L, -3);

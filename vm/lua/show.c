@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // A value as the prompt shows it: strings quoted, tables written out to a small depth and width,
-// userdata by the printer that its room registered. It reads tables raw and runs no script code
-// except __tostring of values that have one.
+// over several lines where one is too narrow, userdata by the printer that its room registered.
+// What has a metamethod __show is asked for its own text, with the width. Tables are read raw, with
+// their words in order; no script code runs except __show, and __tostring of values that have one.
+#include <stdlib.h>
 #include <string.h>
 
 #include "vm/lua/state.h"
 
-enum { DEPTH = 3, WIDTH = 32, TEXT = 2000 };
+enum { DEPTH = 3, MOST = 32, SORTED = 1024, TEXT = 2000 };
 
-static void show(lua_State *L, int idx, tarn_text *out, int depth);
+typedef struct {
+    tarn_text *out;
+    int width;   // columns; 0: one line
+    int depth;   // of tables around this value
+    int indent;  // of the line it stands on; -1: nothing may be broken into lines
+} face;
+
+static void show(lua_State *L, int idx, face f);
 
 static bool is_word(const char *s, size_t n) {
     static const char *const reserved[] = {
@@ -45,44 +54,174 @@ static void show_string(lua_State *L, int idx, tarn_text *out) {
     tarn_text_puts(out, n > TEXT ? "\"…" : "\"");
 }
 
-static void show_key(lua_State *L, int idx, tarn_text *out) {
+static void show_key(lua_State *L, int idx, face f) {
     size_t n;
     if (lua_type(L, idx) == LUA_TSTRING) {
         const char *s = lua_tolstring(L, idx, &n);
         if (is_word(s, n)) {
-            tarn_text_add(out, s, n);
+            tarn_text_add(f.out, s, n);
             return;
         }
     }
-    tarn_text_puts(out, "[");
-    show(L, idx, out, DEPTH);
-    tarn_text_puts(out, "]");
+    tarn_text_puts(f.out, "[");
+    f.depth = DEPTH;
+    show(L, idx, f);
+    tarn_text_puts(f.out, "]");
 }
 
-static void show_table(lua_State *L, int idx, tarn_text *out, int depth) {
+static void cut(tarn_text *t, size_t len) {
+    if (t->data && len < t->len) {
+        t->len = len;
+        t->data[len] = '\0';
+    }
+}
+
+// ---- tables ----
+
+static int by_bytes(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// True for 1 … n, which are shown without a key, and for the words in `words`.
+static bool is_listed(lua_State *L, int key, lua_Integer n, int words, int room) {
+    if (lua_isinteger(L, key)) {
+        return lua_tointeger(L, key) >= 1 && lua_tointeger(L, key) <= n;
+    }
+    if (lua_type(L, key) != LUA_TSTRING || words == room) {
+        return false;
+    }
+    return strlen(lua_tostring(L, key)) == lua_rawlen(L, key);
+}
+
+// The words that are keys, sorted (those found first of a very large table); all entries are
+// counted.
+static int find_words(lua_State *L, int idx, lua_Integer n, const char **words,
+                      lua_Integer *total) {
+    int count = 0;
+    *total = n;
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        lua_pop(L, 1);
+        bool counted = lua_isinteger(L, -1) && is_listed(L, -1, n, 0, 1);
+        *total += !counted;
+        if (!lua_isinteger(L, -1) && is_listed(L, -1, n, count, SORTED)) {
+            words[count++] = lua_tostring(L, -1);
+        }
+    }
+    qsort(words, (size_t)count, sizeof *words, by_bytes);
+    return count;
+}
+
+static void between(face f, int shown) {
+    tarn_text_puts(f.out, shown ? "," : "");
+    if (f.indent < 0) {
+        tarn_text_puts(f.out, " ");
+    } else {
+        tarn_text_printf(f.out, "\n%*s", f.indent, "");
+    }
+}
+
+// Columns of the last line of the text; more than can be wanted when lines were broken after
+// `mark`.
+static int columns(const tarn_text *t, size_t mark) {
+    size_t from = t->len;
+    while (from > 0 && t->data[from - 1] != '\n') {
+        from--;
+    }
+    int n = from > mark ? 1 << 20 : 0;
+    for (size_t i = from; i < t->len; i++) {
+        n += ((unsigned char)t->data[i] & 0xC0) != 0x80;
+    }
+    return n;
+}
+
+// The entry of a list on top: numbers stand beside each other as long as they fit. Returns whether
+// the next one may stand beside this.
+static bool show_item(lua_State *L, face f, int shown, bool beside) {
+    size_t mark = f.out->len;
+    bool number = lua_type(L, -1) == LUA_TNUMBER || lua_type(L, -1) == LUA_TBOOLEAN;
+    if (beside && number && f.indent >= 0) {
+        tarn_text_puts(f.out, ", ");
+        show(L, lua_gettop(L), f);
+        if (!f.out->failed && columns(f.out, mark) < f.width) {
+            return true;
+        }
+        cut(f.out, mark);
+    }
+    between(f, shown);
+    show(L, lua_gettop(L), f);
+    return number;
+}
+
+// Key and value are on top; pops the value.
+static void show_entry(lua_State *L, face f, int shown) {
+    between(f, shown);
+    show_key(L, lua_gettop(L) - 1, f);
+    tarn_text_puts(f.out, " = ");
+    show(L, lua_gettop(L), f);
+    lua_pop(L, 1);
+}
+
+// Returns how many entries were written.
+static int write_entries(lua_State *L, int idx, face f, lua_Integer *total) {
+    const char *words[SORTED];
     lua_Integer n = (lua_Integer)lua_rawlen(L, idx);
-    int shown = 0;
-    tarn_text_puts(out, "{");
-    for (lua_Integer i = 1; i <= n && shown < WIDTH; i++, shown++) {
-        tarn_text_puts(out, shown ? ", " : " ");
+    int count = find_words(L, idx, n, words, total), shown = 0;
+    bool beside = false;
+    for (lua_Integer i = 1; i <= n && shown < MOST; i++, shown++) {
         lua_rawgeti(L, idx, i);
-        show(L, lua_gettop(L), out, depth + 1);
+        beside = show_item(L, f, shown, beside);
+        lua_pop(L, 1);
+    }
+    for (int i = 0; i < count && shown < MOST; i++, shown++) {
+        lua_pushstring(L, words[i]);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, idx);
+        show_entry(L, f, shown);
         lua_pop(L, 1);
     }
     lua_pushnil(L);
-    while (shown < WIDTH && lua_next(L, idx)) {
-        if (lua_isinteger(L, -2) && lua_tointeger(L, -2) >= 1 && lua_tointeger(L, -2) <= n) {
+    while (shown < MOST && shown < *total && lua_next(L, idx)) {
+        if (is_listed(L, -2, n, 0, count < SORTED ? 1 : 0)) {
             lua_pop(L, 1);
-            continue;
+        } else {
+            show_entry(L, f, shown++);
         }
-        tarn_text_puts(out, shown++ ? ", " : " ");
-        show_key(L, lua_gettop(L) - 1, out);
-        tarn_text_puts(out, " = ");
-        show(L, lua_gettop(L), out, depth + 1);
-        lua_pop(L, 1);
     }
-    tarn_text_puts(out, shown >= WIDTH ? ", … }" : shown ? " }" : "}");
+    return shown;
 }
+
+static void write_table(lua_State *L, int idx, face f) {
+    lua_Integer total;
+    int outer = f.indent;
+    f.depth++;
+    f.indent += outer < 0 ? 0 : 2;
+    tarn_text_puts(f.out, "{");
+    int shown = write_entries(L, idx, f, &total);
+    if (shown < total) {
+        between(f, shown);
+        tarn_text_printf(f.out, "… %lld more", (long long)(total - shown));
+    }
+    if (outer < 0) {
+        tarn_text_puts(f.out, shown ? " }" : "}");
+    } else {
+        tarn_text_printf(f.out, "\n%*s}", outer, "");
+    }
+}
+
+static void show_table(lua_State *L, int idx, face f) {
+    face flat = f;
+    size_t mark = f.out->len;
+    flat.indent = -1;
+    write_table(L, idx, flat);
+    if (f.indent >= 0 && f.width > 0 && !f.out->failed && columns(f.out, mark) > f.width &&
+        f.out->len - mark > 2) {  // "{}" stays
+        cut(f.out, mark);
+        write_table(L, idx, f);
+    }
+}
+
+// ---- values ----
 
 static tarn_lua_printer printer_of(lua_State *L, int idx) {
     tarn_host *h = tarn_host_of(L);
@@ -101,31 +240,73 @@ static tarn_lua_printer printer_of(lua_State *L, int idx) {
     return found;
 }
 
-static void show(lua_State *L, int idx, tarn_text *out, int depth) {
-    luaL_checkstack(L, 10, "showing a value");
-    int top = lua_gettop(L);
+// The metamethod __show of the value, called with it and the width.
+static bool shows_itself(lua_State *L, int idx, face f) {
+    size_t len;
+    if (f.depth > 0 || luaL_getmetafield(L, idx, "__show") == LUA_TNIL) {
+        return false;
+    }
+    lua_pushvalue(L, idx);
+    lua_pushinteger(L, f.width);
+    lua_call(L, 2, 1);
+    if (lua_type(L, -1) != LUA_TSTRING) {
+        luaL_error(L, "'__show' must return a string");
+    }
+    const char *s = lua_tolstring(L, -1, &len);
+    tarn_text_add(f.out, s, len);
+    return true;
+}
+
+static void show_text(lua_State *L, int idx, face f) {
+    size_t len, most = f.depth == 0 && !lua_isuserdata(L, idx) ? SIZE_MAX : TEXT;
+    const char *s = tarn_tolstring(L, idx, &len);
+    tarn_text_add(f.out, s, len < most ? len : most);
+}
+
+// Inside a table a value has one line.
+static void keep_line(tarn_text *t, size_t mark) {
+    const char *newline = t->data ? memchr(t->data + mark, '\n', t->len - mark) : NULL;
+    if (newline) {
+        cut(t, (size_t)(newline - t->data));
+    }
+}
+
+static bool is_plain_table(lua_State *L, int idx) {
+    return lua_istable(L, idx) && !tarn_is_module(L, idx) &&
+           luaL_getmetafield(L, idx, "__tostring") == LUA_TNIL;
+}
+
+static void show_plainly(lua_State *L, int idx, face f) {
     tarn_lua_printer print = printer_of(L, idx);
     if (print) {
-        print(L, idx, out);
+        print(L, idx, f.out);
     } else if (lua_type(L, idx) == LUA_TSTRING) {
-        show_string(L, idx, out);
-    } else if (lua_istable(L, idx) && !tarn_is_module(L, idx) &&
-               luaL_getmetafield(L, idx, "__tostring") == LUA_TNIL) {
-        if (depth >= DEPTH) {
-            tarn_text_puts(out, "{…}");
-        } else {
-            show_table(L, idx, out, depth);
-        }
+        show_string(L, idx, f.out);
+    } else if (!is_plain_table(L, idx)) {
+        show_text(L, idx, f);
+    } else if (f.depth < DEPTH) {
+        show_table(L, idx, f);
     } else {
-        size_t len;
-        const char *s = tarn_tolstring(L, idx, &len);
-        tarn_text_add(out, s, len < (size_t)TEXT ? len : (size_t)TEXT);
+        lua_pushnil(L);
+        tarn_text_puts(f.out, lua_next(L, idx) ? "{…}" : "{}");
+    }
+}
+
+static void show(lua_State *L, int idx, face f) {
+    luaL_checkstack(L, 10, "showing a value");
+    int top = lua_gettop(L);
+    size_t mark = f.out->len;
+    if (!shows_itself(L, idx, f)) {
+        show_plainly(L, idx, f);
+    }
+    if (f.depth > 0 && !is_plain_table(L, idx)) {
+        keep_line(f.out, mark);
     }
     lua_settop(L, top);
 }
 
-void tarn_lua_show(lua_State *L, int idx, tarn_text *out) {
+void tarn_lua_show(lua_State *L, int idx, int width, tarn_text *out) {
     int top = lua_gettop(L);
-    show(L, lua_absindex(L, idx), out, 0);
+    show(L, lua_absindex(L, idx), (face){.out = out, .width = width});
     lua_settop(L, top);
 }

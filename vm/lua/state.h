@@ -29,6 +29,9 @@ struct tarn_host {
     lua_State *L;                   // the main thread of the state
     _Atomic(lua_State *) current;   // the coroutine that runs now; NULL while setting up
     tarn_trust trust;
+    tarn_host *owner;               // of a guest: the host that waits for it
+    _Atomic(tarn_host *) guests;    // hosts that run while this one waits, the newest first
+    tarn_host *next_guest;
 
     timer_t timer;                  // ticks on the host's thread: the deadline, then every 20 ms
     bool timed;                     // the timer exists

@@ -70,6 +70,9 @@ static void on_tick(int sig, siginfo_t *info, void *context) {
     }
     if (tarn_cancel_reason(&h->cx->cancel) != TARN_STOP_NONE) {
         tarn_stop_arm(h, atomic_load(&h->current));
+        for (tarn_host *g = atomic_load(&h->guests); g; g = g->next_guest) {
+            tarn_stop_arm(g, atomic_load(&g->current));
+        }
     }
 }
 
@@ -108,6 +111,15 @@ tarn_status tarn_stop_open(tarn_host *h, double seconds, tarn_error *err) {
     }
     h->timed = true;
     if (seconds > 0) {
+        tarn_host_limit(h, seconds);
+    }
+    return TARN_OK;
+}
+
+void tarn_host_limit(tarn_host *h, double seconds) {
+    h->has_deadline = false;
+    set_timer(h, false, false);
+    if (seconds > 0) {
         double limit = seconds < 1e9 ? seconds : 1e9;
         clock_gettime(CLOCK_MONOTONIC, &h->deadline);
         long long ns = h->deadline.tv_nsec + (long long)((limit - floor(limit)) * 1e9);
@@ -116,7 +128,6 @@ tarn_status tarn_stop_open(tarn_host *h, double seconds, tarn_error *err) {
         h->has_deadline = true;
         set_timer(h, true, true);
     }
-    return TARN_OK;
 }
 
 // A tick that is under way reaches this thread before timer_delete returns to it.

@@ -23,6 +23,9 @@ tarn_graph *tarn_graph_retain(tarn_graph *g) {
     return g;
 }
 
+const tarn_tensor *tarn_node_tensor(const tarn_node *n) {
+    return n->op == &tarn_op_tensor ? n->attr.p : NULL;
+}
 const tarn_source *tarn_node_source(const tarn_node *n) {
     return n->op == &tarn_op_source ? n->attr.p : NULL;
 }
@@ -436,6 +439,45 @@ const tarn_node *tarn_permute(tarn_graph *g, const tarn_node *a, const int64_t *
 const tarn_node *tarn_item(tarn_graph *g, const tarn_node *a, int64_t i) {
     tarn_attr attr = {.ni = 1, .i = &i};
     return tarn_node_make(g, &tarn_op_item, 1, &a, &attr);
+}
+
+const tarn_node *tarn_slice(tarn_graph *g, const tarn_node *a, int axis, int64_t start, int64_t count) {
+    int64_t i[3 * TARN_MAX_RANK];
+    int rank = a ? a->desc.rank : 0;
+    for (int d = 0; d < rank; d++) {
+        i[3 * d] = d == axis ? start : 0;
+        i[3 * d + 1] = d == axis ? count : a->desc.shape[d];
+        i[3 * d + 2] = 1;
+    }
+    tarn_attr attr = {.ni = 3 * rank, .i = i};
+    return tarn_node_make(g, &tarn_op_slice, 1, &a, &attr);
+}
+
+const tarn_node *tarn_concat(tarn_graph *g, int n, const tarn_node *const *x, int64_t axis) {
+    tarn_attr attr = {.ni = 1, .i = &axis};
+    return n == 1 ? x[0] : tarn_node_make(g, &tarn_op_concat, n, x, &attr);
+}
+
+const tarn_node *tarn_stack(tarn_graph *g, int n, const tarn_node *const *x) {
+    const tarn_node **row = tarn_arena_take(&g->arena, (size_t)n * sizeof *row);
+    if (!row) {
+        return out_of_memory(g);
+    }
+    for (int k = 0; k < n; k++) {
+        int64_t shape[TARN_MAX_RANK + 1] = {1};
+        int rank = x[k] ? x[k]->desc.rank : 0;
+        for (int d = 0; d < rank; d++) {
+            shape[d + 1] = x[k]->desc.shape[d];
+        }
+        row[k] = tarn_reshape(g, x[k], rank + 1, shape);
+    }
+    return tarn_concat(g, n, row, 0);
+}
+
+const tarn_node *tarn_iota(tarn_graph *g, int64_t n) {
+    int64_t i[3] = {TARN_I64, n, 0};
+    tarn_attr attr = {.ni = 3, .i = i};
+    return tarn_node_make(g, &tarn_op_iota, 0, NULL, &attr);
 }
 
 const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x) {

@@ -64,20 +64,16 @@ static const tarn_node *part_of(tarn_graph *g, const tarn_node *packed, const ta
     if (!packed) {
         return NULL;
     }
-    int64_t range[3 * TARN_MAX_RANK], shape[TARN_MAX_RANK], count = 1;
+    int64_t shape[TARN_MAX_RANK], count = 1;
     int rank = packed->desc.rank;
     for (int d = 0; d < p->rank; d++) {
         count *= p->shape[d];
     }
     for (int d = 0; d < rank; d++) {
-        range[3 * d] = d == rank - 1 ? p->at : 0;
-        range[3 * d + 1] = d == rank - 1 ? count : packed->desc.shape[d];
-        range[3 * d + 2] = 1;
         shape[d] = packed->desc.shape[d];
     }
     memcpy(shape + rank - 1, p->shape, (size_t)p->rank * sizeof *shape);
-    tarn_attr a = {.ni = 3 * rank, .i = range};
-    const tarn_node *s = tarn_node_make(g, &tarn_op_slice, 1, &packed, &a);
+    const tarn_node *s = tarn_slice(g, packed, rank - 1, p->at, count);
     s = s ? tarn_reshape(g, s, rank - 1 + p->rank, shape) : NULL;
     return s && p->transposed ? tarn_transpose(g, s) : s;
 }

@@ -79,6 +79,7 @@ size_t tarn_la_workspace(const tarn_la_row *row, int nin, const tarn_desc *in, c
                                     .infer = INFER,                                                \
                                     .apply = apply_##NAME,                                         \
                                     .workspace = workspace_##NAME,                                 \
+                                    .serial = true,                                                \
                                     __VA_ARGS__};
 
 // ---- elements of either precision ----

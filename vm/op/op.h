@@ -106,6 +106,9 @@ struct tarn_op {
     // WHOLE: bytes beside the result, at most; threads: of the pool it may run on
     size_t (*workspace)(int nin, const tarn_desc *in, const tarn_attr *a, const tarn_desc *out,
                         int threads);
+    // WHOLE: long work on one processor for each matrix of a batch, and workspace for as many as run
+    // at once: jobs with such a row run side by side.
+    bool serial;
     bool same_order;  // VIEW: keeps the row-major order of elements (streams pass through)
     // Derivatives emit nodes; NULL result: zero. Absent: not differentiable.
     const tarn_node *(*vjp)(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);
@@ -176,6 +179,8 @@ const tarn_node *tarn_node_import(tarn_graph *g, const tarn_graph *from, const t
                                   const tarn_node **memo);
 // The source that a leaf reads; NULL for any other node.
 const tarn_source *tarn_node_source(const tarn_node *n);
+// The tensor in memory of such a leaf; NULL for other nodes.
+const tarn_tensor *tarn_node_tensor(const tarn_node *n);
 // Rebuilds `n` with some nodes replaced: repl[id] non-NULL stands for node id. memo as above.
 const tarn_node *tarn_node_rebuild(tarn_graph *g, const tarn_node *n, const tarn_node **memo);
 
@@ -230,6 +235,12 @@ const tarn_node *tarn_reshape(tarn_graph *g, const tarn_node *a, int rank, const
 const tarn_node *tarn_broadcast(tarn_graph *g, const tarn_node *a, int rank, const int64_t *shape);
 const tarn_node *tarn_permute(tarn_graph *g, const tarn_node *a, const int64_t *order);
 const tarn_node *tarn_item(tarn_graph *g, const tarn_node *a, int64_t i);  // element of a vector
+// `count` places of one axis, from `start`.
+const tarn_node *tarn_slice(tarn_graph *g, const tarn_node *a, int axis, int64_t start, int64_t count);
+// n >= 1 operands joined along an axis; of one shape, along a new first axis.
+const tarn_node *tarn_concat(tarn_graph *g, int n, const tarn_node *const *x, int64_t axis);
+const tarn_node *tarn_stack(tarn_graph *g, int n, const tarn_node *const *x);
+const tarn_node *tarn_iota(tarn_graph *g, int64_t n);  // 0, 1 … n - 1, as i64
 const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x);  // in x's arithmetic dtype
 #define TARN_UNARY(name)                                                             \
     static inline const tarn_node *tarn_##name(tarn_graph *g, const tarn_node *a) {  \

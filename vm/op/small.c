@@ -66,7 +66,7 @@ static void iterate(int k, const double *cosine, const double *w, double *u, int
             }
             c = c > 1 ? 1 : c < -1 ? -1 : c;
             double theta = tk_acos(c);
-            if (theta < tol) {
+            if (theta <= tol) {
                 continue;
             }
             double f = w[m] * theta / tk_sin(theta);
@@ -76,7 +76,7 @@ static void iterate(int k, const double *cosine, const double *w, double *u, int
             }
         }
         double len = length_of(k, cosine, t);
-        if (len < tol) {
+        if (len <= tol) {
             return;
         }
         double c = tk_cos(len), s = tk_sin(len) / len;
@@ -117,7 +117,7 @@ static tarn_status apply_karcher(tarn_context *cx, int nin, const tarn_tensor *i
                 cosine[i * k + j] = i == j ? 1 : p > 0 ? tarn_tensor_get(&in[0], (int64_t)i * k + j) / p : 0;
             }
         }
-        if (inner(k, cosine, u, u) < tol * tol) {
+        if (inner(k, cosine, u, u) <= tol * tol) {
             memset(u, 0, (size_t)k * sizeof *u);
             u[first] = 1;
         }

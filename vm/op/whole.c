@@ -435,17 +435,11 @@ APPLY(apply_concat) {
 }
 TARN_VJP(vjp_concat) {
     int axis = (int)y->attr.i[0];
-    int64_t i[3 * TARN_MAX_RANK], at = 0;
+    int64_t at = 0;
     for (int k = 0; k < which; k++) {
         at += y->in[k]->desc.shape[axis];
     }
-    for (int k = 0; k < y->desc.rank; k++) {
-        i[3 * k] = k == axis ? at : 0;
-        i[3 * k + 1] = y->in[which]->desc.shape[k];
-        i[3 * k + 2] = 1;
-    }
-    tarn_attr a = {.ni = 3 * y->desc.rank, .i = i};
-    return tarn_node_make(g, &tarn_op_slice, 1, &gy, &a);
+    return tarn_slice(g, gy, axis, at, y->in[which]->desc.shape[axis]);
 }
 TARN_JVP(jvp_concat) {
     const tarn_node **part = tarn_arena_take(&g->arena, (size_t)y->nin * sizeof *part);

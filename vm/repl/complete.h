@@ -6,7 +6,11 @@
 #include "vm/lua/host.h"
 #include "vm/repl/line.h"
 
-// For tarn_line_options.complete; `host` is a tarn_host. Runs no code of the script.
-void tarn_complete(void *host, const char *line, size_t cursor, tarn_words *words);
+// The words that may stand at the cursor in `text`, an entry up to there. words->start counts from
+// the beginning of the text. Runs no code of the script.
+void tarn_complete(tarn_host *host, const char *text, size_t cursor, tarn_words *words);
+// The same where a path without quotes begins at `from`.
+void tarn_complete_path(tarn_host *host, const char *text, size_t from, size_t cursor,
+                        tarn_words *words);
 
 #endif

@@ -6,8 +6,6 @@
 
 #include <errno.h>
 #include <histedit.h>
-#include <langinfo.h>
-#include <locale.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +15,8 @@
 #include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
+
+#include "vm/repl/repl.h"
 
 enum { HISTORY = 2000, PENDING = 8, ESC = 0x1B, ESC_WAIT_MS = 40, PROMPT = 128 };
 
@@ -223,15 +223,36 @@ static size_t common(const char *a, const char *b) {
     return n;
 }
 
-static void list_words(const tarn_editor *e, const char *const *list, int n) {
-    enum { SHOWN = 100, NOTED = 24 };
-    int shown = n < SHOWN ? n : SHOWN, widest = 0, notes = 0;
-    for (int i = 0; i < shown; i++) {
-        int len = (int)strlen(list[i]);
-        widest = len > widest ? len : widest;
-        notes += list[i][len + 1] != '\0';
+// Columns that the text takes; *fits: the bytes of it that take at most `room`.
+static int columns_of(const char *s, int room, size_t *fits) {
+    mbstate_t state = {0};
+    int columns = 0;
+    size_t i = 0, n = strlen(s), most = 0;
+    while (i < n) {
+        wchar_t c = 0;
+        size_t used = mbrtowc(&c, s + i, n - i, &state);
+        if (used == 0 || used > n - i) {
+            break;  // the names of files may be anything
+        }
+        int w = wcwidth(c);
+        columns += w > 0 ? w : 0;
+        i += used;
+        most = columns <= room ? i : most;
     }
-    int screen = e->columns > 20 ? e->columns : 80;
+    *fits = most;
+    return columns;
+}
+
+static void list_words(const char *const *list, int n) {
+    enum { SHOWN = 100, NOTED = 40 };
+    int shown = n < SHOWN ? n : SHOWN, widest = 0, notes = 0;
+    size_t fits;
+    for (int i = 0; i < shown; i++) {
+        int wide = columns_of(list[i], 0, &fits);
+        widest = wide > widest ? wide : widest;
+        notes += list[i][strlen(list[i]) + 1] != '\0';
+    }
+    int screen = tarn_repl_columns();
     int fit = screen / (widest + 2) > 0 ? screen / (widest + 2) : 1;
     int columns = notes > 0 && n <= NOTED ? 1 : fit;
     int lines = (shown + columns - 1) / columns;
@@ -239,11 +260,13 @@ static void list_words(const tarn_editor *e, const char *const *list, int n) {
     for (int row = 0; row < lines; row++) {
         for (int i = row; i < shown; i += lines) {
             const char *note = list[i] + strlen(list[i]) + 1;
-            if (columns == 1) {
+            int pad = widest + 2 - columns_of(list[i], 0, &fits);
+            printf("%s%*s", list[i], pad, "");
+            if (columns == 1 && *note) {
                 int room = screen - widest - 3;
-                printf("%-*s  %.*s", widest, list[i], room > 0 ? room : 0, note);
-            } else {
-                printf("%-*s", widest + 2, list[i]);
+                int wide = columns_of(note, room - 1, &fits);
+                printf("%.*s%s", wide <= room ? (int)strlen(note) : (int)fits, note,
+                       wide <= room ? "" : "…");
             }
         }
         fputs("\n", stdout);
@@ -272,7 +295,7 @@ static unsigned char complete(EditLine *el, int key) {
             el_insertstr(el, rest + typed);
             answer = CC_REFRESH;
         } else if (n > 1) {
-            list_words(e, list, n);
+            list_words(list, n);
             answer = CC_REDISPLAY;
         }
         if (n == 1 && w.closing && *w.closing) {
@@ -307,20 +330,12 @@ static void bind_keys(EditLine *el) {
     }
 }
 
-// libedit handles characters of the locale; ours are always UTF-8.
-static void want_utf8(void) {
-    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0) {
-        setlocale(LC_CTYPE, "C.UTF-8");
-    }
-}
-
 tarn_editor *tarn_editor_open(const tarn_line_options *o) {
     tarn_editor *e = tarn_alloc_zero(o->budget, sizeof *e);
     if (!e) {
         return NULL;
     }
     e->o = *o;
-    want_utf8();
     HistEvent ev;
     e->history = history_init();
     e->el = el_init("tarn", stdin, stdout, stderr);

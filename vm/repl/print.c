@@ -6,10 +6,21 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "vm/repl/repl.h"
 
 #define TEXT_CLASS "shown text"
+
+int tarn_repl_columns(void) {
+    enum { USUAL = 80, LEAST = 20 };
+    struct winsize w;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) != 0 || w.ws_col == 0) {
+        return USUAL;
+    }
+    return w.ws_col > LEAST ? w.ws_col : LEAST;
+}
 
 static void release_text(void *self) {
     tarn_text *t = self;
@@ -20,13 +31,13 @@ static void release_text(void *self) {
 
 static int l_print_values(lua_State *L) {
     static const tarn_lua_class text_class = {TEXT_CLASS, release_text, NULL};
-    int n = lua_gettop(L);
+    int n = lua_gettop(L), width = tarn_repl_columns();
     luaL_checkstack(L, 8, "values to print");
     tarn_lua_type(L, &text_class);
     tarn_text *t = tarn_lua_new(L, TEXT_CLASS, sizeof *t);
     tarn_text_init(t, &tarn_host_context(L)->budget);
     for (int i = 1; i <= n; i++) {
-        tarn_lua_show(L, i, t);
+        tarn_lua_show(L, i, width, t);
         tarn_text_puts(t, "\n");
     }
     if (t->failed) {
@@ -37,6 +48,11 @@ static int l_print_values(lua_State *L) {
     }
     fflush(stdout);
     release_text(t);
+    lua_pushglobaltable(L);
+    lua_pushliteral(L, "__");
+    lua_pushliteral(L, "_");
+    lua_rawget(L, -3);
+    lua_rawset(L, -3);
     lua_pushvalue(L, 1);
     lua_setglobal(L, "_");
     return 0;

@@ -3,30 +3,18 @@
 // of the text, nothing else asks for more). Errors and Ctrl-C end the entry, never the session.
 #include "vm/repl/repl.h"
 
-#include <errno.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vm/repl/complete.h"
 #include "vm/repl/history.h"
-#include "vm/repl/line.h"
+#include "vm/repl/session.h"
 
-enum { PATH_ROOM = 4096, ENTRY_MAX = 16 << 20 };  // bytes
-
-typedef struct {
-    tarn_host *h;
-    tarn_context *cx;
-    const tarn_repl_options *o;
-    tarn_line *line;
-    tarn_text entry;         // lines so far, joined by newlines
-    tarn_text last;          // the entry before, for :edit
-    char history[PATH_ROOM]; // "": none is kept
-    int code;                // exit code
-    bool leave;
-} session;
+typedef tarn_session session;
 
 static bool has_colour(void) {
     const char *no = getenv("NO_COLOR");
@@ -55,7 +43,7 @@ static void open_history(session *s) {
 }
 
 // An entry that begins with a space is not kept, nor one like the last.
-static void keep(session *s, const char *entry) {
+void tarn_session_keep(session *s, const char *entry) {
     bool again = s->last.data && strcmp(s->last.data, entry) == 0;
     if (*entry && *entry != ' ' && !again) {
         remember(s, entry);
@@ -94,13 +82,17 @@ static void settle(session *s) {
     tarn_host_resume_work(s->h);
 }
 
-static void report(session *s, tarn_status status, const tarn_error *err) {
+void tarn_session_report(session *s, tarn_status status, const tarn_error *err) {
     int code;
-    if (status != TARN_OK && !tarn_host_exiting(s->h, &code)) {
+    s->failed = status != TARN_OK;
+    if (s->failed && !tarn_host_exiting(s->h, &code)) {
         if (status == TARN_CANCELLED && tarn_line_is_terminal(s->line)) {
             fputs("\n", stdout);  // behind the ^C that the terminal showed
         }
         s->o->report(s->o->arg, err, tarn_host_traceback(s->h));
+        if (s->entry.data && status != TARN_CANCELLED) {
+            tarn_underline(s->h, s->entry.data, err->message, tarn_host_traceback(s->h));
+        }
     }
     settle(s);
 }
@@ -112,10 +104,14 @@ static bool is_hushed(const char *s, size_t n) {
     return n > 0 && s[n - 1] == ';';
 }
 
-// Runs the entry; false when it wants more lines.
-static bool run_entry(session *s, bool last_line) {
-    const char *text = s->entry.data;
-    size_t n = s->entry.len;
+// What :save and ??name need: whether the entry's values were shown, and its text.
+static void note_entry(session *s, const char *text, size_t n, bool shown) {
+    tarn_text_puts(&s->entries, shown ? "=" : "+");
+    tarn_text_add(&s->entries, text, n);
+    tarn_text_add(&s->entries, "", 1);
+}
+
+bool tarn_session_run(session *s, const char *text, size_t n, bool last_line) {
     if (n > 0 && *text == '=') {  // as in older Luas
         text++;
         n--;
@@ -127,13 +123,17 @@ static bool run_entry(session *s, bool last_line) {
     if (incomplete && !last_line) {
         return false;
     }
-    keep(s, s->entry.data);
-    if (status == TARN_OK && is_hushed(text, n)) {
-        lua_settop(tarn_host_state(s->h), 0);
-    } else if (status == TARN_OK) {
-        status = tarn_repl_print(s->h, results, &err);
+    tarn_session_keep(s, s->entry.data);
+    bool shown = results > 0 && !is_hushed(text, n);
+    if (status == TARN_OK) {
+        note_entry(s, text, n, shown);
     }
-    report(s, status, &err);
+    if (status == TARN_OK && shown) {
+        status = tarn_repl_print(s->h, results, &err);
+    } else if (status == TARN_OK) {
+        lua_settop(tarn_host_state(s->h), 0);
+    }
+    tarn_session_report(s, status, &err);
     return true;
 }
 
@@ -160,7 +160,7 @@ static bool is_path(const char *s, size_t n) {
     return true;
 }
 
-// "?name" and "name?".
+// "?name", "name?" and "??name".
 static bool take_help(session *s) {
     const char *word = s->entry.data;
     size_t n = s->entry.len;
@@ -169,132 +169,44 @@ static bool take_help(session *s) {
     if (!before && !after) {
         return false;
     }
-    word += before;
-    n -= 1;
+    bool source = before && n > 1 && word[1] == '?';
+    word += before + source;
+    n -= 1 + (size_t)source;
     trim(&word, &n);
-    if (!before && !is_path(word, n)) {
+    if ((!before || source) && !is_path(word, n)) {
         return false;
     }
-    keep(s, s->entry.data);
+    tarn_session_keep(s, s->entry.data);
     tarn_error err = {0};
     tarn_text name;
     tarn_text_init(&name, &s->cx->budget);
     tarn_text_add(&name, word, n);
-    tarn_status status = name.data ? tarn_repl_help(s->h, name.data, &err)
-                                   : tarn_raise_nomem(&err, "the name", n);
+    tarn_status status = !name.data ? tarn_raise_nomem(&err, "the name", n)
+                         : source && n > 0 ? tarn_session_source(s, name.data, &err)
+                                           : tarn_repl_help(s->h, name.data, &err);
     tarn_text_free(&name);
-    report(s, status, &err);
+    tarn_session_report(s, status, &err);
     return true;
 }
 
-// ---- commands of the prompt ----
+// ---- completion ----
 
-static bool run_editor(const char *path) {
-    static const char script[] = "exec ${VISUAL:-${EDITOR:-vi}} \"$1\"";
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        execl("/bin/sh", "sh", "-c", script, "sh", path, (char *)NULL);
-        _exit(127);
+// The editor knows the line at the cursor, the lines before it are in the entry.
+static void complete(void *arg, const char *line, size_t cursor, tarn_words *words) {
+    session *s = arg;
+    size_t lua = 0, before = s->entry.len;
+    if (before == 0 && tarn_session_complete(s, line, cursor, words, &lua)) {
+        return;
     }
-    int status = 0;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    tarn_text all;
+    tarn_text_init(&all, &s->cx->budget);
+    tarn_text_add(&all, s->entry.data ? s->entry.data : "", before);
+    tarn_text_add(&all, line + lua, cursor - lua);
+    if (!all.failed && all.data) {
+        tarn_complete(s->h, all.data, all.len, words);
+        words->start = words->start >= before ? words->start - before + lua : cursor;
     }
-    return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-static tarn_status read_whole(const char *path, tarn_text *out, tarn_error *err) {
-    FILE *f = fopen(path, "r");
-    if (!f) {
-        TARN_RAISE(err, "CannotOpen", ":edit: cannot open %s: %s", path, strerror(errno));
-    }
-    char piece[4096];
-    size_t n;
-    out->len = 0;
-    while ((n = fread(piece, 1, sizeof piece, f)) > 0 && out->len < ENTRY_MAX) {
-        tarn_text_add(out, piece, n);
-    }
-    fclose(f);
-    while (out->len > 0 && out->data[out->len - 1] == '\n') {
-        out->data[--out->len] = '\0';
-    }
-    return out->failed ? tarn_raise_nomem(err, "the edited text", out->len) : TARN_OK;
-}
-
-// The last entry in the user's editor; what comes back is run.
-static tarn_status edit(session *s, tarn_error *err) {
-    const char *tmp = getenv("TMPDIR");
-    tmp = tmp && *tmp ? tmp : "/tmp";
-    char path[PATH_ROOM];
-    int n = snprintf(path, sizeof path, "%s/tarn-XXXXXX.lua", tmp);
-    int fd = n > 0 && (size_t)n < sizeof path ? mkstemps(path, 4) : -1;
-    if (fd < 0) {
-        TARN_RAISE(err, "CannotOpen", ":edit: cannot make a file in %s", tmp);
-    }
-    FILE *f = fdopen(fd, "w");
-    if (f) {
-        fprintf(f, "%s\n", s->last.data ? s->last.data : "");
-        fclose(f);
-    } else {
-        close(fd);
-    }
-    bool ok = f && run_editor(path);
-    tarn_host_resume_work(s->h);  // Ctrl-C was the editor's
-    tarn_status status = ok ? read_whole(path, &s->entry, err)
-                            : tarn_raise(err, "", ":edit: the editor failed");
-    unlink(path);
-    if (status == TARN_OK && s->entry.len > 0) {
-        printf("%s\n", s->entry.data);
-        run_entry(s, true);
-    }
-    return status;
-}
-
-static void print_commands(void) {
-    fputs("An expression shows its values; a trailing ; hides them; _ is the last one.\n"
-          "  ?name, name?   help on a function, a method or a module\n"
-          "  Tab            complete a name, a tensor in m[\"…, a file in \"…\n"
-          "  Ctrl-R, Up     search the history\n"
-          "  Ctrl-C         stop the work, or drop the line\n"
-          "  :edit          the last entry in $EDITOR\n"
-          "  :help          this text\n"
-          "  :quit, Ctrl-D  leave\n",
-          stdout);
-}
-
-static const char *next_command(void *arg, size_t i) {
-    static const char *const commands[] = {":edit", ":help", ":quit"};
-    (void)arg;
-    return i < sizeof commands / sizeof *commands ? commands[i] : NULL;
-}
-
-static bool take_command(session *s) {
-    const char *word = s->entry.data;
-    size_t n = s->entry.len;
-    trim(&word, &n);
-    if (n == 0 || word[0] != ':' || (n > 1 && word[1] == ':')) {  // "::label::" is Lua
-        return false;
-    }
-    char name[32];
-    tarn_error err = {0};
-    tarn_status status = TARN_OK;
-    snprintf(name, sizeof name, "%.*s", (int)n, word);
-    if (strcmp(name, ":quit") == 0 || strcmp(name, ":q") == 0) {
-        s->leave = true;
-    } else if (strcmp(name, ":help") == 0) {
-        print_commands();
-    } else if (strcmp(name, ":edit") == 0) {
-        status = edit(s, &err);
-    } else {
-        const char *near = tarn_nearest(name, next_command, NULL);
-        status = tarn_raise(&err, "", "unknown command '%s'; %s%s%s", name,
-                            near ? "did you mean '" : ":help lists them", near ? near : "",
-                            near ? "'?" : "");
-    }
-    if (!s->leave) {
-        report(s, status, &err);
-    }
-    return true;
+    tarn_text_free(&all);
 }
 
 // ---- the loop ----
@@ -310,18 +222,18 @@ static void finish_entry(session *s) {
 static bool take_line(session *s, bool last_line) {
     if (!s->entry.data || s->entry.failed) {
         tarn_error err;
-        report(s, tarn_raise_nomem(&err, "the entry", s->entry.len), &err);
+        tarn_session_report(s, tarn_raise_nomem(&err, "the entry", s->entry.len), &err);
         s->entry.failed = false;
         return true;
     }
     bool first = !strchr(s->entry.data, '\n');
-    if (first && (take_command(s) || take_help(s))) {
+    if (tarn_session_command(s) || (first && take_help(s))) {
         return true;
     }
     if (strspn(s->entry.data, " \t\n") == s->entry.len) {
         return true;
     }
-    return run_entry(s, last_line);
+    return tarn_session_run(s, s->entry.data, s->entry.len, last_line);
 }
 
 // The time limit may pass while nobody works: it is told, and holds no longer.
@@ -357,10 +269,18 @@ static void loop(session *s) {
     }
 }
 
+// libedit and widths handle characters of the locale; ours are always UTF-8.
+static void want_utf8(void) {
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0) {
+        setlocale(LC_CTYPE, "C.UTF-8");
+    }
+}
+
 int tarn_repl_run(tarn_host *h, const tarn_repl_options *o) {
     session s = {.h = h, .cx = tarn_host_context(tarn_host_state(h)), .o = o};
     tarn_line_options lo = {.budget = &s.cx->budget, .cancel = &s.cx->cancel,
-                            .colour = has_colour(), .complete = tarn_complete, .arg = h};
+                            .colour = has_colour(), .complete = complete, .arg = &s};
+    want_utf8();
     s.line = tarn_line_open(&lo);
     if (!s.line) {
         tarn_error err;
@@ -370,6 +290,7 @@ int tarn_repl_run(tarn_host *h, const tarn_repl_options *o) {
     }
     tarn_text_init(&s.entry, &s.cx->budget);
     tarn_text_init(&s.last, &s.cx->budget);
+    tarn_text_init(&s.entries, &s.cx->budget);
     open_history(&s);
     if (o->banner && tarn_line_is_terminal(s.line)) {
         printf("%s\n", o->banner);
@@ -377,6 +298,7 @@ int tarn_repl_run(tarn_host *h, const tarn_repl_options *o) {
     loop(&s);
     tarn_text_free(&s.entry);
     tarn_text_free(&s.last);
+    tarn_text_free(&s.entries);
     tarn_line_close(s.line);
     return s.code;
 }

@@ -9,6 +9,7 @@
 // within the grain of its time stamp.
 #include "vm/store/digests.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -136,9 +137,9 @@ static bool entry_path(tarn_text *path, const stored_file *f, bool make) {
     return !path->failed;
 }
 
-static bool use_memory(const tarn_digests_options *o) {
+static bool use_memory(const tarn_context *cx, const tarn_digests_options *o) {
     const char *env = getenv("TARN_DIGESTS");
-    return !(o && o->off) && !(env && strcmp(env, "off") == 0);
+    return !(o && o->off) && !cx->rehash && !(env && strcmp(env, "off") == 0);
 }
 
 static entry_head head_of(const stored_file *f) {
@@ -338,7 +339,7 @@ static tarn_status survey(tarn_context *cx, tarn_store *s, const tarn_digests_op
                           unsigned char (*out)[32], tarn_digests_todo *todo, bool *known,
                           tarn_error *err) {
     *todo = (tarn_digests_todo){0};
-    bool use = use_memory(o);
+    bool use = use_memory(cx, o);
     int64_t first = 0;
     for (int k = 0; k < tarn_store_files(s); k++) {
         stored_file f;
@@ -407,9 +408,92 @@ tarn_status tarn_digests_get(tarn_context *cx, tarn_store *s, const tarn_digests
     tarn_status st = survey(cx, s, o, out, &todo, known, err);
     if (st == TARN_OK && todo.files > 0) {
         tarn_progress_begin(cx, "hashing", todo.bytes);
-        st = compute(cx, s, use_memory(o), known, out, err);
+        st = compute(cx, s, use_memory(cx, o), known, out, err);
         tarn_progress_end(cx);
     }
     tarn_free(&cx->budget, known, files);
     return st;
+}
+
+// ---- looking at the memory ----
+
+bool tarn_digests_on(const tarn_context *cx) { return use_memory(cx, NULL); }
+
+void tarn_digests_forget(tarn_context *cx, const tarn_store *s) {
+    tarn_text path;
+    tarn_text_init(&path, &cx->budget);
+    for (int k = 0; k < tarn_store_files(s); k++) {
+        stored_file f = {0};
+        tarn_store_file_id(s, k, f.id);
+        if (entry_path(&path, &f, false)) {
+            unlink(path.data);
+        }
+    }
+    tarn_text_free(&path);
+}
+
+// An entry is read for its head and checked as a whole.
+static bool read_entry(tarn_context *cx, int fd, tarn_digest_entry *e) {
+    enum { PIECE = 1 << 12 };
+    entry_head head;
+    struct stat st;
+    *e = (tarn_digest_entry){0};
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || !read_all(fd, &head, sizeof head) ||
+        memcmp(head.magic, magic, sizeof magic) != 0) {
+        return false;
+    }
+    memcpy(e->id, head.id, sizeof e->id);
+    e->tensors = head.count;
+    uint64_t left = (uint64_t)st.st_size - sizeof head;
+    if (head.count > left / 32 || left != head.count * 32 + 32) {
+        return true;
+    }
+    unsigned char piece[PIECE], sum[32];
+    tarn_sha256 h;
+    tarn_sha256_begin(&h);
+    tarn_sha256_add(&h, &head, sizeof head);
+    for (left -= 32; left > 0;) {
+        size_t n = left < PIECE ? (size_t)left : PIECE;
+        if (tarn_cancel_reason(&cx->cancel) != TARN_STOP_NONE || !read_all(fd, piece, n)) {
+            return true;
+        }
+        tarn_sha256_add(&h, piece, n);
+        left -= n;
+    }
+    tarn_sha256_end(&h, sum);
+    e->whole = read_all(fd, piece, 32) && memcmp(piece, sum, 32) == 0;
+    return true;
+}
+
+static int hex_name(const struct dirent *d) { return strspn(d->d_name, "0123456789abcdef") == 32 && !d->d_name[32]; }
+
+bool tarn_digests_list(tarn_context *cx, bool clear, tarn_text *entries, tarn_text *folder) {
+    struct dirent **names;
+    if (!memory_folder(folder, false)) {
+        return false;
+    }
+    int n = scandir(folder->data, &names, hex_name, alphasort);
+    for (int k = 0; k < n; k++) {
+        tarn_text path;
+        tarn_digest_entry e;
+        tarn_text_init(&path, &cx->budget);
+        tarn_text_printf(&path, "%s/%s", folder->data, names[k]->d_name);
+        int fd = path.failed ? -1 : open(path.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        bool known = fd >= 0 && read_entry(cx, fd, &e);
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (known && clear) {
+            unlink(path.data);
+        }
+        tarn_text_free(&path);
+        free(names[k]);
+        if (known) {
+            tarn_text_add(entries, (const char *)&e, sizeof e);
+        }
+    }
+    if (n >= 0) {
+        free(names);
+    }
+    return true;
 }

@@ -28,6 +28,21 @@ tarn_status tarn_digests_unknown(tarn_context *cx, tarn_store *s, const tarn_dig
 tarn_status tarn_digests_get(tarn_context *cx, tarn_store *s, const tarn_digests_options *o,
                              unsigned char (*out)[32], tarn_error *err);
 
+// ---- looking at the memory ----
+
+typedef struct tarn_digest_entry {
+    uint64_t id[4];    // device, inode, size, mtime in ns of the file that it tells of
+    uint64_t tensors;
+    bool whole;        // the checksum of the entry fits
+} tarn_digest_entry;
+
+bool tarn_digests_on(const tarn_context *cx);  // neither TARN_DIGESTS=off nor cx->rehash
+// Every entry as a tarn_digest_entry in `entries`, in byte order of file names, and the folder; `clear`:
+// removes them. False when there is no place for a memory.
+bool tarn_digests_list(tarn_context *cx, bool clear, tarn_text *entries, tarn_text *folder);
+// Drops what is remembered of the files of s.
+void tarn_digests_forget(tarn_context *cx, const tarn_store *s);
+
 // One line of a model's digest: name \t dtype \t shape \t digest \n, as
 // "w\tBF16\t[4096,128]\t3f2a…"; NULL for `digest` leaves the last column out (a header digest).
 // Control bytes and backslashes in a name are written as \xNN, so that no name can look like two

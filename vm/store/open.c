@@ -29,6 +29,7 @@ struct tarn_store {
     tarn_context *cx;
     bool strict;
     bool is_folder;
+    bool sealed;  // a header without its file
     const char *path, *folder;
     tarn_table table;
     stored_source *source;  // [table.count]
@@ -418,6 +419,12 @@ static tarn_status read_source(const tarn_source *s, uint64_t at, uint64_t n, vo
                                tarn_error *err) {
     const tarn_store *store = stored(s)->store;
     const tarn_store_tensor *r = &store->table.row[stored(s) - store->source];
+    if (store->sealed) {
+        tarn_shown shown;
+        TARN_RAISE(err, "DataNotHere",
+                   "tensor '%s' of %s: only names, dtypes and shapes are known here, not the data",
+                   tarn_show_name(shown, r->name, r->name_len), store->path);
+    }
     tarn_status status = tarn_input_read(&store->file[r->file], r->begin + at, n, dst, err);
     if (status != TARN_OK) {
         tarn_shown shown;
@@ -493,6 +500,59 @@ tarn_status tarn_store_open(tarn_context *cx, const char *path, const tarn_store
     }
     *out = s;
     return TARN_OK;
+}
+
+// One file that is never open. Its size follows from the header, which is proved against it.
+static tarn_status open_header(tarn_store *s, char *text, size_t n, uint64_t data, tarn_error *err) {
+    s->path = s->path ? tarn_arena_string(&s->table.arena, s->path, strlen(s->path)) : NULL;
+    if (!s->path) {
+        return tarn_raise_nomem(err, "a header", n);
+    }
+    s->folder = s->path;
+    TARN_TRY(reserve_files(s, 1, err));
+    s->file[0].path = s->path;
+    TARN_TRY(tarn_header_parse(&s->table, 0, s->path, text, n, 8 + n + data, err));
+    return make_sources(s, err);
+}
+
+tarn_status tarn_store_of_header(tarn_context *cx, const char *name, char *text, size_t n,
+                                 uint64_t data, tarn_store **out, tarn_error *err) {
+    *out = NULL;
+    tarn_store *s = tarn_alloc_zero(&cx->budget, sizeof *s);
+    if (!s) {
+        return tarn_raise_nomem(err, name, sizeof *s);
+    }
+    s->cx = cx;
+    s->sealed = true;
+    s->path = name;
+    atomic_init(&s->references, 1);
+    tarn_table_init(&s->table, &cx->budget);
+    tarn_status status = open_header(s, text, n, data, err);
+    if (status != TARN_OK) {
+        free_store(s);
+        return status;
+    }
+    *out = s;
+    return TARN_OK;
+}
+
+uint64_t tarn_store_header(const tarn_store *s, tarn_text *out) {
+    uint64_t at = 0;
+    tarn_text_puts(out, "{");
+    for (int64_t i = 0; i < s->table.count; i++) {
+        const tarn_store_tensor *r = &s->table.row[i];
+        tarn_text_puts(out, i ? "," : "");
+        tarn_text_json(out, r->name, r->name_len);
+        tarn_text_printf(out, ":{\"dtype\":\"%s\",\"shape\":[", tarn_dtype_get(r->dtype)->code);
+        for (int d = 0; d < r->rank; d++) {
+            tarn_text_printf(out, "%s%lld", d ? "," : "", (long long)r->shape[d]);
+        }
+        tarn_text_printf(out, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
+                         (unsigned long long)(at + r->bytes));
+        at += r->bytes;
+    }
+    tarn_text_puts(out, "}");
+    return at;
 }
 
 tarn_store *tarn_store_retain(tarn_store *s) {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "vm/base/context.h"
+#include "vm/base/text.h"
 #include "vm/tensor/source.h"
 
 // ---- reading ----
@@ -39,6 +40,13 @@ tarn_status tarn_store_open(tarn_context *cx, const char *path, const tarn_store
                             tarn_store **out, tarn_error *err);
 tarn_store *tarn_store_retain(tarn_store *s);
 void tarn_store_release(tarn_store *s);  // s may be NULL
+
+// A store without its data: the header of one safetensors file that has `data` bytes of them. `text` is
+// modified, `name` stands for the path in messages. Reading a tensor fails with DataNotHere.
+tarn_status tarn_store_of_header(tarn_context *cx, const char *name, char *text, size_t n,
+                                 uint64_t data, tarn_store **out, tarn_error *err);
+// Writes such a header: all tensors of s in their order, as if in one file. Returns the bytes of data.
+uint64_t tarn_store_header(const tarn_store *s, tarn_text *out);
 
 int64_t tarn_store_count(const tarn_store *s);
 // Tensors in file order: by file (in the order of file names for a sharded folder), then by offset.

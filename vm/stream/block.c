@@ -232,6 +232,12 @@ tarn_status tarn_check_finite(const tarn_runner *r, int64_t job, tarn_dtype dtyp
                r->jobs[job].name, tarn_dtype_get(dtype)->name);
 }
 
+static void report(const program_run *x, uint64_t bytes) {
+    if (!x->p->quiet) {
+        atomic_fetch_add_explicit(&x->r->cx->progress.done, bytes, memory_order_relaxed);
+    }
+}
+
 static tarn_status put_chunk(program_run *x, int64_t at, int64_t n, const char *store,
                              tarn_error *err) {
     const tarn_program *p = x->p;
@@ -239,8 +245,7 @@ static tarn_status put_chunk(program_run *x, int64_t at, int64_t n, const char *
     TARN_TRY(tarn_check_finite(r, x->job, p->store_dtype, n, store, err));
     TARN_TRY(r->sink->put(r->sink->arg, x->job, (uint64_t)at * p->store_size, store,
                           (uint64_t)n * p->store_size, err));
-    atomic_fetch_add_explicit(&r->cx->progress.done, (uint64_t)n * p->store_size,
-                              memory_order_relaxed);
+    report(x, (uint64_t)n * p->store_size);
     return TARN_OK;
 }
 
@@ -284,9 +289,7 @@ static tarn_status read_rows(program_run *x, frame *f, int64_t row, tarn_error *
             memcpy(l->held + (size_t)own * l->size_in, to + (size_t)(own - at) * l->size_in,
                    (size_t)owned * l->size_in);
         }
-        atomic_fetch_add_explicit(&x->r->cx->progress.done,
-                                  (uint64_t)(owned > 0 ? owned : 0) * l->size_in,
-                                  memory_order_relaxed);
+        report(x, (uint64_t)(owned > 0 ? owned : 0) * l->size_in);
     }
     return TARN_OK;
 }

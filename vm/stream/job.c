@@ -17,11 +17,27 @@ typedef struct {
     tarn_tensor *values;  // [count]
     char **held;          // [count] of sources
     bool *loaded;         // [count]
-    size_t held_bytes;
+    uint64_t share;       // of progress, for each operation that takes long; 0: by bytes
     tarn_error *err;
 } job_run;
 
-// Computes what lives in memory and is due before pass `pass`.
+static void report(const job_run *j, uint64_t bytes) {
+    tarn_progress *p = &j->r->cx->progress;
+    atomic_fetch_add_explicit(&p->done, bytes, memory_order_relaxed);
+    if (p->show) {
+        p->show(p);
+    }
+}
+
+static void let_go(job_run *j, int id) {
+    tarn_tensor_release(&j->values[id]);
+    if (j->held[id]) {
+        tarn_free(&j->r->cx->budget, j->held[id], tarn_node_source(j->g->nodes[id])->bytes);
+        j->held[id] = NULL;
+    }
+}
+
+// Computes what lives in memory and is due before pass `pass`; operands go after their last use.
 static tarn_status compute_memory(job_run *j, int pass) {
     for (int i = 0; i < j->layout.count; i++) {
         const tarn_spot *s = &j->layout.spot[i];
@@ -52,6 +68,14 @@ static tarn_status compute_memory(job_run *j, int pass) {
             in[k] = j->values[n->in[k]->id];
         }
         TARN_TRY(tarn_op_apply(j->r->cx, n->op, n->nin, in, &n->attr, &j->values[i], j->err));
+        for (int k = 0; k < n->nin; k++) {
+            if (j->layout.spot[n->in[k]->id].last == tarn_moment(&j->layout, pass, i)) {
+                let_go(j, n->in[k]->id);
+            }
+        }
+        if (n->op->serial) {
+            report(j, j->share);
+        }
     }
     return TARN_OK;
 }
@@ -139,6 +163,7 @@ static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn
     tarn_program p;
     TARN_TRY(tarn_program_make(j->r->cx, &j->arena, j->g, &j->layout, j->values, numel, ngoals,
                                goals, &p, j->err));
+    p.quiet = j->share > 0;
     for (int i = 0; i < p.nload; i++) {
         for (int id = 0; id < j->layout.count; id++) {
             if (tarn_node_source(j->g->nodes[id]) == p.load[i].source) {
@@ -203,12 +228,6 @@ static int64_t domain_of(const job_run *j, const tarn_goal *goal) {
                                         : tarn_domain(&j->layout, goal->node);
 }
 
-// The root is stored tile by tile; one with an element a row of bands is kept, then stored whole.
-static bool tiles_root(const job_run *j, const tarn_node *root) {
-    const tarn_spot *s = &j->layout.spot[root->id];
-    return s->kind == TARN_AT_TILE && !s->rows;
-}
-
 static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
     TARN_TRY(compute_memory(j, pass));
     int most = j->layout.count * 2 + 2, ngoals = 0;
@@ -240,7 +259,7 @@ static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
             goals[ngoals++] = (tarn_goal){.node = n, .what = TARN_GOAL_KEEP, .keep = keep};
         }
     }
-    if (root && tiles_root(j, root) && j->layout.spot[root->id].ready == pass) {
+    if (root && tarn_in_tiles(&j->layout.spot[root->id]) && j->layout.spot[root->id].ready == pass) {
         goals[ngoals++] = (tarn_goal){.node = root, .what = TARN_GOAL_STORE,
                                       .store = j->r->jobs[j->job].store};
     }
@@ -276,12 +295,12 @@ static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
 }
 
 static tarn_status hold_inputs(job_run *j) {
-    if (j->layout.passes < 2 || j->layout.source_bytes > j->r->cx->hold / (j->pool ? 1 : 8)) {
+    if (!tarn_worth_holding(j->r->cx, &j->layout, j->pool != NULL)) {
         return TARN_OK;
     }
     for (int i = 0; i < j->layout.count; i++) {
         const tarn_node *n = j->g->nodes[i];
-        if (!tarn_node_source(n) || j->layout.spot[i].kind != TARN_AT_TILE) {
+        if (!tarn_node_source(n) || !j->layout.spot[i].often) {
             continue;
         }
         const tarn_source *s = n->attr.p;
@@ -289,7 +308,6 @@ static tarn_status hold_inputs(job_run *j) {
         if (!j->held[i]) {
             return TARN_OK;  // no room: read again instead
         }
-        j->held_bytes += s->bytes;
     }
     return TARN_OK;
 }
@@ -297,14 +315,20 @@ static tarn_status hold_inputs(job_run *j) {
 static tarn_status put_root(job_run *j, const tarn_node *root) {
     const tarn_tensor *v = &j->values[root->id];
     tarn_tensor t;
-    TARN_TRY(tarn_tensor_cast(j->r->cx, v, j->r->jobs[j->job].store, &t, j->err));
+    tarn_dtype store = j->r->jobs[j->job].store;
     tarn_status s = TARN_OK;
+    if (v->dtype == store && tarn_tensor_contiguous(v)) {
+        tarn_tensor_share(v, &t);
+    } else {
+        TARN_TRY(tarn_tensor_cast(j->r->cx, v, store, &t, j->err));
+    }
     int64_t numel = tarn_tensor_numel(&t);
     s = tarn_check_finite(j->r, j->job, t.dtype, numel, tarn_tensor_data(&t), j->err);
     if (s == TARN_OK) {
         s = j->r->sink->put(j->r->sink->arg, j->job, 0, tarn_tensor_data(&t), tarn_tensor_bytes(&t),
                             j->err);
     }
+    report(j, s == TARN_OK && !j->share ? tarn_tensor_bytes(&t) : 0);
     tarn_tensor_release(&t);
     return s;
 }
@@ -331,11 +355,16 @@ static tarn_status run_passes(job_run *j, bool last) {
     TARN_TRY(hold_inputs(j));
     for (int pass = 0; pass < j->layout.passes; pass++) {
         TARN_TRY(run_pass(j, pass, root));
+        for (int i = 0; i < j->layout.count; i++) {
+            if (j->layout.spot[i].last == tarn_moment(&j->layout, pass, j->layout.count)) {
+                let_go(j, i);
+            }
+        }
     }
     for (int pass = j->layout.passes; root && pass <= j->layout.passes + 1; pass++) {
         TARN_TRY(compute_memory(j, pass));
     }
-    if (root && !tiles_root(j, root)) {
+    if (root && !tarn_in_tiles(&j->layout.spot[root->id])) {
         return put_root(j, root);
     }
     return TARN_OK;
@@ -386,13 +415,13 @@ tarn_status tarn_job_run(tarn_runner *r, int64_t job, tarn_pool *pool, int worke
         s = tarn_raise_nomem(err, "a job", count * sizeof *j.values);
     }
     if (s == TARN_OK) {
+        if (j.layout.serial > 0 && r->nbarriers == 0) {
+            j.share = (j.layout.reads + tarn_job_writes(&r->jobs[job])) / (uint64_t)j.layout.serial;
+        }
         s = run_passes(&j, last);
     }
-    for (size_t i = 0; i + 1 < count && j.values && j.held; i++) {
-        tarn_tensor_release(&j.values[i]);
-        if (j.held[i]) {
-            tarn_free(&r->cx->budget, j.held[i], ((const tarn_source *)j.g->nodes[i]->attr.p)->bytes);
-        }
+    for (int i = 0; i < j.layout.count && j.values && j.held; i++) {
+        let_go(&j, i);
     }
     free(j.values);
     free(j.held);

@@ -181,43 +181,6 @@ static void place(const tarn_graph *g, const tarn_node *n, const bool *known, ta
     }
 }
 
-// Marks what the goals of a pass ask for directly: folds, tensors to keep, roots.
-static void mark_goals(const tarn_graph *g, const tarn_layout *l, int pass, int nroots,
-                       const tarn_node *const *roots, unsigned char *use) {
-    for (int i = 0; i < l->count; i++) {
-        const tarn_spot *s = &l->spot[i];
-        const tarn_node *n = g->nodes[i];
-        for (int k = 0; s->sweeps && s->ready == pass + 1 && k < n->nin; k++) {
-            use[n->in[k]->id] = 1;
-        }
-        use[i] |= s->kind == TARN_AT_TILE && s->keep && s->ready == pass;
-    }
-    for (int r = 0; r < nroots; r++) {
-        use[roots[r]->id] |= streams(l, roots[r]) && l->spot[roots[r]->id].ready == pass;
-    }
-}
-
-// Every pass reads the sources that its goals reach through what is computed tile by tile in it.
-static void count_reads(const tarn_graph *g, tarn_layout *l, int nroots,
-                        const tarn_node *const *roots, unsigned char *use) {
-    for (int pass = 0; pass < l->passes; pass++) {
-        memset(use, 0, (size_t)l->count);
-        mark_goals(g, l, pass, nroots, roots, use);
-        for (int i = l->count - 1; i >= 0; i--) {
-            const tarn_node *n = g->nodes[i];
-            bool kept = l->spot[i].keep && l->spot[i].ready < pass;
-            if (!use[i] || !streams(l, n) || kept) {
-                continue;
-            }
-            const tarn_source *src = tarn_node_source(n);
-            l->reads += src ? src->bytes : 0;
-            for (int k = 0; k < n->nin; k++) {
-                use[n->in[k]->id] |= tarn_flows(l, n->in[k], n);
-            }
-        }
-    }
-}
-
 // What a band takes of each worker: its operand and its result over a window, and what the
 // operation needs beside them. A value of one element a row may become a band too.
 static void measure_band(const tarn_graph *g, const tarn_node *n, const tarn_spot *s,
@@ -289,17 +252,6 @@ static void measure(tarn_graph *g, tarn_layout *l) {
         if (s->sweeps) {
             l->passes = s->ready > l->passes ? s->ready : l->passes;
         }
-        if (s->keep || (s->kind == TARN_AT_MEMORY && n->op->cls != TARN_CLASS_LEAF)) {
-            l->whole_bytes += tarn_dtype_bytes(tarn_dtype_compute(n->desc.dtype), numel);
-            if (n->op->workspace && s->kind == TARN_AT_MEMORY) {
-                tarn_desc in[16];
-                for (int k = 0; k < n->nin && k < 16; k++) {
-                    in[k] = n->in[k]->desc;
-                }
-                l->whole_bytes +=
-                    n->op->workspace(n->nin, in, &n->attr, &n->desc, tarn_pool_size(g->cx->pool));
-            }
-        }
         l->stages = s->stage > l->stages ? s->stage : l->stages;
     }
     l->shared_parts *= (uint64_t)(l->passes > 0 ? l->passes : 1);
@@ -338,9 +290,12 @@ tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *
         s->keep = s->keep || (s->kind == TARN_AT_TILE && s->rows);  // stored from memory
     }
     measure(g, l);
-    count_reads(g, l, nroots, roots, use);
+    tarn_status s = tarn_layout_lives(g, l, nroots, roots, use, err);
     free(use);
-    return TARN_OK;
+    if (s != TARN_OK) {
+        tarn_stream_layout_free(l);
+    }
+    return s;
 }
 
 void tarn_stream_layout_free(tarn_layout *l) {

@@ -21,6 +21,11 @@ typedef struct tarn_spot {
     int64_t row;            // TILE: elements of a row of those bands; 0: none
     int ready;              // TILE: the pass it can be computed in; MEMORY: the pass before which
     int stage;              // number of whole-model reductions below it, in a chain
+    unsigned char read;     // by a sweep
+    unsigned char often;    // by several: a source that is worth holding
+    int owner;              // in memory: the node whose bytes it shares, itself where it has its own
+    uint64_t bytes;         // of its own
+    int64_t last, until;    // moments after which nothing reads it; any that shares its bytes
 } tarn_spot;
 
 typedef struct tarn_layout {
@@ -31,7 +36,8 @@ typedef struct tarn_layout {
     bool again;             // a reduction may ask for another sweep once it has seen the data
     uint64_t source_bytes;  // of all sources used
     uint64_t reads;         // bytes of sources over all passes, when none are held
-    uint64_t whole_bytes;   // of tensors in memory
+    uint64_t hold_bytes;    // of those that are worth holding
+    int serial;             // operations in memory that take long on one processor
     uint64_t scratch;       // bytes of buffers that each worker of the job needs, at most
     uint64_t shared_parts;  // bytes of parts of reductions, one set for the job
     uint64_t worker_parts;  // the same per worker
@@ -45,8 +51,17 @@ static inline int64_t tarn_domain(const tarn_layout *l, const tarn_node *n) {
     const tarn_spot *s = &l->spot[n->id];
     return tarn_desc_numel(&n->desc) * (s->kind == TARN_AT_TILE && s->rows ? s->row : 1);
 }
+// Moments of a job, in order: before each pass the operations in memory by their ids, then its
+// sweeps.
+static inline int64_t tarn_moment(const tarn_layout *l, int pass, int id) {
+    return (int64_t)pass * (l->count + 1) + id;
+}
 static inline int64_t tarn_gid(const tarn_node *n) {
     return n->op->cls == TARN_CLASS_REDUCE ? n->attr.i[1] : 0;
+}
+// Of a root: stored tile by tile; one with an element a row of bands is kept, then stored whole.
+static inline bool tarn_in_tiles(const tarn_spot *s) {
+    return s->kind == TARN_AT_TILE && !s->rows;
 }
 // When a value may be used: a kept tile becomes memory one pass later.
 static inline int tarn_memory_ready(const tarn_spot *s) {
@@ -65,9 +80,51 @@ int64_t tarn_row_of(const tarn_graph *g, const tarn_layout *l, int64_t numel);
 int64_t tarn_chunk_of(int64_t row);
 int64_t tarn_window_of(int64_t numel, int64_t row);
 
+// Inputs that more than one sweep reads are read once, if they fit the hold budget. Not where time
+// goes into operations in memory: that would only take room from them.
+static inline bool tarn_worth_holding(const tarn_context *cx, const tarn_layout *l, bool pooled) {
+    return l->serial == 0 && l->hold_bytes > 0 && l->hold_bytes <= cx->hold / (pooled ? 1 : 8);
+}
+
 // known[gid]: that whole-model reduction has a value already (may be NULL).
 tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
                              const bool *known, tarn_layout *l, tarn_error *err);
+// When the values of a layout are read last; use: [count + 1] for its own purposes.
+tarn_status tarn_layout_lives(const tarn_graph *g, tarn_layout *l, int nroots,
+                              const tarn_node *const *roots, unsigned char *use, tarn_error *err);
+// The most that a job takes at any moment, with so many workers; values: by tensors in memory alone.
+// output: bytes of a root in memory as it is stored.
+uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads, bool held,
+                          uint64_t output, bool values);
 void tarn_stream_layout_free(tarn_layout *l);
+
+// What a job takes, and how it is run for it.
+typedef struct tarn_job_size {
+    int64_t job;
+    enum {
+        TARN_JOB_SMALL,  // one worker each, as many as there are workers
+        TARN_JOB_SIDE,   // long work on one processor: side by side as far as memory allows
+        TARN_JOB_LARGE,  // its blocks over all workers, one job at a time
+    } kind;
+    bool held;
+    uint64_t least;           // bytes: tensors in memory alone, on one worker
+    uint64_t whole;           // the same on all workers
+    uint64_t single, shared;  // everything, on one worker; on all
+} tarn_job_size;
+
+static inline uint64_t tarn_job_writes(const tarn_job *job) {
+    return tarn_dtype_bytes(job->store, tarn_desc_numel(&job->root->desc));
+}
+void tarn_job_size_of(const tarn_context *cx, int64_t i, const tarn_job *job, const tarn_layout *l,
+                      tarn_job_size *s);
+// Jobs of kind SIDE, the largest first; and how many of s[0 .. n) are run next within `room` bytes:
+// one, which then has the pool if that fits, or several on a worker each. peak: what they take.
+void tarn_side_order(int64_t n, tarn_job_size *s);
+int64_t tarn_side_next(const tarn_context *cx, int64_t n, const tarn_job_size *s, uint64_t room,
+                       uint64_t *peak);
+uint64_t tarn_room(const tarn_context *cx);  // bytes that the budget has left
+// OutOfMemory, naming the job and what it needs.
+tarn_status tarn_job_fits(const tarn_context *cx, const tarn_job *job, const tarn_job_size *s,
+                          tarn_error *err);
 
 #endif

@@ -31,47 +31,149 @@ static int64_t largest_gid(int64_t n, const tarn_job *jobs) {
     return most;
 }
 
+// ---- what jobs take ----
+
+void tarn_job_size_of(const tarn_context *cx, int64_t i, const tarn_job *job, const tarn_layout *l,
+                      tarn_job_size *s) {
+    int workers = tarn_pool_size(cx->pool);
+    bool tiles = tarn_in_tiles(&l->spot[job->root->id]);
+    uint64_t output = tiles ? 0 : tarn_job_writes(job);
+    *s = (tarn_job_size){.job = i};
+    s->least = tarn_layout_peak(job->graph, l, 1, false, output, true);
+    s->whole = tarn_layout_peak(job->graph, l, workers, false, output, true);
+    s->kind = l->largest <= TARN_BLOCK && s->whole <= (uint64_t)1 << 20 ? TARN_JOB_SMALL
+              : l->serial > 0                                           ? TARN_JOB_SIDE
+                                                                        : TARN_JOB_LARGE;
+    bool pooled = s->kind != TARN_JOB_SMALL;
+    s->held = l->stages == 0 ? tarn_worth_holding(cx, l, pooled)
+                             : l->passes - l->stages > 1 &&
+                                   l->source_bytes <= cx->hold / (pooled ? 1 : 8);
+    s->single = tarn_layout_peak(job->graph, l, 1, s->held, output, false);
+    s->shared = tarn_layout_peak(job->graph, l, workers, s->held, output, false);
+}
+
+static int by_single(const void *a, const void *b) {
+    const tarn_job_size *x = a, *y = b;
+    if (x->single != y->single) {
+        return (x->single < y->single) - (x->single > y->single);
+    }
+    return (x->job > y->job) - (x->job < y->job);
+}
+void tarn_side_order(int64_t n, tarn_job_size *s) { qsort(s, (size_t)n, sizeof *s, by_single); }
+
+int64_t tarn_side_next(const tarn_context *cx, int64_t n, const tarn_job_size *s, uint64_t room,
+                       uint64_t *peak) {
+    int64_t workers = tarn_pool_size(cx->pool), k = 0;
+    uint64_t sum = 0;
+    while (k < n && k < workers && s[k].single <= room - sum) {
+        sum += s[k++].single;
+    }
+    if (k <= 1) {
+        *peak = s[0].shared <= room ? s[0].shared : s[0].single;
+        return 1;
+    }
+    // Where the largest have room on all workers, so have those after them, but for a last round of
+    // fewer.
+    *peak = sum;
+    return k == workers ? n - n % workers : k;
+}
+
+uint64_t tarn_room(const tarn_context *cx) {
+    size_t used = atomic_load(&cx->budget.used);
+    return cx->budget.limit > used ? cx->budget.limit - used : 0;
+}
+
+tarn_status tarn_job_fits(const tarn_context *cx, const tarn_job *job, const tarn_job_size *s,
+                          tarn_error *err) {
+    uint64_t room = tarn_room(cx);
+    if (s->least <= room) {
+        return TARN_OK;
+    }
+    return tarn_raise_status(err, TARN_NOMEM, "OutOfMemory",
+                             "%s needs %llu MB of memory at least for its tensors and the "
+                             "workspace of their operations; %llu MB of the %llu MB allowed are "
+                             "left (raise it with --memory)",
+                             job->name, (unsigned long long)(s->least >> 20) + 1,
+                             (unsigned long long)(room >> 20),
+                             (unsigned long long)(cx->budget.limit >> 20));
+}
+
+tarn_status tarn_stream_fits(tarn_context *cx, const tarn_job *job, tarn_error *err) {
+    tarn_layout l;
+    tarn_job_size s;
+    TARN_TRY(tarn_stream_layout_make(job->graph, 1, &job->root, NULL, &l, err));
+    tarn_job_size_of(cx, 0, job, &l, &s);
+    tarn_stream_layout_free(&l);
+    return tarn_job_fits(cx, job, &s, err);
+}
+
+// The most that the jobs of kind SIDE take together, in the rounds that they are run in.
+static uint64_t side_peak(const tarn_context *cx, int64_t n, tarn_job_size *side) {
+    uint64_t most = 0, here;
+    tarn_side_order(n, side);
+    for (int64_t at = 0; at < n;) {
+        at += tarn_side_next(cx, n - at, side + at, tarn_room(cx), &here);
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
+static void plan_job(const tarn_job *job, const tarn_layout *l, const tarn_job_size *s,
+                     tarn_job_plan *p) {
+    *p = (tarn_job_plan){.passes = l->passes > 0 ? l->passes : 1, .held = s->held};
+    p->hold = !p->held ? 0 : l->stages > 0 ? l->source_bytes : l->hold_bytes;
+    p->more = l->again && (!p->held || l->stages > 0);
+    p->reads = p->held ? l->source_bytes * (uint64_t)(1 + l->stages) : l->reads;
+    p->writes = tarn_job_writes(job);
+    p->workspace = s->whole;
+}
+
+static void add_plan(tarn_stream_plan *total, const tarn_layout *l, const tarn_job_plan *p) {
+    total->passes = p->passes > total->passes ? p->passes : total->passes;
+    total->barriers = l->stages > total->barriers ? l->stages : total->barriers;
+    total->reads += p->reads;
+    total->more = total->more || p->more;
+    total->writes += p->writes;
+}
+
 tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *jobs,
                                 tarn_stream_plan *total, tarn_job_plan *plans, tarn_error *err) {
     memset(total, 0, sizeof *total);
     uint64_t workers = (uint64_t)tarn_pool_size(cx->pool), most = 0, barriers = 0;
     bool *seen = calloc((size_t)largest_gid(n, jobs) + 1, sizeof *seen);
-    if (!seen) {
-        return tarn_raise_nomem(err, "a plan", 0);
-    }
-    for (int64_t i = 0; i < n; i++) {
+    tarn_job_size *side = calloc((size_t)n + 1, sizeof *side);
+    int64_t nside = 0;
+    tarn_status s = seen && side ? TARN_OK : tarn_raise_nomem(err, "a plan", (size_t)n * sizeof *side);
+    for (int64_t i = 0; i < n && s == TARN_OK; i++) {
         tarn_layout l;
-        tarn_job_plan p = {0};
-        tarn_status s = tarn_stream_layout_make(jobs[i].graph, 1, &jobs[i].root, NULL, &l, err);
+        s = tarn_stream_layout_make(jobs[i].graph, 1, &jobs[i].root, NULL, &l, err);
         if (s != TARN_OK) {
-            free(seen);
-            return s;
+            break;
         }
+        tarn_job_size size;
+        tarn_job_plan p;
         barriers += barrier_bytes(&jobs[i], &l, workers, (uint64_t)n, seen);
-        p.passes = l.passes > 0 ? l.passes : 1;
-        bool large = l.largest > TARN_BLOCK || l.whole_bytes > ((uint64_t)1 << 20);
-        p.held = l.passes - l.stages > 1 && l.source_bytes <= cx->hold / (large ? 1 : 8);
-        p.hold = p.held ? l.source_bytes : 0;
-        p.more = l.again && (!p.held || l.stages > 0);
-        p.reads = p.held ? l.source_bytes * (uint64_t)(1 + l.stages) : l.reads;
-        p.writes = tarn_dtype_bytes(jobs[i].store, tarn_desc_numel(&jobs[i].root->desc));
-        p.workspace = l.whole_bytes;
-        uint64_t each = l.scratch + l.worker_parts, job = p.hold + p.workspace + l.shared_parts;
-        uint64_t here = large ? job + each * workers : (job + each) * workers;
-        most = here > most ? here : most;
-        total->passes = p.passes > total->passes ? p.passes : total->passes;
-        total->barriers = l.stages > total->barriers ? l.stages : total->barriers;
-        total->reads += p.reads;
-        total->more = total->more || p.more;
-        total->writes += p.writes;
+        tarn_job_size_of(cx, i, &jobs[i], &l, &size);
+        plan_job(&jobs[i], &l, &size, &p);
+        add_plan(total, &l, &p);
+        tarn_stream_layout_free(&l);
+        uint64_t here = size.kind == TARN_JOB_SMALL ? size.single * workers : size.shared;
+        if (size.kind == TARN_JOB_SIDE) {
+            side[nside++] = size;
+        } else {
+            most = here > most ? here : most;
+        }
         if (plans) {
             plans[i] = p;
         }
-        tarn_stream_layout_free(&l);
     }
+    if (s == TARN_OK) {
+        uint64_t beside = side_peak(cx, nside, side);
+        total->peak = (beside > most ? beside : most) + barriers + ((uint64_t)1 << 20);
+    }
+    free(side);
     free(seen);
-    total->peak = most + barriers + ((uint64_t)1 << 20);
-    return TARN_OK;
+    return s;
 }
 
 const tarn_node *tarn_reduce_global(tarn_graph *g, const tarn_op *op, int nin,

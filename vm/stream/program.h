@@ -79,6 +79,7 @@ typedef struct tarn_program {
     int64_t row;  // elements of a row of the bands; 1 without
     int ninstr, nslots, nfetch, nload, nfold, nkeep, nband, nrow_step, nphase;
     bool again;  // a further sweep: folds only
+    bool quiet;  // reports no progress: the time goes elsewhere
     tarn_phase *phase;
     tarn_row_step *row_step;
     tarn_band *band;

@@ -12,10 +12,37 @@ static tarn_status small_task(void *arg, int64_t task, int worker, tarn_error *e
     return tarn_job_run(r, r->small[task], NULL, worker, err);
 }
 
+// Jobs that factorise are long on one processor each. As many as memory allows are run at once.
+typedef struct {
+    tarn_runner *r;
+    const tarn_job_size *first;
+} side_run;
+
+static tarn_status side_task(void *arg, int64_t task, int worker, tarn_error *err) {
+    side_run *x = arg;
+    return tarn_job_run(x->r, x->first[task].job, NULL, worker, err);
+}
+
+static tarn_status run_sides(tarn_runner *r, tarn_error *err) {
+    for (int64_t at = 0, n; at < r->nside; at += n) {
+        side_run x = {r, r->side + at};
+        uint64_t room = tarn_room(r->cx), peak;
+        n = tarn_side_next(r->cx, r->nside - at, x.first, room, &peak);
+        if (n == 1) {
+            tarn_pool *pool = x.first->shared <= room ? r->cx->pool : NULL;
+            TARN_TRY(tarn_job_run(r, x.first->job, pool, 0, err));
+        } else {
+            TARN_TRY(tarn_pool_run(r->cx->pool, n, side_task, &x, &r->cx->cancel, err));
+        }
+    }
+    return TARN_OK;
+}
+
 // ---- stages ----
 
 static tarn_status run_stage(tarn_runner *r, tarn_error *err) {
     TARN_TRY(tarn_pool_run(r->cx->pool, r->nsmall, small_task, r, &r->cx->cancel, err));
+    TARN_TRY(run_sides(r, err));
     for (int64_t i = 0; i < r->nlarge; i++) {
         TARN_TRY(tarn_job_run(r, r->large[i], r->cx->pool, 0, err));
     }
@@ -215,19 +242,26 @@ static tarn_status run_barriers(tarn_runner *r, tarn_error *err) {
 static tarn_status sort_by_size(tarn_runner *r, tarn_error *err) {
     r->large = calloc((size_t)r->njobs + 1, sizeof *r->large);
     r->small = calloc((size_t)r->njobs + 1, sizeof *r->small);
-    if (!r->large || !r->small) {
+    r->side = calloc((size_t)r->njobs + 1, sizeof *r->side);
+    if (!r->large || !r->small || !r->side) {
         return tarn_raise_nomem(err, "a run", (size_t)r->njobs * 16);
     }
     for (int64_t i = 0; i < r->njobs; i++) {
         tarn_layout l;
+        tarn_job_size size;
         TARN_TRY(tarn_stream_layout_make(r->jobs[i].graph, 1, &r->jobs[i].root, NULL, &l, err));
-        if (l.largest > TARN_BLOCK || l.whole_bytes > ((uint64_t)1 << 20)) {
-            r->large[r->nlarge++] = i;
-        } else {
-            r->small[r->nsmall++] = i;
-        }
+        tarn_job_size_of(r->cx, i, &r->jobs[i], &l, &size);
         tarn_stream_layout_free(&l);
+        TARN_TRY(tarn_job_fits(r->cx, &r->jobs[i], &size, err));
+        if (size.kind == TARN_JOB_SMALL) {
+            r->small[r->nsmall++] = i;
+        } else if (size.kind == TARN_JOB_SIDE) {
+            r->side[r->nside++] = size;
+        } else {
+            r->large[r->nlarge++] = i;
+        }
     }
+    tarn_side_order(r->nside, r->side);
     return TARN_OK;
 }
 
@@ -236,7 +270,9 @@ tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
     tarn_runner r = {.cx = cx, .njobs = n, .jobs = jobs, .sink = sink, .options = o};
     tarn_stream_plan whole = {0};
     tarn_status s = TARN_OK;
-    if (cx->progress.show) {
+    // Whoever began a longer piece of work, of which this is a part, ends it too.
+    bool begins = !cx->progress.what && cx->progress.total == 0;
+    if (cx->progress.show && begins) {
         s = tarn_stream_plan_of(cx, n, jobs, &whole, NULL, err);
         tarn_progress_begin(cx, NULL, whole.reads + whole.writes);
     }
@@ -257,7 +293,10 @@ tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
     free(r.known);
     free(r.large);
     free(r.small);
-    tarn_progress_end(cx);
+    free(r.side);
+    if (begins) {
+        tarn_progress_end(cx);
+    }
     return s;
 }
 

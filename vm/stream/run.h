@@ -33,7 +33,8 @@ typedef struct tarn_runner {
     int stage;       // the stage being run; == stages: the last, which writes
     int stages;
     int64_t *large, *small;  // job indices
-    int64_t nlarge, nsmall;
+    tarn_job_size *side;     // the largest first
+    int64_t nlarge, nsmall, nside;
 } tarn_runner;
 
 // Runs a program over all its elements, in blocks over the pool; pool NULL: on this worker, whose

@@ -36,7 +36,7 @@ typedef struct tarn_job_plan {
     uint64_t reads;      // bytes read from sources
     uint64_t writes;     // bytes of output
     uint64_t hold;       // bytes of inputs held
-    uint64_t workspace;  // bytes of whole tensors in memory
+    uint64_t workspace;  // bytes of whole tensors in memory and of operations on them, at most
 } tarn_job_plan;
 
 typedef struct tarn_stream_plan {
@@ -58,6 +58,9 @@ const tarn_node *tarn_reduce_global(tarn_graph *g, const tarn_op *op, int nin,
 // What a run would do, from headers alone. plans: [n] or NULL.
 tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *jobs,
                                 tarn_stream_plan *total, tarn_job_plan *plans, tarn_error *err);
+// OutOfMemory when the budget cannot hold what the job has in memory at once: asked of every job of a
+// run before it starts.
+tarn_status tarn_stream_fits(tarn_context *cx, const tarn_job *job, tarn_error *err);
 tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs, const tarn_sink *sink,
                             const tarn_stream_options *o, tarn_error *err);
 // All roots into memory tensors of the stores' dtypes (results: the caller's, [n]).

@@ -27,24 +27,33 @@ end
 
 -- ---- the models ----
 
--- Opens a model and finds its one stack of layers.
+local function opened(m, d, options)
+  local made = options.made[m.document]
+  local label = m.lora and m.path:match "[^/]+$" or m.label
+  local ok, r = true, made
+  if made then
+    m.variable = d.said[made]
+  else
+    ok, r = pcall(model.open, m.path, { label = label, strict = options.strict })
+    if ok then say.open(d, m, r, label) end
+  end
+  if ok then return m.lora and say.lora(d, m, r + model.lora(m.lora, r), r) or r end
+  if type(r) == "userdata" and r.code == "NotFound" then
+    fail(m.at, "%s does not exist; models are local folders, nothing is downloaded", m.path)
+  end
+  error(r, 0)
+end
+
+-- Opens a model, or takes what an earlier document made, and finds its one stack of layers.
 local function open(m, d, options)
-  local opened = located(m.at, function()
-    local label = m.lora and m.path:match "[^/]+$" or m.label
-    local ok, r = pcall(model.open, m.path, { label = label, strict = options.strict })
-    if ok then
-      say.open(d, m, r, label)
-      return m.lora and say.lora(d, m, r + model.lora(m.lora, r), r) or r
-    end
-    if type(r) == "userdata" and r.code == "NotFound" then
-      fail(m.at, "%s does not exist; models are local folders, nothing is downloaded", m.path)
-    end
-    error(r, 0)
-  end)
-  local stacks = opened:structure().stacks
+  local r = located(m.at, opened, m, d, options)
+  local stacks = r:structure().stacks
   m.stacks, m.stack = stacks, #stacks == 1 and stacks[1] or nil
-  m.layers = m.stack and m.stack.count or opened:structure().depths
-  m.model = d.dtype and opened:dtype() ~= d.dtype and say.cast(d, opened, d.dtype) or opened
+  m.layers = m.stack and m.stack.count or r:structure().depths
+  if d.dtype and r:dtype() ~= d.dtype then
+    r = options.made[m.document] == r and say.call(d, r, "cast", d.dtype) or say.cast(d, r, d.dtype)
+  end
+  m.model = r
 end
 
 local function check_layers(d)
@@ -63,14 +72,20 @@ local function check_layers(d)
   end
 end
 
+-- A file beside the weights of a model, or nil.
+local function text_of(m, name)
+  local file = io.open((m.folder or m.path) .. "/" .. name, "rb")
+  local text = file and file:read "a"
+  if file then file:close() end
+  return text
+end
+
 -- With a tokenizer source mergekit moves rows of embeddings to the tokens' new places: nothing moves
 -- when every model has the same tokenizer, so that is what we ask for.
 local function check_tokenizers(d)
   local first, whose
   for _, m in ipairs(d.tokenizer and d.models or {}) do
-    local file = io.open(m.path .. "/tokenizer.json", "rb")
-    local text = file and file:read "a" or nil
-    if file then file:close() end
+    local text = text_of(m, "tokenizer.json")
     if not text then
       fail(d.tokenizer.at, "%s: %s has no tokenizer.json", d.tokenizer.what, m.label)
     elseif first and text ~= first then
@@ -78,6 +93,34 @@ local function check_tokenizers(d)
         .. "embeddings would have to move; that is not supported yet", d.tokenizer.what, whose, m.label)
     end
     first, whose = text, m.label
+  end
+end
+
+-- The chat template of a model, as it stands in its file.
+local function template_of(m)
+  local jinja, settings = text_of(m, "chat_template.jinja"), text_of(m, "tokenizer_config.json")
+  local _, at = (settings or ""):find '"chat_template"%s*:%s*'
+  if jinja or not at then return jinja end
+  local from = at + 1
+  if settings:sub(from, from) ~= '"' then return settings:match("^%b[]", from) end
+  while true do  -- to the quote that no backslash stands before
+    at = settings:find('["\\]', at + 2)
+    if not at or settings:sub(at, at) == '"' then return at and settings:sub(from, at) end
+  end
+end
+
+-- With chat_template: auto mergekit takes the template that most models have; here the output's is the
+-- base's (or the first model's), so that must be the one.
+local function check_templates(d)
+  local donor = d.base or d.models[1]
+  local own = d.template and template_of(donor)
+  for _, m in ipairs(d.template and d.models or {}) do
+    local other = template_of(m)
+    if other and other ~= own then
+      fail(d.template, "chat_template auto: %s; remove the key, and the output has that of %s", own
+        and ("the templates of %s and %s differ"):format(donor.label, m.label)
+        or ("%s has a template, %s has none"):format(m.label, donor.label), donor.label)
+    end
   end
 end
 
@@ -250,16 +293,22 @@ local function merge_slice(d, k, o)
   return located(slice.where, say.merge, d, d.row.method or d.method, call)
 end
 
--- build(description, {seed =, strict =, missing =, on_integer =}) -> model; the last two as in merge.*
+-- build(description, {seed =, strict =, missing =, on_integer =, made =, said =, steps =, names =}) -> model.
+-- missing and on_integer as in merge.*. made: the models of earlier documents by name; said, steps and names
+-- are what they noted.
 local function build(d, o)
-  d.said = {}
+  d.said, d.steps, d.names = o.said or {}, o.steps or {}, o.names or {}
   for _, m in ipairs(d.models) do open(m, d, o) end
   check_layers(d)
   check_tokenizers(d)
+  check_templates(d)
   local parts = {}
   for k = 1, #d.slices do parts[#parts + 1] = merge_slice(d, k, o) end
   if #parts == 0 then fail(d.name, "nothing is left to merge: every slice is empty") end
-  return #parts == 1 and parts[1] or say.join(d, parts)
+  local merged = #parts == 1 and parts[1] or say.join(d, parts)
+  if not d.document then return merged end
+  local dtype = d.out_dtype or d.dtype  -- of what mergekit would have written
+  return say.document(d, dtype and merged:dtype() ~= dtype and say.call(d, merged, "cast", dtype) or merged)
 end
 
 return { build = build }

@@ -7,6 +7,8 @@
 --   method, row       name of the method and its row of mergekit/methods.lua
 --   dtype, out_dtype  tarn's names ("bf16"), or nil
 --   models            all models in order of appearance: {path =, label =, at = "config.yml:7"}
+--   document          its `name`, where the file has several documents; a model that is one of them has
+--                     document = that name
 --   slices            {sources = {{model =, first =, last =}, …}, base = model or nil}; first and last
 --                     are half open and nil where a model is taken whole
 --   setting(slice, source, name) -> setting or nil; value(setting, tensor, t) -> number or nil
@@ -161,6 +163,9 @@ function Reader:parameters(t, whose, source)
         .. "top-level parameters, not to a model", key, self.method)
     end
     out[key] = self:setting(map, key, key .. whose, row)
+    if row.unused and out[key].number ~= number_of(row.default) then
+      warn(("%s: %s has no effect on %s, in mergekit neither"):format(self:where(map, key), key, self.method))
+    end
   end
   return out
 end
@@ -245,7 +250,8 @@ function Reader:model(t, key, what)
   local whole = lora and path .. "+" .. lora or path
   local m = self.by_path[whole]
   if not m then
-    m = { path = path, lora = lora, whole = whole, label = lora and last(path) .. "+" .. last(lora) or last(path),
+    m = { path = path, lora = lora, document = self.documents[path] and path, whole = whole,
+      label = lora and last(path) .. "+" .. last(lora) or last(path),
       at = self:where(t, key) }
     self.by_path[whole] = m
     self.models[#self.models + 1] = m
@@ -407,6 +413,9 @@ function Reader:read_slices(doc, base)
     end
     self:keys(t, place, slice_keys)
     if t.sources == nil then self:fail(t, nil, "%s has no sources", place) end
+    if t.residual_weight ~= nil and t.residual_weight ~= self.null then
+      warn(("%s: residual_weight has no effect, in mergekit neither"):format(self:where(t, "residual_weight")))
+    end
     local of, sources = self:list(t, "sources", place .. ".sources"), {}
     for i = 1, #of do sources[i] = self:source(of, i, place .. ".sources", true) end
     local own = t.base_model ~= nil and t.base_model ~= self.null
@@ -422,6 +431,8 @@ end
 local top_keys = { merge_method = true, models = true, slices = true, modules = true,
   base_model = true, parameters = true, dtype = true, out_dtype = true, tokenizer_source = true,
   tokenizer = true, chat_template = true }
+local document_keys = { name = true }
+for key in pairs(top_keys) do document_keys[key] = true end
 
 function Reader:read_method(doc)
   if doc.merge_method == nil or doc.merge_method == self.null then
@@ -457,10 +468,6 @@ end
 -- tokenizer_source, or `tokenizer` with a source alone: what keeps every row where it is, if the
 -- tokenizers are the same (mergekit/build.lua looks). All else changes embeddings.
 function Reader:read_tokenizer(doc)
-  if doc.chat_template ~= nil and doc.chat_template ~= self.null then
-    self:fail(doc, "chat_template", "chat_template is not supported yet: remove it, and the template "
-      .. "of the base (or first) model goes with the output")
-  end
   local source, key = doc.tokenizer_source, "tokenizer_source"
   if doc.tokenizer ~= nil and doc.tokenizer ~= self.null then
     if source ~= nil and source ~= self.null then
@@ -478,15 +485,36 @@ function Reader:read_tokenizer(doc)
   return { at = self:where(doc, key), what = self.at[source] and key or tostring(source) }
 end
 
--- read(doc, at, name, null) -> description; doc, at from yaml.read. Errors are texts.
-local function read(doc, at, name, null)
-  local r = setmetatable({ at = at, name = name, null = null, doc = doc, models = {}, by_path = {} }, Reader)
+local carried = { alpaca = true, chatml = true, exaone = true, llama3 = true, mistral = true }
+
+-- chat_template: auto, if that is the base's (mergekit/build.lua looks); mergekit's own and literal
+-- templates are not written.
+function Reader:read_template(doc)
+  if doc.chat_template == nil or doc.chat_template == self.null then return nil end
+  local text = self:text(doc, "chat_template", "chat_template")
+  if text == "auto" then return self:where(doc, "chat_template") end
+  local literal = #text >= 20 and text:find "{"
+  if not literal and not carried[text] then
+    self:fail(doc, "chat_template", "chat_template '%s' is neither auto nor a template%s", text,
+      did_you_mean(text, carried))
+  end
+  local why = literal and "chat_template as a text is not written yet"
+    or ("chat_template %s is mergekit's own, which this program does not carry"):format(text)
+  self:fail(doc, "chat_template", "%s: remove the key, and the template of the base (or first) model goes with the "
+    .. "output; another one may be put there as chat_template.jinja", why)
+end
+
+-- read(doc, at, name, null, documents) -> description; doc, at from yaml.read. documents: the names that
+-- the documents of a file of several have. Errors are texts.
+local function read(doc, at, name, null, documents)
+  local r = setmetatable({ at = at, name = name, null = null, doc = doc, models = {}, by_path = {},
+    documents = documents or {} }, Reader)
   if doc == null then error(name .. ": the file is empty", 0) end
   if not (at[doc] and at[doc].kind == "map") then
     error(("%s: %s, expected a map with merge_method, models …"):format(name, r:kind(doc)), 0)
   end
   r:read_method(doc)
-  r:keys(doc, nil, top_keys)
+  r:keys(doc, nil, documents and document_keys or top_keys)
   local given = function(key) return doc[key] ~= nil and doc[key] ~= null end
   if given "modules" then
     r:fail(doc, "modules", "modules are not supported yet; models and slices are")
@@ -497,7 +525,8 @@ local function read(doc, at, name, null)
       or "neither models nor slices are given")
   end
   local d = { method = r.method, row = r.row, dtype = r:read_dtype(doc, "dtype"),
-    out_dtype = r:read_dtype(doc, "out_dtype"), tokenizer = r:read_tokenizer(doc), name = name }
+    out_dtype = r:read_dtype(doc, "out_dtype"), tokenizer = r:read_tokenizer(doc), template = r:read_template(doc),
+    name = name, document = documents and given "name" and doc.name or nil }
   r.top = r:parameters(doc, "", false)
   local base = given "base_model" and r:model(doc, "base_model", "base_model") or nil
   if base then base.base = true end

@@ -8,6 +8,7 @@
 -- Parameters: model = true has one value per model; option names the option of merge.NAME (default:
 -- the same; false: accepted, no effect); default nil: required; choice = {[true] =, [false] =} turns a
 -- flag into an option's text.
+-- unused: mergekit takes it and does nothing with it, which is said where it is not the default.
 -- warning: said where a flag is on. finish: changes the options of merge.NAME, last of all.
 -- method: the name of merge.NAME where it is another.
 -- options: what else merge.NAME is told, so that variants are mergekit's.
@@ -37,15 +38,16 @@ local methods = {
       o.axis = o.nuslerp_flatten and "tensor" or o.nuslerp_row_wise and "column" or "row"
       o.nuslerp_flatten, o.nuslerp_row_wise = nil, nil
     end },
-  multislerp = { base = "optional", least = 2, parameters = {
-    weight = weight, normalize_weights = flag(true), eps = { default = 1e-8, min = 1e-300, max = 1 } } },
+  multislerp = { base = "optional", least = 1, parameters = {
+    weight = weight, normalize_weights = { flag = true, default = true, option = "normalize" },
+    eps = { default = 1e-8, min = 0, max = 1 } } },
   model_stock = { base = "required", least = 2, options = { norm_floor = 1e-6 }, parameters = {
     filter_wise = { flag = true, default = false, option = "axis",
       choice = { [true] = "row", [false] = "tensor" } } } },
   task_arithmetic = { base = "required", least = 1, parameters = {
     weight = weight, lambda = lambda, normalize = flag(false), int8_mask = int8_mask,
-    density = { model = true, default = 1, min = 0, max = 1, option = false },
-    rescale = { flag = true, default = false, option = false } } },
+    density = { model = true, default = 1, min = 0, max = 1, option = false, unused = true },
+    rescale = { flag = true, default = false, option = false, unused = true } } },
   ties = { base = "required", least = 1, options = { trim = "tensor" }, parameters = {
     weight = weight, density = density, lambda = lambda, normalize = flag(true),
     rescale = rescale(false), int8_mask = int8_mask } },

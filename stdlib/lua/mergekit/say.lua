@@ -75,7 +75,6 @@ end
 
 -- A name for a local variable: like the label, and no other's.
 local function variable(d, label)
-  d.names = d.names or {}
   local word = label:match("[^/]+$"):gsub("%.safetensors$", ""):gsub("[^%w]+", "_"):lower()
   word = word:gsub("^_+", ""):gsub("_+$", "")
   if word == "" or word:find "^%d" or reserved[word] and word ~= "base" then word = "model_" .. word end
@@ -89,7 +88,6 @@ local function variable(d, label)
 end
 
 local function step(d, v, name)
-  d.steps = d.steps or {}
   d.steps[#d.steps + 1] = { name = name, text = d.said[v] }
   d.said[v] = name
   return v
@@ -123,7 +121,7 @@ function say.call(d, m, method, argument)
 end
 
 function say.slice(d, m, first, last, embed, head)
-  d.slicing = true
+  d.steps.slicing = true
   return said(d, slice(m, first, last, embed, head), ("slice(%s, %d, %d, %s, %s)"):format(d.said[m], first, last,
     tostring(embed), tostring(head)))
 end
@@ -231,13 +229,19 @@ function say.merge(d, method, call)
   end
   local merged = merge[method](call)
   said(d, merged, ("merge.%s {\n%s\n}"):format(method, table.concat(lines, "\n")))
-  return step(d, merged, #d.slices == 1 and "merged" or variable(d, "part"))
+  return step(d, merged, #d.slices > 1 and variable(d, "part") or d.document and variable(d, d.document) or "merged")
 end
 
 function say.join(d, parts)
   local texts = {}
   for i, m in ipairs(parts) do texts[i] = d.said[m] end
-  return step(d, said(d, model.join(parts), listed("model.join ", texts)), "merged")
+  local joined = said(d, model.join(parts), listed("model.join ", texts))
+  return step(d, joined, d.document and variable(d, d.document) or "merged")
+end
+
+-- The result of a document that later ones use: a variable.
+function say.document(d, m)
+  return d.said[m]:find "^[%a_][%w_]*$" and m or step(d, m, variable(d, d.document))
 end
 
 return say

@@ -12,12 +12,12 @@ return function(d, merged, dtype, from)
   end
   out[#out + 1] = ""
   local function add(text) out[#out + 1] = text end
-  if d.slicing then
+  if d.steps.slicing then
     for line in say.slice_source:gmatch "[^\n]+" do add(line) end
     add ""
   end
   local inputs = #d.models
-  for i, step in ipairs(d.steps or {}) do
+  for i, step in ipairs(d.steps) do
     if i == inputs + 1 then add "" end
     add(("local %s = %s"):format(step.name, step.text))
   end

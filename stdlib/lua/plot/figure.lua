@@ -132,6 +132,11 @@ function Figure:__tostring()
   return self:text()
 end
 
+-- At the prompt.
+function Figure:__show(width)
+  return self:text { width = width }
+end
+
 function Figure:svg()
   return require "plot.svg"(self)
 end
@@ -140,10 +145,11 @@ function Figure:save(path)
   if type(path) ~= "string" or not path:lower():find "%.svg$" then
     fail("figure:save", "%s: figures are saved as .svg", tostring(path))
   end
+  local text = self:svg() -- before there is a file
   local file, why = io.open(path, "wb")
   if not file then fail("figure:save", "cannot open %s: %s", path, why) end
   local ok
-  ok, why = file:write(self:svg())
+  ok, why = file:write(text)
   local closed, late = file:close()
   if not (ok and closed) then fail("figure:save", "cannot write %s: %s", path, why or late) end
 end

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // For the tests that walk the table of methods: what each method has to be given and which promises
-// it does not make, with the reason; and a method run on models of several tensors.
+// it does not make, with the reason.
 #ifndef TARN_TESTS_MERGE_METHOD_INVARIANCES_H
 #define TARN_TESTS_MERGE_METHOD_INVARIANCES_H
-
-#include <math.h>
 
 #include "tests/merge/method/values.h"
 #include "vm/base/digest.h"
@@ -40,7 +38,7 @@ static const struct {
     {"warp", "eta", 1, NULL},
     {"della", "density", 1, NULL},
     {"della_linear", "density", 1, NULL},
-    {"dropout", "probability", 0, NULL},
+    {"dropout", "density", 1, NULL},
     {"consensus_ta", "k", 0, NULL},
     {"consensus_ties", "k", 0, NULL},
     {"consensus_ties", "density", 1, NULL},
@@ -131,76 +129,26 @@ static inline options options_of(const tarn_method *m, bool promise) {
     return o;
 }
 
-// ---- running a method on models of several tensors ----
-
-typedef struct {
-    const char *name;
-    int rank;
-    int64_t shape[4];
-} slot;
-
-static inline int64_t numel_of(const slot *s) {
-    int64_t n = 1;
-    for (int d = 0; d < s->rank; d++) {
-        n *= s->shape[d];
-    }
-    return n;
-}
-
-typedef struct {
-    int n;
-    const slot *slots;
-    tarn_dtype dtype;
-} form;
-
-static inline tarn_model *model_in(tarn_context *cx, const form *f, const double *x) {
-    tarn_error err = {0};
-    tarn_tensor t[8];
-    const char *name[8];
-    tarn_model *m;
-    for (int i = 0; i < f->n; i++) {
-        name[i] = f->slots[i].name;
-        OK(tarn_tensor_new(cx, f->dtype, f->slots[i].rank, f->slots[i].shape, &t[i], &err));
-        for (int64_t k = 0; k < numel_of(&f->slots[i]); k++) {
-            tarn_tensor_set(&t[i], k, *x++);
-        }
-    }
-    OK(tarn_model_of_tensors(cx, f->n, name, t, 1, NULL, &m, &err));
-    for (int i = 0; i < f->n; i++) {
-        tarn_tensor_release(&t[i]);
-    }
-    return m;
-}
+// ---- running a method ----
 
 // All numbers of the result, tensor after tensor; the caller frees them.
 static inline double *computed(tarn_context *cx, const tarn_method *m, tarn_model *base, int k,
                                tarn_model *const *in, bool promise, int64_t *n) {
-    tarn_error err = {0};
     options o = options_of(m, promise);
-    tarn_model *b = m->needs & TARN_NEEDS_BASE ? base : NULL, *planned, *made;
-    OK(tarn_method_apply(cx, m, b, k, in, o.n, o.v, NULL, &planned, &err));
-    OK(tarn_model_load(cx, planned, &made, &err));
-    double *y = malloc(((size_t)tarn_model_numel(made) + 1) * sizeof *y);
+    tarn_model *planned = planned_of(cx, m->name, m->needs & TARN_NEEDS_BASE ? base : NULL, k, in, &o);
+    int64_t room = tarn_model_numel(planned);
+    double *y = malloc(((size_t)room + 1) * sizeof *y);
     assert_non_null(y);
-    *n = 0;
-    for (int64_t i = 0; i < made->n; i++) {
-        tarn_tensor t;
-        OK(tarn_model_tensor(cx, made, i, &t, &err));
-        for (int64_t j = 0; j < tarn_tensor_numel(&t); j++) {
-            y[(*n)++] = tarn_tensor_get(&t, j);
-        }
-        tarn_tensor_release(&t);
-    }
-    tarn_model_release(made);
+    *n = row_of(cx, planned, room, y);
     tarn_model_release(planned);
     return y;
 }
-static inline double *result(tarn_context *cx, const tarn_method *m, const form *f,
+static inline double *result(tarn_context *cx, const tarn_method *m, const cut *f,
                              const double *base, int k, const double *const *x, bool promise,
                              int64_t *n) {
-    tarn_model *b = model_in(cx, f, base), *in[8];
+    tarn_model *b = model_cut(cx, f, base), *in[8];
     for (int i = 0; i < k; i++) {
-        in[i] = model_in(cx, f, x[i]);
+        in[i] = model_cut(cx, f, x[i]);
     }
     double *y = computed(cx, m, b, k, in, promise, n);
     tarn_model_release(b);
@@ -217,7 +165,7 @@ static inline int models_of(const tarn_method *m) {
 // ---- threads ----
 
 // The same bytes for any number of threads; counts ends with 0.
-static inline void same_for_threads(const form *f, const int *counts) {
+static inline void same_for_threads(const cut *f, const int *counts) {
     int64_t all = 0;
     for (int i = 0; i < f->n; i++) {
         all += numel_of(&f->slots[i]);
@@ -237,7 +185,7 @@ static inline void same_for_threads(const form *f, const int *counts) {
         open_context(&cx, *c, NULL);
         tarn_model *in[4];
         for (int k = 0; k < 4; k++) {
-            in[k] = model_in(&cx, f, x[k]);
+            in[k] = model_cut(&cx, f, x[k]);
         }
         for (int i = 0; tarn_methods[i]; i++) {
             const tarn_method *m = tarn_methods[i];

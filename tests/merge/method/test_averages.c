@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Averages: moving, robust, between two models and beyond them. Closed forms, naive twins, and points
 // whose median is known from geometry.
-#include "tests/merge/method/shaped.h"
+#include "tests/merge/method/values.h"
 
 enum { N = 500, MANY = 63 };
 
@@ -229,25 +229,25 @@ static void stationary(void **state) {
 // Cut into four tensors: the global one is that of the whole, the other that of each tensor.
 static void scopes(void **state) {
     fixture *f = *state;
-    static double whole[N], cut[N], part[N];
+    static double whole[N], quarters[N], part[N];
     const form four = {TARN_F32, 4, 1, {N / 4}}, quarter = {TARN_F32, 1, 1, {N / 4}};
     options o = {0};
     run_shaped(&f->cx, &row_f32, "geometric_median", NULL, 5, f->all, NULL, whole);
-    run_shaped(&f->cx, &four, "geometric_median", NULL, 5, f->all, NULL, cut);
-    close_to(cut, whole, N, 1e-6, "global");
+    run_shaped(&f->cx, &four, "geometric_median", NULL, 5, f->all, NULL, quarters);
+    close_to(quarters, whole, N, 1e-6, "global");
     choose(&o, "scope", "tensor");
-    run_shaped(&f->cx, &four, "geometric_median", NULL, 5, f->all, &o, cut);
+    run_shaped(&f->cx, &four, "geometric_median", NULL, 5, f->all, &o, quarters);
     for (int s = 0; s < 4; s++) {
         const double *x[5];
         for (int k = 0; k < 5; k++) {
             x[k] = f->x[k] + s * (N / 4);
         }
         run_shaped(&f->cx, &quarter, "geometric_median", NULL, 5, x, NULL, part);
-        close_to(cut + s * (N / 4), part, N / 4, 1e-6, "each tensor");
+        close_to(quarters + s * (N / 4), part, N / 4, 1e-6, "each tensor");
     }
     double gap = 0;
     for (int i = 0; i < N; i++) {
-        gap = fmax(gap, fabs(cut[i] - whole[i]));
+        gap = fmax(gap, fabs(quarters[i] - whole[i]));
     }
     assert_true(gap > 1e-5);
 }

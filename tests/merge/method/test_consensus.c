@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // TALL masks and the consensus over them: an example worked by hand in numbers that f32 holds exactly,
 // the ends of k, the one-task identity, the closed criterion, and masks stored and read back.
-#include "tests/merge/method/several.h"
+#include "tests/merge/method/values.h"
 
 #include <math.h>
 
@@ -22,7 +22,8 @@ static const double sum[N] = {3, 2, -2, 0, 2, 4, 0, 0.75};
 static const double word_at_one[N] = {0, 4, 1, 0, 1, 0, 0, 1};
 static const double word_at_half[N] = {0, 5, 5, 0, 1, 4, 0, 1};
 
-static const cut pieces = {.dtype = TARN_F32, .n = 2, .name = {"p", "q"}, .numel = {5, 3}};
+static const slot pieces_of[] = {{"p", 1, {5}}, {"q", 1, {3}}};
+static const cut pieces = {TARN_F32, 2, pieces_of};
 
 typedef struct {
     tarn_context cx;

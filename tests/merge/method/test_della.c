@@ -251,22 +251,11 @@ static void threads(void **state) {
     }
 }
 
-static int start(void **state) {
-    static tarn_context cx;
-    open_context(&cx, 2, NULL);
-    *state = &cx;
-    return 0;
-}
-static int stop(void **state) {
-    tarn_context_free(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_hand), cmocka_unit_test(over_the_tensor), cmocka_unit_test(shapes),
         cmocka_unit_test(ends),    cmocka_unit_test(elects),          cmocka_unit_test(refused),
         cmocka_unit_test(threads),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start_plain, stop_plain);
 }

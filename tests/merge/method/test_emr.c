@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // EMR: an example worked by hand, the identities that the paper states (one model comes back, the L1
 // norm of each offset stays), and the stored form against the model it stands for.
-#include "tests/merge/method/several.h"
+#include "tests/merge/method/values.h"
 
 #include <math.h>
 
@@ -20,7 +20,8 @@ static const double task[T][N] = {{1, -2, 0, 1, -1, 4}, {3, 1, 0, -1, 2, 4}, {-2
 static const double unified[2][N] = {{3, -3, 1, 0, 2, 0}, {3, -3, 1, -1, 2, -8}};
 static const double word[2][N] = {{3, 5, 4, 0, 6, 0}, {3, 5, 4, 2, 6, 4}};
 
-static const cut pieces = {.dtype = TARN_F32, .n = 2, .name = {"p", "q"}, .numel = {4, 2}};
+static const slot pieces_of[] = {{"p", 1, {4}}, {"q", 1, {2}}};
+static const cut pieces = {TARN_F32, 2, pieces_of};
 
 typedef struct {
     tarn_context cx;
@@ -95,7 +96,7 @@ static void norms_stay(void **state) {
     enum { MANY = 9000 };
     static double base[MANY], x[T][MANY], y[MANY];
     const double *rows[T] = {x[0], x[1], x[2]};
-    const cut parts = {.dtype = TARN_F32, .n = 3, .name = {"a", "b", "c"}, .numel = {1, 5000, 3999}};
+    const cut parts = {TARN_F32, 3, (const slot[]){{"a", 1, {1}}, {"b", 1, {5000}}, {"c", 1, {3999}}}};
     uint64_t seed = 11;
     for (int t = 0; t < T; t++) {
         for (int i = 0; i < MANY; i++) {  // tensors of quite different sizes
@@ -135,7 +136,7 @@ static void one_model(void **state) {
             same_row(y, base_row, N, 0, "models equal to the base");
         }
     }
-    const cut small = {.dtype = TARN_F32, .n = 3, .name = {"a", "b", "c"}, .numel = {1, 0, 1}};
+    const cut small = {TARN_F32, 3, (const slot[]){{"a", 1, {1}}, {"b", 1, {0}}, {"c", 1, {1}}}};
     options o = {0};
     set(&o, "task", 1);
     run_cut(&f->cx, &small, "emr", base_row, 1, f->rows, &o, 2, y);
@@ -181,7 +182,7 @@ static void stored(void **state) {
 // Empty tensors have outputs too, and no part in the sums.
 static void stored_empty(void **state) {
     fixture *f = *state;
-    const cut parts = {.dtype = TARN_BF16, .n = 3, .name = {"a", "b", "c"}, .numel = {0, 3, 3}};
+    const cut parts = {TARN_BF16, 3, (const slot[]){{"a", 1, {0}}, {"b", 1, {3}}, {"c", 1, {3}}}};
     double y[64];
     options o = {0};
     choose(&o, "rescale", "mean");

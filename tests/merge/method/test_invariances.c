@@ -40,7 +40,7 @@ static void promises_are_kept(void **state) {
     const double *given[3] = {x[0], x[1], x[2]}, *turned[3] = {x[2], x[0], x[1]},
                  *two[2] = {x[1], x[0]};
     const double *same[3] = {x[0], x[0], x[0]}, *still[3] = {base, base, base};
-    const form f = {COUNT(several), several, TARN_F32};
+    const cut f = {TARN_F32, COUNT(several), several};
     for (int i = 0; tarn_methods[i]; i++) {
         const tarn_method *m = tarn_methods[i];
         int k = models_of(m);
@@ -92,7 +92,7 @@ static void tables_are_current(void **state) {
 
 // ---- edges ----
 
-static void edge(tarn_context *cx, const tarn_method *m, const form *f, const double *const *set) {
+static void edge(tarn_context *cx, const tarn_method *m, const cut *f, const double *const *set) {
     int64_t n;
     double *y = result(cx, m, f, set[3], models_of(m), set, false, &n);
     if (!m->outputs && n != numel_of(f->slots)) {
@@ -128,7 +128,7 @@ static void edges(void **state) {
     for (int i = 0; tarn_methods[i]; i++) {
         for (size_t s = 0; !is_special(tarn_methods[i]) && s < COUNT(shapes); s++) {
             int64_t n = numel_of(&shapes[s]);
-            const form f = {1, &shapes[s], TARN_F32};
+            const cut f = {TARN_F32, 1, &shapes[s]};
             // all sets as a vector and as a matrix, some in the odder shapes
             for (size_t k = 0; k < (n > 0 ? COUNT(sets) : 1); k += s == 5 || s == 6 ? 1 : 3) {
                 edge(&cx, tarn_methods[i], &f, sets[k]);
@@ -136,7 +136,7 @@ static void edges(void **state) {
         }
         for (int d = 0; !is_special(tarn_methods[i]) && d < 3; d++) {
             for (size_t k = 3; k < 5; k++) {
-                const form vector = {1, &shapes[5], others[d]}, matrix = {1, &shapes[6], others[d]};
+                const cut vector = {others[d], 1, &shapes[5]}, matrix = {others[d], 1, &shapes[6]};
                 edge(&cx, tarn_methods[i], &vector, sets[k]);
                 edge(&cx, tarn_methods[i], &matrix, sets[k]);
             }
@@ -154,19 +154,8 @@ static void threads(void **state) {
                                  {"model.layers.1.c.weight", 1, {3000}},
                                  {"model.norm.weight", 1, {40}}};
     static const int counts[] = {1, 2, 3, 8, 0};
-    const form f = {COUNT(slots), slots, TARN_BF16};
+    const cut f = {TARN_BF16, COUNT(slots), slots};
     same_for_threads(&f, counts);
-}
-
-static int start(void **state) {
-    static tarn_context cx;
-    open_context(&cx, 2, NULL);
-    *state = &cx;
-    return 0;
-}
-static int stop(void **state) {
-    tarn_context_free(*state);
-    return 0;
 }
 
 int main(void) {
@@ -176,5 +165,5 @@ int main(void) {
         cmocka_unit_test(edges),
         cmocka_unit_test(threads),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start_plain, stop_plain);
 }

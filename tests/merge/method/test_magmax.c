@@ -1,17 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // MagMax and LiNeS: the entry that is taken, the layers that are scaled.
-#include "tests/merge/method/several.h"
-
-static int start(void **state) {
-    static tarn_context cx;
-    open_context(&cx, 2, NULL);
-    *state = &cx;
-    return 0;
-}
-static int stop(void **state) {
-    tarn_context_free(*state);
-    return 0;
-}
+#include "tests/merge/method/values.h"
 
 static void magmax(void **state) {
     static const tarn_dtype dtypes[] = {TARN_F64, TARN_F32, TARN_F16, TARN_BF16};
@@ -19,7 +8,7 @@ static void magmax(void **state) {
     // Offsets: 1 -2 0 0 0 1/2;  -1 -1 1/2 1 0 -1;  0 2 -3/2 0 0 -2. Of equal ones the first.
     const double most[6] = {1, -2, -1.5, 1, 0, -2}, *rows[3] = {y[0], y[1], y[2]}, *back[3] = {y[2], y[1], y[0]};
     for (int d = 0; d < 4; d++) {
-        const cut c = {dtypes[d], 3, {"a", "e", "b"}, {5, 0, 1}};
+        const cut c = {dtypes[d], 3, (const slot[]){{"a", 1, {5}}, {"e", 1, {0}}, {"b", 1, {1}}}};
         double got[6], want[6];
         options none = {0}, half = {0};
         for (int i = 0; i < 6; i++) {
@@ -119,5 +108,5 @@ static void no_layers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(magmax), cmocka_unit_test(lines), cmocka_unit_test(no_layers)};
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start_plain, stop_plain);
 }

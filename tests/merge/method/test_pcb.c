@@ -2,7 +2,7 @@
 // PCB against a plain twin in f64 that sorts the whole model, for every variant, whatever the cut into
 // tensors; a small example worked by hand; scores that cannot be scaled (one model, equal entries,
 // nothing but zeros).
-#include "tests/merge/method/several.h"
+#include "tests/merge/method/values.h"
 
 #include <math.h>
 
@@ -67,7 +67,7 @@ static void twin(const variant *v, double t[][N], double *out) {
         }
         double low = order(score, n, floor(n * (1 - v->ratio))), high = order(score, n, n - 1);
         for (int i = 0; i < n; i++) {
-            double s = high > low ? (fmax(score[i], low) - low) / (high - low) : high > 0;
+            double s = high > low ? (fmax(score[i], low) - low) / (high - low) : high > 0 && score[i] >= high;
             assert_true(s >= 0 && s <= 1);
             above += s > 0;
             top[i] += s * size[m][i];
@@ -79,6 +79,9 @@ static void twin(const variant *v, double t[][N], double *out) {
         out[i] = top[i] / fmax(weight[i], 1e-12);
     }
 }
+
+static const slot whole[] = {{"w", 1, {N}}},
+                  three[] = {{"c", 1, {1000}}, {"a", 1, {1}}, {"b", 1, {N - 1001}}};
 
 typedef struct {
     tarn_context cx;
@@ -109,7 +112,7 @@ static int stop(void **state) {
 
 static void settings(const variant *v, options *o) {
     set(o, "clamp", v->clamp);
-    set(o, "ratio", v->ratio);
+    set(o, "density", v->ratio);
     choose(o, "inter", v->inter);
 }
 
@@ -120,8 +123,7 @@ static void against_twin(void **state) {
     static const variant variants[] = {{T, N, 0.0001, 0.1, "raw"}, {T, N, 0.01, 0.05, "scaled"},
                                        {T, N, 0.01, 0.05, "pairs"}, {2, N, 0.0001, 0.5, "raw"},
                                        {1, N, 0.0001, 0.1, "raw"}, {T, N, 0, 1, "pairs"}};
-    static const cut cuts[] = {{TARN_F64, 1, {"w"}, {N}}, {TARN_F64, 3, {"c", "a", "b"}, {1000, 1, N - 1001}},
-                               {TARN_F32, 3, {"c", "a", "b"}, {1000, 1, N - 1001}}};
+    static const cut cuts[] = {{TARN_F64, 1, whole}, {TARN_F64, 3, three}, {TARN_F32, 3, three}};
     static double want[N], y[N];
     const double *rows[T] = {f->x[0], f->x[1], f->x[2]};
     for (int v = 0; v < 6; v++) {
@@ -149,7 +151,7 @@ static void against_twin(void **state) {
 // Scores 2: √e e² e^(1/8) tanh 1 0, cut at √e: shares 0 1 0 0.
 static void by_hand(void **state) {
     fixture *f = *state;
-    const cut c = {TARN_F64, 2, {"p", "q"}, {3, 1}};
+    const cut c = {TARN_F64, 2, (const slot[]){{"p", 1, {3}}, {"q", 1, {1}}}};
     const double x[2][4] = {{4, 2, 0, -1}, {2, -4, 1, 0}}, *rows[2] = {x[0], x[1]}, zero[4] = {0};
     const variant v = {2, 4, 0, 0.5, "raw"};
     options o = {0};
@@ -184,7 +186,8 @@ static void degenerate(void **state) {
     const double base[4] = {1, 2, 3, 4}, x[4] = {2, 3, 4, 5}, *one[1] = {x}, *with_base[2] = {x, base};
     const double *bases[2] = {base, base};
     for (int d = 0; d < 4; d++) {
-        const cut c = {dtypes[d], 3, {"p", "e", "q"}, {3, 0, 1}}, single = {dtypes[d], 1, {"w"}, {1}};
+        const cut c = {dtypes[d], 3, (const slot[]){{"p", 1, {3}}, {"e", 1, {0}}, {"q", 1, {1}}}},
+                  single = {dtypes[d], 1, (const slot[]){{"w", 1, {1}}}};
         double y[4];
         options o = {0};
         run_cut(&f->cx, &c, "pcb", base, 1, one, &o, 4, y);  // all scores equal and positive
@@ -202,7 +205,7 @@ static void degenerate(void **state) {
 static void threads(void **state) {
     fixture *f = *state;
     static const char *const methods[] = {"pcb", "emr", "consensus_ties"};
-    static const cut c = {TARN_BF16, 3, {"c", "a", "b"}, {1000, 1, N - 1001}};
+    static const cut c = {TARN_BF16, 3, three};
     static double y[4][N];
     const double *rows[T] = {f->x[0], f->x[1], f->x[2]};
     for (int k = 0; k < 3; k++) {

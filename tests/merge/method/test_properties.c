@@ -3,8 +3,6 @@
 // one method is another, and for DARE the expectation. No expected numbers here, only relations.
 #include "tests/merge/method/values.h"
 
-#include <math.h>
-
 enum { N = 3000 };  // three tiles, the last one short
 
 typedef struct {
@@ -36,30 +34,9 @@ static int stop(void **state) {
 // The method on the given numbers (base NULL: without one).
 static void run(fixture *f, const char *method, const double *base, int k, const double *const *x,
                 const options *o, int64_t n, double *y) {
-    tarn_model *b = base ? model_of(&f->cx, n, base) : NULL, *m[3];
-    for (int i = 0; i < k; i++) {
-        m[i] = model_of(&f->cx, n, x[i]);
-    }
-    apply(&f->cx, method, b, k, m, o, n, y);
-    for (int i = 0; i < k; i++) {
-        tarn_model_release(m[i]);
-    }
-    tarn_model_release(b);
-}
-
-static void same_bits(const double *a, const double *b, int64_t n, const char *what) {
-    for (int64_t i = 0; i < n; i++) {
-        if (memcmp(&a[i], &b[i], sizeof *a) != 0) {
-            fail_msg("%s: element %d is %.9g and %.9g", what, (int)i, a[i], b[i]);
-        }
-    }
-}
-static void near(const double *a, const double *b, int64_t n, double tol, const char *what) {
-    for (int64_t i = 0; i < n; i++) {
-        if (!(fabs(a[i] - b[i]) <= tol * (1 + fabs(b[i])))) {
-            fail_msg("%s: element %d is %.9g and %.9g", what, (int)i, a[i], b[i]);
-        }
-    }
+    const slot w = {"w", 1, {n}};
+    const cut c = {TARN_F32, 1, &w};
+    run_cut(&f->cx, &c, method, base, k, x, o, n, y);
 }
 
 // Weights (1, 0) and t = 0 or 1 give the model itself, bit for bit: signed zeros stay, and what the
@@ -74,20 +51,20 @@ static void ends(void **state) {
     set_of(&o, "weight", 0, 1);
     set_of(&o, "weight", 1, 0);
     run(f, "linear", NULL, 2, ab, &o, 6, y);
-    same_bits(y, a, 6, "linear (1, 0)");
+    equal_bits(y, a, 6, "linear (1, 0)");
     o = (options){0};
     set_of(&o, "weight", 0, 0);
     set_of(&o, "weight", 1, 1);
     run(f, "linear", NULL, 2, ba, &o, 6, y);
-    same_bits(y, a, 6, "linear (0, 1)");
+    equal_bits(y, a, 6, "linear (0, 1)");
     o = (options){0};
     set(&o, "t", 0);
     run(f, "slerp", NULL, 2, ac, &o, 6, y);
-    same_bits(y, a, 6, "slerp at 0");
+    equal_bits(y, a, 6, "slerp at 0");
     o = (options){0};
     set(&o, "t", 1);
     run(f, "slerp", NULL, 2, ac, &o, 6, y);
-    same_bits(y, c, 6, "slerp at 1");
+    equal_bits(y, c, 6, "slerp at 1");
 }
 
 static double cosine(const double *a, const double *b, int64_t n) {
@@ -135,9 +112,9 @@ static void model_stock_limits(void **state) {
     const double *orthogonal[2] = {p, q}, *same[3] = {p, p, p};
     options o = {0};
     run(f, "model_stock", base, 2, orthogonal, &o, 4, y);
-    near(y, base, 4, 1e-7, "orthogonal offsets");
+    close_to(y, base, 4, 1e-7, "orthogonal offsets");
     run(f, "model_stock", base, 3, same, &o, 4, y);
-    near(y, p, 4, 1e-7, "identical offsets");
+    close_to(y, p, 4, 1e-7, "identical offsets");
     // small offsets too, unless mergekit's floor is asked for
     double tiny[4] = {1.0000001, 2, -3, 0.5};
     const double *small[2] = {tiny, tiny};
@@ -196,7 +173,7 @@ static void scale(void **state) {
         for (int i = 0; i < N; i++) {
             y[i] *= 8;
         }
-        same_bits(z, y, N, r[k].method);
+        equal_bits(z, y, N, r[k].method);
     }
 }
 
@@ -222,14 +199,14 @@ static void permutation(void **state) {
         const double *b = r[k].base ? f->base : NULL;
         run(f, r[k].method, b, r[k].models, in, &r[k].o, N, y);
         run(f, r[k].method, b, r[k].models, r[k].models == 2 ? swapped : turned, &r[k].o, N, z);
-        near(z, y, N, 1e-6, r[k].method);
+        close_to(z, y, N, 1e-6, r[k].method);
         run(f, r[k].method, r[k].base ? base : NULL, r[k].models, mirrored, &r[k].o, N, z);
         for (int i = 0; i < N / 2; i++) {
             double swap = z[i];
             z[i] = z[N - 1 - i];
             z[N - 1 - i] = swap;
         }
-        near(z, y, N, 1e-6, r[k].method);
+        close_to(z, y, N, 1e-6, r[k].method);
     }
 }
 
@@ -245,7 +222,7 @@ static void ties_of_everything(void **state) {
     set(&o, "normalize", 0);
     run(f, "ties", f->base, 1, one, &o, N, y);
     run(f, "task_arithmetic", f->base, 1, one, &t, N, z);
-    same_bits(y, z, N, "one model");
+    equal_bits(y, z, N, "one model");
     for (int i = 0; i < N; i++) {
         for (int k = 0; k < 2; k++) {
             up[k][i] = (float)(f->base[i] + fabs(f->x[k][i] - f->base[i]) + 0.125);
@@ -253,7 +230,7 @@ static void ties_of_everything(void **state) {
     }
     run(f, "ties", f->base, 2, two, &o, N, y);
     run(f, "task_arithmetic", f->base, 2, two, &t, N, z);
-    same_bits(y, z, N, "models that agree");
+    equal_bits(y, z, N, "models that agree");
 }
 
 // Exactly trunc(density · N) entries stay, at least one; equal magnitudes: the first ones.
@@ -319,7 +296,7 @@ static void dare_is_unbiased(void **state) {
         }
         if (s == 0) {
             run(f, "dare_linear", zero, 2, two, &o, N, again);
-            same_bits(y, again, N, "the same seed");
+            equal_bits(y, again, N, "the same seed");
         }
     }
     double sigma = sqrt((1 - p) / (p * draws));

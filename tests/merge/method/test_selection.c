@@ -3,18 +3,7 @@
 // arcee_fusion. Published results of mergekit's numeric functions on one small tensor (the f32
 // vectors of our guide's Appendix A), examples worked by hand, limits in which one method is
 // another, and for arcee_fusion a twin in f64.
-#include "tests/merge/method/shaped.h"
-
-static int start(void **state) {
-    static tarn_context cx;
-    open_context(&cx, 2, NULL);
-    *state = &cx;
-    return 0;
-}
-static int stop(void **state) {
-    tarn_context_free(*state);
-    return 0;
-}
+#include "tests/merge/method/values.h"
 
 static void run(tarn_context *cx, const char *method, const double *base, int k,
                 const double *const *x, const options *o, int64_t n, double *y) {
@@ -25,13 +14,6 @@ static void run_rows(tarn_context *cx, const char *method, int64_t rows, int64_t
                      const double *base, const double *x, const options *o, double *y) {
     form f = {TARN_F32, 1, 2, {rows, columns}};
     run_shaped(cx, &f, method, base, 1, &x, o, y);
-}
-
-static void expect(const char *what, const double *got, const double *want, int64_t n, double tol) {
-    close_to(got, want, n, tol, what);
-}
-static void same_bits(const char *what, const double *a, const double *b, int64_t n) {
-    equal_bits(a, b, n, what);
 }
 
 // ---- published vectors ----
@@ -57,28 +39,26 @@ static void appendix(void **state) {
     set(&o, "density", 0.5);
     set(&o, "gamma", 0.25);
     run(*state, "breadcrumbs", b, 3, x, &o, 8, y);
-    expect("breadcrumbs", y,
-           (double[]){0.473, -1.3800001, 2.1470001, 0.125, 1.0, 0.84, -0.399, -3.0680001}, 8, 1e-6);
+    close_to(y, (double[]){0.473, -1.3800001, 2.1470001, 0.125, 1.0, 0.84, -0.399, -3.0680001},
+             8, 1e-6, "breadcrumbs");
     o = (options){0};
     set(&o, "density", 1);
     run(*state, "sce", b, 3, x, &o, 8, y);
-    expect("sce", y,
-           (double[]){0.5856234, -1.4597826, 2.1923909, 0.2952971, 0.767727, 0.9302943, -0.2691688,
-                      -3.3188901},
-           8, 1e-6);
+    close_to(y, (double[]){0.5856234, -1.4597826, 2.1923909, 0.2952971, 0.767727, 0.9302943,
+                           -0.2691688, -3.3188901}, 8, 1e-6, "sce");
     o = (options){0};
     set(&o, "epsilon", 0.1);
     run(*state, "ram", b, 3, x, &o, 8, y);
-    expect("ram", y, (double[]){0.49, -1.3033334, 2.095, 0.575, 0.965, 1.015, -0.44, -3.3199999}, 8,
-           1e-6);
+    close_to(y, (double[]){0.49, -1.3033334, 2.095, 0.575, 0.965, 1.015, -0.44, -3.3199999},
+             8, 1e-6, "ram");
     o = (options){0};
     set(&o, "t", 0.1);
     run(*state, "nearswap", b, 1, x, &o, 8, y);
-    expect("nearswap", y, (double[]){0.6, -1.35, 2.1000001, 0.175, 0.9, 0.85, -0.4, -3.0999999}, 8,
-           1e-6);
+    close_to(y, (double[]){0.6, -1.35, 2.1000001, 0.175, 0.9, 0.85, -0.4, -3.0999999},
+             8, 1e-6, "nearswap");
     o = (options){0};
     run_rows(*state, "arcee_fusion", 2, 4, b, m[0], &o, y);
-    expect("arcee_fusion", y, (double[]){0.5, -1.25, 2, 0.125, 0.6, 0.75, -0.5, -3}, 8, 1e-6);
+    close_to(y, (double[]){0.5, -1.25, 2, 0.125, 0.6, 0.75, -0.5, -3}, 8, 1e-6, "arcee_fusion");
 }
 
 // ---- breadcrumbs ----
@@ -90,32 +70,32 @@ static void breadcrumbs_by_hand(void **state) {
     set(&o, "density", 0.3);
     set(&o, "gamma", 0.2);
     run(*state, "breadcrumbs", zero, 1, x, &o, 10, y);
-    expect("the band", y, (double[]){0, 0, 0, 0, 0, -6, 7, -8, 0, 0}, 10, 0);
+    close_to(y, (double[]){0, 0, 0, 0, 0, -6, 7, -8, 0, 0}, 10, 0, "the band");
     run(*state, "breadcrumbs_ties", zero, 1, x, &o, 10, y);
-    expect("the band, elected", y, (double[]){0, 0, 0, 0, 0, -6, 7, -8, 0, 0}, 10, 0);
+    close_to(y, (double[]){0, 0, 0, 0, 0, -6, 7, -8, 0, 0}, 10, 0, "the band, elected");
     choose(&o, "rescale", "l1");
     run(*state, "breadcrumbs", zero, 1, x, &o, 10, y);
-    expect("rescaled", y, (double[]){0, 0, 0, 0, 0, -6 * 55. / 21, 55. / 3, -8 * 55. / 21, 0, 0},
-           10, 1e-6);
+    close_to(y, (double[]){0, 0, 0, 0, 0, -6 * 55. / 21, 55. / 3, -8 * 55. / 21, 0, 0},
+             10, 1e-6, "rescaled");
     // equals: the first ones count as larger
     for (int i = 0; i < 10; i++) {
         even[i] = i % 2 ? 1 : -1;
     }
     o.n = 2;
     run(*state, "breadcrumbs", zero, 1, flat, &o, 10, y);
-    expect("equals", y, (double[]){0, 0, -1, 1, -1, 0, 0, 0, 0, 0}, 10, 0);
+    close_to(y, (double[]){0, 0, -1, 1, -1, 0, 0, 0, 0, 0}, 10, 0, "equals");
     // gamma gives way to density
     o = (options){0};
     set(&o, "density", 0.9);
     set(&o, "gamma", 0.3);
     run(*state, "breadcrumbs", zero, 1, x, &o, 10, y);
-    expect("no room for gamma", y, (double[]){1, -2, 3, -4, 5, -6, 7, -8, 9, 0}, 10, 0);
+    close_to(y, (double[]){1, -2, 3, -4, 5, -6, 7, -8, 9, 0}, 10, 0, "no room for gamma");
     // fewer than 1 / gamma entries: nothing goes at the top
     o = (options){0};
     set(&o, "density", 0.3);
     set(&o, "gamma", 0.09);
     run(*state, "breadcrumbs", zero, 1, x, &o, 10, y);
-    expect("a small tensor", y, (double[]){0, 0, 0, 0, 0, 0, 0, -8, 9, -10}, 10, 0);
+    close_to(y, (double[]){0, 0, 0, 0, 0, 0, 0, -8, 9, -10}, 10, 0, "a small tensor");
 }
 
 // Two models disagree at 2; elsewhere each survives where it is in its own band.
@@ -128,10 +108,10 @@ static void breadcrumbs_ties_by_hand(void **state) {
     set_of(&o, "weight", 0, 1);
     set_of(&o, "weight", 1, 0.5);
     run(*state, "breadcrumbs_ties", zero, 2, x, &o, 4, y);  // bands {0, 3, 2, 0} and {0, 2, -3, 0}
-    expect("sum", y, (double[]){0, 4, 2, 0}, 4, 0);
+    close_to(y, (double[]){0, 4, 2, 0}, 4, 0, "sum");
     set(&o, "normalize", 1);
     run(*state, "breadcrumbs_ties", zero, 2, x, &o, 4, y);
-    expect("mean", y, (double[]){0, 4 / 1.5, 2, 0}, 4, 1e-7);
+    close_to(y, (double[]){0, 4 / 1.5, 2, 0}, 4, 1e-7, "mean");
 }
 
 enum { N = 2500 };
@@ -158,13 +138,13 @@ static void breadcrumbs_limits(void **state) {
     set(&all, "gamma", 0);
     run(*state, "breadcrumbs", base, 3, x, &all, N, y);
     run(*state, "task_arithmetic", base, 3, x, &plain, N, z);
-    same_bits("everything kept is task arithmetic", y, z, N);
+    equal_bits(y, z, N, "everything kept is task arithmetic");
     run(*state, "breadcrumbs_ties", base, 3, x, &all, N, y);
     options ties = plain;
     set(&ties, "density", 1);
     set(&ties, "normalize", 0);
     run(*state, "ties", base, 3, x, &ties, N, z);
-    same_bits("everything kept is ties", y, z, N);
+    equal_bits(y, z, N, "everything kept is ties");
     options top = {0}, trim = {0};
     set(&top, "density", 0.3);
     set(&top, "gamma", 0);
@@ -173,14 +153,14 @@ static void breadcrumbs_limits(void **state) {
     choose(&trim, "trim", "tensor");
     run(*state, "breadcrumbs_ties", base, 3, x, &top, N, y);
     run(*state, "ties", base, 3, x, &trim, N, z);
-    same_bits("nothing cut at the top is ties", y, z, N);
+    equal_bits(y, z, N, "nothing cut at the top is ties");
     // Exactly trunc(density N) entries, all of them smaller than those cut at the top.
     static const double shares[][2] = {
         {0.1, 0.01}, {0.33333, 0.1}, {0.5, 0.5}, {0.9, 0.2}, {1e-9, 0.1}};
     for (int s = 0; s < 5; s++) {
-        int64_t keep = (int64_t)(shares[s][0] * N), cut = (int64_t)(shares[s][1] * N), kept = 0,
+        int64_t keep = (int64_t)(shares[s][0] * N), off = (int64_t)(shares[s][1] * N), kept = 0,
                 over = 0;
-        cut = cut < N - keep ? cut : N - keep;
+        off = off < N - keep ? off : N - keep;
         options o = {0};
         set(&o, "density", shares[s][0]);
         set(&o, "gamma", shares[s][1]);
@@ -195,7 +175,7 @@ static void breadcrumbs_limits(void **state) {
             over += fabs((double)(float)(m[0][i] - base[i])) > most;
         }
         assert_int_equal(kept, keep);
-        assert_int_equal(over, keep > 0 ? cut : N);
+        assert_int_equal(over, keep > 0 ? off : N);
     }
 }
 
@@ -208,38 +188,38 @@ static void sce_by_hand(void **state) {
     options o = {0};
     set(&o, "density", 0.5);
     run(*state, "sce", zero, 2, x, &o, 4, y);
-    expect("half", y, (double[]){74. / 26, 0, 3, 0}, 4, 1e-7);
+    close_to(y, (double[]){74. / 26, 0, 3, 0}, 4, 1e-7, "half");
     // of the three that vary, trunc(1.5) = 1: the first of two equals
     choose(&o, "of", "varying");
     run(*state, "sce", zero, 2, x, &o, 4, y);
-    expect("half of what varies", y, (double[]){65. / 17, 0, 0, 0}, 4, 1e-7);
+    close_to(y, (double[]){65. / 17, 0, 0, 0}, 4, 1e-7, "half of what varies");
     o = (options){0};
     choose(&o, "of", "varying");
     set(&o, "density", 0.3);
     run(*state, "sce", zero, 2, x, &o, 4, y);
-    expect("trunc(0.9) entries", y, zero, 4, 0);
+    close_to(y, zero, 4, 0, "trunc(0.9) entries");
     // all: energies 21 and 27, and everything agrees
     o = (options){0};
     set(&o, "density", 1);
     run(*state, "sce", zero, 2, x, &o, 4, y);
-    expect("all", y, (double[]){(21 * 4 + 27) / 48., 1, 3, (21 * 2 + 27 * 4) / 48.}, 4, 1e-7);
+    close_to(y, (double[]){(21 * 4 + 27) / 48., 1, 3, (21 * 2 + 27 * 4) / 48.}, 4, 1e-7, "all");
     // a minority sign is erased: the sum, unweighted, elects; zero elects plus
     double r[3] = {3, -1, 2}, s[3] = {-1, -1, -2};
     const double *xs[2] = {r, s};
     run(*state, "sce", zero, 2, xs, &o, 3, y);
-    expect("minority", y, (double[]){3, -1, 2}, 3, 1e-7);
+    close_to(y, (double[]){3, -1, 2}, 3, 1e-7, "minority");
     // the sum is not weighted: -2 and 3 elect plus, though the energies are 104 and 10
     double e[2] = {10, -2}, f[2] = {1, 3};
     const double *ef[2] = {e, f};
     run(*state, "sce", zero, 2, ef, &o, 2, y);
-    expect("unweighted votes", y, (double[]){1050. / 114, 3}, 2, 1e-7);
+    close_to(y, (double[]){1050. / 114, 3}, 2, 1e-7, "unweighted votes");
     // three models: variances of {0, 3, 4}, {2, 1, 3}, {1, 1, 1} are 26/9, 2/3, 0
     double u[3] = {0, 2, 1}, v[3] = {3, 1, 1}, w[3] = {4, 3, 1};
     const double *three[3] = {u, v, w};
     o = (options){0};
     set(&o, "density", 0.34);
     run(*state, "sce", zero, 3, three, &o, 3, y);
-    expect("three", y, (double[]){91. / 25, 0, 0}, 3, 1e-7);
+    close_to(y, (double[]){91. / 25, 0, 0}, 3, 1e-7, "three");
 }
 
 static void sce_energies(void **state) {
@@ -268,14 +248,14 @@ static void sce_of_equals(void **state) {
     options o = {0};
     set(&o, "density", 1);
     run(*state, "sce", base, 3, x, &o, N, y);
-    expect("equal models", y, m[0], N, 1e-6);
+    close_to(y, m[0], N, 1e-6, "equal models");
     run(*state, "sce", base, 1, x, &o, N, y);
-    expect("one model", y, m[0], N, 1e-7);
+    close_to(y, m[0], N, 1e-7, "one model");
     o = (options){0};
     set(&o, "density", 0.9);
     choose(&o, "of", "varying");
     run(*state, "sce", base, 3, x, &o, N, y);
-    same_bits("nothing varies", y, base, N);
+    equal_bits(y, base, N, "nothing varies");
 }
 
 // ---- ram ----
@@ -287,17 +267,17 @@ static void ram_by_hand(void **state) {
     options o = {0};
     set(&o, "epsilon", 0.5);  // 0.5 is not more than 0.5
     run(*state, "ram", zero, 3, x, &o, 5, y);
-    expect("ram", y, (double[]){3, 1, 4. / 3, 0, 0}, 5, 1e-7);
+    close_to(y, (double[]){3, 1, 4. / 3, 0, 0}, 5, 1e-7, "ram");
     // model 0 shares two entries and has one alone: rho = 2
     set(&o, "alpha", 10);
     choose(&o, "scope", "tensor");
     run(*state, "ramplus", zero, 3, x, &o, 5, y);
-    expect("ramplus", y, (double[]){3, 1.2, 4. / 3, 0, 0}, 5, 1e-7);
+    close_to(y, (double[]){3, 1.2, 4. / 3, 0, 0}, 5, 1e-7, "ramplus");
     o = (options){0};
     set(&o, "epsilon", 0.5);
     set(&o, "r", 0.5);
     run(*state, "ramplus", zero, 3, x, &o, 5, y);  // rho limited to 0.2
-    expect("ramplus, limited", y, (double[]){3, 1.1, 4. / 3, 0, 0}, 5, 1e-7);
+    close_to(y, (double[]){3, 1.1, 4. / 3, 0, 0}, 5, 1e-7, "ramplus, limited");
 }
 
 // Over two tensors: model 0 shares one entry of v and has one alone in v and two in w, rho = 1/3.
@@ -335,7 +315,7 @@ static void ramplus_over_tensors(void **state) {
             OK(tarn_model_tensor(cx, made, j, &t, &err));
             y[0] = tarn_tensor_get(&t, 0);
             y[1] = tarn_tensor_get(&t, 1);
-            expect(tensor ? "per tensor" : "over the model", y, want + 2 * j, 2, 1e-7);
+            close_to(y, want + 2 * j, 2, 1e-7, tensor ? "per tensor" : "over the model");
             tarn_tensor_release(&t);
         }
         tarn_model_release(made);
@@ -354,7 +334,7 @@ static void ram_limits(void **state) {
     draw(base, m);
     options o = {0};
     run(*state, "ram", base, 3, same, &o, N, y);
-    expect("equal models", y, m[0], N, 1e-6);
+    close_to(y, m[0], N, 1e-6, "equal models");
     for (int i = 0; i < N; i++) {
         for (int k = 0; k < 3; k++) {
             m[k][i] = i % 3 == k ? m[k][i] : base[i];
@@ -362,9 +342,9 @@ static void ram_limits(void **state) {
         sum[i] = m[i % 3][i];
     }
     run(*state, "ram", base, 3, x, &o, N, y);
-    expect("disjoint", y, sum, N, 1e-5);
+    close_to(y, sum, N, 1e-5, "disjoint");
     run(*state, "ramplus", base, 3, x, &o, N, y);  // nothing is shared: rho = 0
-    expect("disjoint, ramplus", y, sum, N, 1e-5);
+    close_to(y, sum, N, 1e-5, "disjoint, ramplus");
 }
 
 // ---- nearswap ----
@@ -375,16 +355,16 @@ static void nearswap_by_hand(void **state) {
     options o = {0};
     set(&o, "t", 0.1);
     run(*state, "nearswap", base, 1, x, &o, 5, y);
-    expect("t = 0.1", y, (double[]){0.05F, 0.1F, -0.1F, 0, 1.1F}, 5, 1e-7);
-    same_bits("at the limit and below", y, m, 2);
+    close_to(y, (double[]){0.05F, 0.1F, -0.1F, 0, 1.1F}, 5, 1e-7, "t = 0.1");
+    equal_bits(y, m, 2, "at the limit and below");
     o = (options){0};
     set(&o, "t", 0);
     run(*state, "nearswap", base, 1, x, &o, 5, y);
-    same_bits("t = 0", y, base, 5);
+    equal_bits(y, base, 5, "t = 0");
     o = (options){0};
     set(&o, "t", 1e9);
     run(*state, "nearswap", base, 1, x, &o, 5, y);
-    same_bits("t large", y, m, 5);
+    equal_bits(y, m, 5, "t large");
 }
 
 // ---- arcee_fusion ----
@@ -408,9 +388,9 @@ static void arcee_by_hand(void **state) {
             want[i] = fabs(size[i]) > limits[f] ? m[i] : base[i];
         }
         run(*state, "arcee_fusion", base, 1, x, &o, 9, y);
-        same_bits("a vector", y, want, 9);
+        equal_bits(y, want, 9, "a vector");
         run_rows(*state, "arcee_fusion", 1, 9, base, m, &o, y);
-        same_bits("one row", y, want, 9);
+        equal_bits(y, want, 9, "one row");
     }
 }
 
@@ -463,7 +443,7 @@ static void arcee_twin(void **state) {
     }
     assert_in_range(taken, ALL / 50, ALL / 4);
     run_rows(*state, "arcee_fusion", ROWS, COLUMNS, m, m, &o, y);
-    same_bits("equal models", y, m, ALL);
+    equal_bits(y, m, ALL, "equal models");
 }
 
 int main(void) {
@@ -482,5 +462,5 @@ int main(void) {
         cmocka_unit_test(arcee_by_hand),
         cmocka_unit_test(arcee_twin),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start_plain, stop_plain);
 }

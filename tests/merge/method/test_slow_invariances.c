@@ -8,7 +8,7 @@ static void threads(void **state) {
     static const slot slots[] = {{"model.layers.0.a.weight", 1, {TARN_BLOCK + 5000}},
                                  {"model.layers.0.b.weight", 2, {60, 50}}};
     static const int counts[] = {1, 2, 3, 8, 0};
-    const form f = {COUNT(slots), slots, TARN_BF16};
+    const cut f = {TARN_BF16, COUNT(slots), slots};
     same_for_threads(&f, counts);
 }
 

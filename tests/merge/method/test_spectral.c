@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Spectral methods against twins: the same formulas over small dense matrices in f64, with a one-sided
 // Jacobi SVD that shares nothing with LAPACK. Then the identities that the papers state.
-#include "tests/merge/method/shaped.h"
+#include "tests/merge/method/values.h"
 
 #include <stdlib.h>
 
@@ -463,12 +463,12 @@ static void cart(void **state) {
         triples p = svd(&half);  // the other task's offset is its negative
         mat low = product(&p.u, p.s, &p.v, k);
         options o = {0}, all = {0};
-        set(&o, "rank", 0.5);
+        set(&o, "share", 0.5);
         set_of(&o, "weight", 0, 0.75);
         set_of(&o, "weight", 1, 0.25);
         mat want = plus(&offset, 0.5, &low);
         expect(x, "cart", T, &o, &want, 1e-9);
-        set(&all, "rank", 1);
+        set(&all, "share", 1);
         expect(x, "cart", T, &all, &offset, 1e-9);
     }
 }

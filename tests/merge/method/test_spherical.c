@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Directions and lengths: published results of mergekit's functions (our guide's Appendix A: f32, seven
 // decimals), closed forms, naive twins, and the limits in which one method is another.
-#include "tests/merge/method/shaped.h"
+#include "tests/merge/method/values.h"
 
 enum { ROWS = 6, COLS = 50, N = ROWS * COLS, K = 4 };
 
@@ -266,7 +266,7 @@ static void multislerp(void **state) {
     options doubled = weights(K, twice), kept = weights(K, twice);
     run_shaped(&f->cx, &row_f64, "multislerp", NULL, K, f->all, &doubled, y);
     close_to(y, want, N, 1e-12, "weights are shares");
-    set(&kept, "normalize_weights", 0);
+    set(&kept, "normalize", 0);
     run_shaped(&f->cx, &row_f64, "multislerp", NULL, K, f->all, &kept, y);
     multislerp_twin(K, f->all, twice, want);
     close_to(y, want, N, 1e-12, "weights as given");

@@ -85,9 +85,80 @@ static const oom_script oom_scripts[] = {
     ONE_METHOD("distribution_crossover", "{ low, high, base, beta = 0.1 }"),
     ONE_METHOD("frequency_crossover", "{ low, high, tilt = 0.2 }"),
     ONE_METHOD("dropout", "{ base = base, low, high, overlap = 'disjoint' }"),
+    {"averages", "",
+     "local s = {} for _, m in ipairs { merge.trimmed_mean { low, high, twin }, merge.ema { low, high, twin }, "
+     "merge.wise_ft { base = base, low }, merge.paint { base = base, low }, merge.expo { base = base, low }, "
+     "merge.warp { base = base, low, high }, merge.nlerp { low, high }, merge.multislerp { low, high, twin } } do "
+     "s[#s + 1] = show(m) end return table.concat(s)"},
+    {"consensus", "",
+     "local s = {} for _, m in ipairs { merge.della { base = base, low, high }, "
+     "merge.breadcrumbs { base = base, low, high }, merge.sce { base = base, low, high }, "
+     "merge.ram { base = base, low, high }, merge.ramplus { base = base, low, high }, "
+     "merge.nearswap { base = low, high, t = 0.1 }, merge.arcee_fusion { base = base, low }, "
+     "merge.consensus_ta { base = base, low, high }, merge.consensus_ties { base = base, low, high }, "
+     "merge.pcb { base = base, low, high }, merge.magmax { base = base, low, high }, "
+     "merge.lines { base = base, low, high, alpha = 0.5, beta = 1 } } do s[#s + 1] = show(m) end "
+     "return table.concat(s)"},
+    {"masks", "",
+     "local m, e = merge.tall_masks { base = base, low, high }, merge.emr { base = base, low, high, task = 1 } return "
+     "#m .. show(merge.unmask { base = base, m, task = 1 }) .. show(e) .. #merge.emr_masks { base = base, low, high }"},
+    {"crossovers", "",
+     "local s = {} for _, m in ipairs { merge.train_difference { base, low, high }, "
+     "merge.sum_twice { base, low, high }, merge.triple_sum { base, low, high }, merge.tensor_sum { low, high }, "
+     "merge.rank_crossover { low, high }, merge.rotate { low, high }, merge.clamp { base, low, high } } do "
+     "s[#s + 1] = show(m) end return table.concat(s)"},
+    {"spectral", "",
+     "local s = {} for _, m in ipairs { merge.svd_truncate { base = base, low, rank = 2 }, "
+     "merge.lora_extract { base = base, low, rank = 2 }, merge.tsv_m { base = base, low, high }, "
+     "merge.tsv_task { base = base, merge.tsv_c { base = base, low, high }, task = 1 }, "
+     "merge.iso_c { base = base, low, high }, merge.iso_cts { base = base, low, high }, "
+     "merge.wudi { base = base, low, high, steps = 2 }, merge.knots { base = base, low, high }, "
+     "merge.star { base = base, low, high }, merge.cart { low, high } } do s[#s + 1] = tostring(m:load():norm()) end "
+     "return table.concat(s, ' ') .. tostring(merge.task_interference { base = base, low, high }:load())"},
+    {"layers", "",
+     "local m = model.stack { base:layers(1, 2), low:layers(2):renumber(3) } return #m .. tostring(m) "
+     ".. show(base:layers(2, 3))"},
+    {"lora", "llama = model.open 'tests/golden/lora/base_llama'",
+     "local a, b = model.lora('tests/golden/lora/r4_qv', llama), model.lora('tests/golden/lora/dora', llama) "
+     "local m = llama + 0.5 * a + b return tostring(m:only 'layers.0.*q_proj':load():norm()) .. tostring(m)"},
+    {"lora_sum",
+     "llama = model.open 'tests/golden/lora/base_llama' a = model.lora('tests/golden/lora/r4_qv', llama) "
+     "b = model.lora('tests/golden/lora/rslora', llama)",
+     "model.lora_sum({ a, b, weight = { 1, -1 }, rank = 3 }):save_adapter(out .. 'sum') "
+     "return tostring(#model.lora(out .. 'sum', llama))"},
+    {"vocabulary", "llama = model.open 'tests/golden/lora/base_llama'",
+     "local u = model.token_union { llama, llama:resize_vocab(70), ids = { { [0] = 0, [1] = 1 }, "
+     "{ [0] = 1, [5] = 2 } } } return tostring(u[2]) .. u[1]['model.embed_tokens.weight']:load():norm()"},
+    {"moe",
+     "inputs = 'tests/golden/merge/inputs/bf16/' dense = model.open(inputs .. 'base') "
+     "code = model.open(inputs .. 'code')",
+     "local m = model.moe { base = dense, experts = { dense, code }, "
+     "router = 'random', seed = 3 } return #m .. tostring(m) .. m:config() "
+     ".. m['model.layers.1.block_sparse_moe.gate.weight']:load():norm()"},
+    {"by.blocks",
+     "local t = {} for k = 0, 11 do t['input_blocks.' .. k .. '.0.weight'] = tensor { 1 } t['output_blocks.' .. k .. "
+     "'.1.weight'] = tensor { 1 } end t['middle_block.1.weight'] = tensor { 1 } unet = model.new(t)",
+     "local m = merge.linear { unet, 2 * unet, weight = { 1, by.blocks { 'GRAD_V', M00 = 2 } } } return tostring(m) "
+     ".. m:load():norm()"},
+    {"linear algebra", "a = tensor.randn({ 5, 3 }, 1)",
+     "local u, s, vt = a:svd() local q, r = a:qr() local s2 = a:t():matmul(a) local w, v = s2:eigh() "
+     "return tostring(s) .. tostring(w) .. tostring(r:abs()) .. tostring(s2:cholesky()) .. tostring(s2:solve(s2)) "
+     ".. tostring(s2:polar():abs()) .. tostring(base['fc1.weight']:svd())"},
+    {"plot", "",
+     "local f = plot.line { x = { 1, 2, 4 }, { 'loss', { 3, 2, 1 } }, "
+     "title = 'a', ylog = true } f:save(out .. 'f.svg') return f:text { width = 40, height = 8 } .. #f:svg()"},
+    {"recall", "merge.linear({ low, high }):save(out .. 'm')",
+     "local m = model.recall(out .. 'm') return show(m) .. tostring(m)"},
     {"checkpoints", "",
      "local run = model.checkpoints('examples/data', { step = function(n) return ({ low = 1, high = 2 })[n] end }) "
      "return show(merge.lawa(run)) .. show(merge.ema(run)) .. #model.list 'examples/data'"},
+    {"recipe",
+     "local f = io.open(out .. 'r.lua', 'w') f:write [[return recipe { name = 'x', inputs = { a = { license = 'MIT' } }, "
+     "params = { t = 0.5 }, build = function(m, p) return p.t * m.a + p.t * m.a end, "
+     "check = function(out) return #out == 6 end, score = function(out) return out:norm() end }]] f:close() "
+     "from = { a = 'examples/data/base.safetensors' }",
+     "recipe.run(out .. 'r.lua', { input = from, out = out .. 'm.safetensors' }) "
+     "return tostring(recipe.sweep(out .. 'r.lua', { input = from, over = { t = '0.5,1' } }))"},
     {"report", "m = merge.ties { base = base, low, high, trim = 'tensor' }",
      "return tostring(merge.report { m, dtype = 'bf16' }) .. merge.report({ m }):json()"},
     {"explain", "m = merge.linear { low, high, weight = { by.depth { 1, 0.5 }, 1 } }",

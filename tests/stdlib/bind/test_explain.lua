@@ -47,6 +47,16 @@ do
   assert(not tostring(e):find("out.weight", 1, true))
 end
 
+-- ---- what a method does otherwise with a tensor ----
+
+do
+  local m = merge.iso_c { base = base, a, b, tensors = "matrices" }
+  local of = {}
+  for _, t in ipairs(merge.explain({ m }).tensors) do of[t.name] = t end
+  check.equal({ of["fc1.bias"].note, of["fc1.weight"].note or "" }, { "mean offset: not a matrix", "" })
+  assert(tostring(merge.explain { m }):find("by #4 iso_c (mean offset: not a matrix):", 1, true))
+end
+
 -- ---- methods in a chain, parts made differently, copies ----
 
 do

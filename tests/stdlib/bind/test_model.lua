@@ -125,7 +125,7 @@ do
   same(j:only "fc1", a:only "fc1")
   same(j:only "fc2", b:only "fc2")
   check.raises("two tensors would be called fc1.bias", model.join, { a, b })
-  check.raises("expected a list of models, got 0", model.join, {})
+  check.raises("expected 1 to 4096 models, got 0", model.join, {})
   check.raises("entry 2 is a number, not a model", model.join, { a, 3 })
 
   check.equal(a:cast("bf16"):dtype(), "bf16")

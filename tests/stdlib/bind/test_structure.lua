@@ -96,6 +96,14 @@ do
   check.equal(field "num_hidden_layers", nil)
   check.equal((field "a":gsub("%s", "")), '[1,2.5,"x\\n",true,[]]')
   check.equal(gap(m, prose), 0.0)
+  -- new fields come by name, whatever the order of the table
+  local fields, last = {}, ""
+  for k = 1, 20 do fields["zz" .. (7 * k) % 20 + 10] = k end
+  for field in prose:with_config(fields):config():gmatch '"(zz%d+)"' do
+    check.equal(last < field, true, field)
+    last = field
+  end
+  check.equal(last, "zz29")
   local n = m:with_config { deep = { c = { d = yaml.null } } }:with_config '{"deep": {"b": null}}'
   check.equal((n:config():match '"deep": (%b{})':gsub("%s", "")), '{"c":{}}')
   -- it goes with what the model goes into, and depth is still counted

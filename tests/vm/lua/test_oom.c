@@ -77,7 +77,7 @@ static void release_page(void *self) {
 static int l_show(lua_State *L) {
     page *p = tarn_lua_new(L, "page", sizeof *p);
     tarn_text_init(&p->text, &tarn_host_context(L)->budget);
-    tarn_lua_show(L, 1, &p->text);
+    tarn_lua_show(L, 1, 80, &p->text);
     return 0;
 }
 

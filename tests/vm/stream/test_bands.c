@@ -154,15 +154,15 @@ static void compare(uint64_t seed, int64_t rows, int64_t length, int runs) {
 
 static void small(void **state) {
     static const int64_t shapes[][2] = {{1, 1}, {5, 1}, {7, 3}, {1, 1025}, {33, 1023}, {3, 4096}, {40, 1000}, {1, 3}};
-    for (uint64_t seed = 1; seed <= 64; seed++) {
+    for (uint64_t seed = 1; seed <= 40; seed++) {
         compare(seed, shapes[seed % 8][0], shapes[seed % 8][1], 3);
     }
 }
 
 // More than a block: rows straddle its end, and chunks of it.
 static void across_blocks(void **state) {
-    static const int64_t lengths[] = {3, 1000, 1023, 1025, 4096, 300000, 1};
-    for (int k = 0; k < 7; k++) {
+    static const int64_t lengths[] = {3, 1023, 1025, 300000};
+    for (int k = 0; k < 4; k++) {
         compare(300 + (uint64_t)k, (TARN_BLOCK + 70000) / lengths[k] + 1, lengths[k], 1);
     }
 }

@@ -98,8 +98,8 @@ static void run(int threads, size_t hold, int n, const int64_t *sizes, double de
 static void test_one(void **state) {
     (void)state;
     const int64_t n = N;
-    static const double densities[] = {0.1, 0.3333, 0.6, 0.77, 1e-9};
-    for (int d = 0; d < 5; d++) {
+    static const double densities[] = {0.3333, 0.77, 1e-9};
+    for (int d = 0; d < 3; d++) {
         run(1 + d % 3, d % 2 ? 1 : 64 << 20, 1, &n, densities[d]);
     }
 }
