@@ -172,7 +172,7 @@ const tarn_node *tarn_node_make(tarn_graph *g, const tarn_op *op, int nin,
         return NULL;
     }
     enum { FEW = 16 };
-    tarn_desc few[FEW];
+    tarn_desc few[FEW] = {{0}};
     const tarn_node *few_in[FEW];
     tarn_desc *d = nin <= FEW ? few : tarn_arena_take(&g->arena, (size_t)nin * sizeof *d);
     const tarn_node **use = nin <= FEW ? few_in
