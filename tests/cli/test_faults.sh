@@ -219,6 +219,8 @@ for at in 0.05 0.15 0.25; do
         [ $code = 0 ] && rm -r o/m && continue
         [ -n "$err" ] || err='tarn: [ended]'
         is "${way#*:}" '' '*tarn: *\[*ed]'
+        # All of it, where the signal came after the rename, or nothing.
+        [ -e o/m ] && "$tarn" --quiet inspect o/m >/dev/null 2>&1 && rm -r o/m
         holds o
     done
 done
