@@ -41,7 +41,7 @@ local function first(list, n, name)
   return table.concat(out, ", ") .. (#list > n and string.format(" and %d more", #list - n) or "")
 end
 
-local function plural(n, word) return string.format("%d %s%s", n, word, n == 1 and "" or "s") end
+local plural = require("amount").plural
 
 -- Broken between words, set in by four.
 local function print_wrapped(text)

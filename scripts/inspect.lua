@@ -10,15 +10,8 @@
 --   --strict          links that leave the folder, and whatever else deserves a warning, are errors
 --   --json            one object a model, for programs
 local json, show = require "json", require "show"
+local bytes = require("amount").bytes
 local args = require("command").parse()
-
-local function bytes(n)
-  local units, k = { "B", "kB", "MB", "GB", "TB", "PB" }, 1
-  while n >= 1000 and k < #units do
-    n, k = n / 1000, k + 1
-  end
-  return k == 1 and string.format("%d B", n) or string.format("%.1f %s", n, units[k])
-end
 
 local function numbers(m, name)
   local t = m:tensor(name)

@@ -2,21 +2,11 @@
 -- The face of a plan: how it prints. A plan is a table of what the program found from headers:
 -- passes, reads, writes and peak in bytes, nodes (operands before users), inputs, tensors, json.
 
-local function bytes(n)
-  local units = { "B", "kB", "MB", "GB", "TB", "PB" }
-  local k = 1
-  while n >= 1000 and k < #units do
-    n, k = n / 1000, k + 1
-  end
-  return k == 1 and string.format("%d B", n) or string.format("%.1f %s", n, units[k])
-end
+local amount = require "amount"
+local bytes, plural = amount.bytes, amount.plural
 
 local function number(v)
   return string.format("%.6g", v)
-end
-
-local function plural(n, word)
-  return string.format("%d %s%s", n, word, n == 1 and "" or (word:sub(-1) == "s" and "es" or "s"))
 end
 
 -- One value that serves every tensor: "density = 0.2 (default)".

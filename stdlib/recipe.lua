@@ -1,8 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The functions of the module `recipe` for those who run recipes; the constructor itself is what this file
 -- returns. Each works in a file of stdlib/lua/recipe, loaded when it is first needed.
-local make = require "recipe.make"
-
 local both = "  input: { NAME = PATH }, before the sources that the recipe states\n"
   .. "  set: { NAME = value } of parameters, as values or as the texts of a command line\n"
 
@@ -111,5 +109,5 @@ return function(define, check, native)
       return native.digests(o and o.clear or false)
     end)
 
-  return function(t) return make.recipe(t, native.version) end
+  return function(t) return require "recipe.make".recipe(t, native.version) end
 end

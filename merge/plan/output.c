@@ -99,13 +99,17 @@ static void add_label(const tarn_provenance *from, int k, tarn_text *t) {
     tarn_plan_label(list, k, t);
 }
 
-static void text_member(tarn_text *t, const char *key, const char *s) {
-    tarn_text_printf(t, ", \"%s\": ", key);
+// A member behind others, `between` first; a text of `len` bytes or null.
+static void member(tarn_text *t, const char *between, const char *key, const char *s, size_t len) {
+    tarn_text_printf(t, "%s\"%s\": ", between, key);
     if (s) {
-        tarn_text_json(t, s, strlen(s));
+        tarn_text_json(t, s, len);
     } else {
         tarn_text_puts(t, "null");
     }
+}
+static void text_member(tarn_text *t, const char *key, const char *s) {
+    member(t, ", ", key, s, s ? strlen(s) : 0);
 }
 
 static void add_input(tarn_text *t, const tarn_provenance *from, const tarn_about *about, int k) {
@@ -128,15 +132,6 @@ static void add_input(tarn_text *t, const tarn_provenance *from, const tarn_abou
     text_member(t, "source", row.name[0] ? row.name : NULL);
     text_member(t, "license", row.license[0] ? row.license : NULL);
     tarn_text_puts(t, "}");
-}
-
-static void whole_text(tarn_text *t, const char *key, const char *s, size_t len) {
-    tarn_text_printf(t, ",\n  \"%s\": ", key);
-    if (s) {
-        tarn_text_json(t, s, len);
-    } else {
-        tarn_text_puts(t, "null");
-    }
 }
 
 // tarn-provenance.json: what is not part of the plan because it does not change the bytes.
@@ -167,9 +162,9 @@ static tarn_status provenance(tarn_plan *p, tarn_writer *w, const tarn_save_opti
         text_member(&t, "version", a->version);
         text_member(&t, "license", a->license);
         tarn_text_puts(&t, "}");
-        whole_text(&t, "lock", a->lock, a->lock_len);
+        member(&t, ",\n  ", "lock", a->lock, a->lock_len);
     }
-    whole_text(&t, "script", a ? a->recipe : o->script, a ? a->recipe_len : o->script_len);
+    member(&t, ",\n  ", "script", a ? a->recipe : o->script, a ? a->recipe_len : o->script_len);
     tarn_text_puts(&t, "\n}\n");
     tarn_status s = t.failed ? tarn_raise_nomem(err, "tarn-provenance.json", t.len)
                              : tarn_writer_side(w, "tarn-provenance.json", t.data, t.len, err);

@@ -64,7 +64,10 @@ void tarn_bind_push_report(lua_State *L, tarn_model *m, const tarn_plan_options 
     tarn_error err;
     tarn_error_clear(&err);
     int top = lua_gettop(L);
-    lua_getfield(L, LUA_REGISTRYINDEX, "tarn.report");
+    // Compiled when it is first needed: start-up does not pay for it.
+    if (tarn_host_load_embedded(tarn_host_of(L), "stdlib/report.lua", &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
     holder *h = tarn_lua_new(L, "report holder", sizeof *h);
     h->m = tarn_model_retain(m);
     h->stored = stored ? tarn_model_retain(stored) : NULL;
@@ -142,8 +145,7 @@ tarn_status tarn_bind_report(tarn_host *h, tarn_error *err) {
     static const tarn_lua_class class = {"report holder", release, NULL};
     lua_State *L = tarn_host_state(h);
     tarn_lua_type(L, &class);
+    (void)err;
     tarn_bind_rows(h, "merge", &row, 1);
-    TARN_TRY(tarn_host_load_embedded(h, "stdlib/report.lua", err));
-    lua_setfield(L, LUA_REGISTRYINDEX, "tarn.report");
     return TARN_OK;
 }

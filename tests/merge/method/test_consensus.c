@@ -25,36 +25,16 @@ static const double word_at_half[N] = {0, 5, 5, 0, 1, 4, 0, 1};
 static const slot pieces_of[] = {{"p", 1, {5}}, {"q", 1, {3}}};
 static const cut pieces = {TARN_F32, 2, pieces_of};
 
-typedef struct {
-    tarn_context cx;
-    double x[T][N];
-    const double *rows[T];
-    tarn_model *base, *m[T];
-} fixture;
+typedef worked fixture;
 
 static int start(void **state) {
     static fixture f;
-    open_context(&f.cx, 2, NULL);
-    f.base = model_cut(&f.cx, &pieces, base_row);
-    for (int k = 0; k < T; k++) {
-        for (int i = 0; i < N; i++) {
-            f.x[k][i] = base_row[i] + task[k][i];
-        }
-        f.rows[k] = f.x[k];
-        f.m[k] = model_cut(&f.cx, &pieces, f.x[k]);
-    }
+    worked_open(&f, &pieces, T, N, base_row, task[0]);
     *state = &f;
     return 0;
 }
-
 static int stop(void **state) {
-    fixture *f = *state;
-    for (int k = 0; k < T; k++) {
-        tarn_model_release(f->m[k]);
-    }
-    tarn_model_release(f->base);
-    assert_int_equal(atomic_load(&f->cx.budget.used), 0);
-    tarn_context_free(&f->cx);
+    worked_close(*state);
     return 0;
 }
 

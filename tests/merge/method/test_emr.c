@@ -23,35 +23,16 @@ static const double word[2][N] = {{3, 5, 4, 0, 6, 0}, {3, 5, 4, 2, 6, 4}};
 static const slot pieces_of[] = {{"p", 1, {4}}, {"q", 1, {2}}};
 static const cut pieces = {TARN_F32, 2, pieces_of};
 
-typedef struct {
-    tarn_context cx;
-    double x[T][N];
-    const double *rows[T];
-    tarn_model *base, *m[T];
-} fixture;
+typedef worked fixture;
 
 static int start(void **state) {
     static fixture f;
-    open_context(&f.cx, 2, NULL);
-    f.base = model_cut(&f.cx, &pieces, base_row);
-    for (int k = 0; k < T; k++) {
-        for (int i = 0; i < N; i++) {
-            f.x[k][i] = base_row[i] + task[k][i];
-        }
-        f.rows[k] = f.x[k];
-        f.m[k] = model_cut(&f.cx, &pieces, f.x[k]);
-    }
+    worked_open(&f, &pieces, T, N, base_row, task[0]);
     *state = &f;
     return 0;
 }
-
 static int stop(void **state) {
-    fixture *f = *state;
-    for (int k = 0; k < T; k++) {
-        tarn_model_release(f->m[k]);
-    }
-    tarn_model_release(f->base);
-    tarn_context_free(&f->cx);
+    worked_close(*state);
     return 0;
 }
 

@@ -261,4 +261,39 @@ static inline int stop_plain(void **state) {
     return 0;
 }
 
+// ---- a base and the models of several tasks, from worked examples ----
+
+enum { TASKS = 4, ENTRIES = 16 };
+typedef struct {
+    tarn_context cx;
+    int n;
+    double x[TASKS][ENTRIES];
+    const double *rows[TASKS];
+    tarn_model *base, *m[TASKS];
+} worked;
+
+// task: n task vectors of `entries` numbers, one after another.
+static inline void worked_open(worked *f, const cut *c, int n, int entries, const double *base, const double *task) {
+    assert_true(n <= TASKS && entries <= ENTRIES);
+    open_context(&f->cx, 2, NULL);
+    f->n = n;
+    f->base = model_cut(&f->cx, c, base);
+    for (int k = 0; k < n; k++) {
+        for (int i = 0; i < entries; i++) {
+            f->x[k][i] = base[i] + task[k * entries + i];
+        }
+        f->rows[k] = f->x[k];
+        f->m[k] = model_cut(&f->cx, c, f->x[k]);
+    }
+}
+
+static inline void worked_close(worked *f) {
+    for (int k = 0; k < f->n; k++) {
+        tarn_model_release(f->m[k]);
+    }
+    tarn_model_release(f->base);
+    assert_int_equal(atomic_load(&f->cx.budget.used), 0);
+    tarn_context_free(&f->cx);
+}
+
 #endif
