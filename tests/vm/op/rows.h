@@ -141,4 +141,10 @@ static inline tarn_tensor run_row(const tarn_op *op, int nin, const tarn_tensor 
     return first;
 }
 
+static inline void same_number(const char *what, double got, double want, double slack) {
+    if (!(got == want || (isnan(got) && isnan(want)) || fabs(got - want) <= slack)) {
+        fail_msg("%s is %a, not %a", what, got, want);
+    }
+}
+
 #endif
