@@ -28,7 +28,7 @@ static void string_field(lua_State *L, const char *name, const char *s) {
 }
 
 static int l_docs(lua_State *L) {
-    const tarn_host *h = tarn_host_of(L);
+    tarn_host *h = tarn_host_of(L);
     int n = tarn_host_doc_count(h);
     lua_createtable(L, n, 0);
     for (int i = 0; i < n; i++) {

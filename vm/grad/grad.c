@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reverse and forward mode over a graph. Nodes are in topological order by id, so one descending
-// (ascending) walk over what matters is enough.
+// (ascending) walk over what matters is enough. A fused row that lacks a rule stands for the nodes of
+// its decomposition: those between its operands and its value are walked in its place, and rows
+// among them that lack it as well are taken apart in turn.
 #include "vm/grad/grad.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+// Marks nodes first … count - 1 that have a marked operand.
+static void spread(const tarn_graph *g, int first, int count, unsigned char *a) {
+    for (int i = first; i < count; i++) {
+        const tarn_node *n = g->nodes[i];
+        for (int k = 0; k < n->nin && !a[i]; k++) {
+            a[i] = a[n->in[k]->id];
+        }
+    }
+}
 
 // active[id]: depends on one of wrt.
 static unsigned char *depends(const tarn_graph *g, int count, int nwrt,
@@ -18,12 +30,7 @@ static unsigned char *depends(const tarn_graph *g, int count, int nwrt,
             a[wrt[i]->id] = 1;
         }
     }
-    for (int i = 0; i < count; i++) {
-        const tarn_node *n = g->nodes[i];
-        for (int k = 0; k < n->nin && !a[i]; k++) {
-            a[i] = a[n->in[k]->id];
-        }
-    }
+    spread(g, 0, count, a);
     return a;
 }
 
@@ -35,7 +42,8 @@ static tarn_status failed(const tarn_graph *g, tarn_error *err) {
 }
 
 static tarn_status not_differentiable(const tarn_node *n, tarn_error *err) {
-    TARN_RAISE(err, "NotDifferentiable", "%s is not differentiable", n->op->name);
+    TARN_RAISE(err, "NotDifferentiable", "%s is not differentiable%s%s", n->op->name,
+               n->op->refuses ? ": " : "", n->op->refuses ? n->op->refuses : "");
 }
 
 static tarn_status shapes_differ(const tarn_graph *g, const char *what, const tarn_desc *want,
@@ -52,26 +60,72 @@ static tarn_status shapes_differ(const tarn_graph *g, const char *what, const ta
 }
 
 static tarn_status backward(tarn_graph *g, const tarn_node *y, const unsigned char *active,
-                            const tarn_node **cotangent, tarn_error *err) {
+                            const unsigned char *stop, const tarn_node **cotangent,
+                            tarn_error *err);
+
+static void accumulate(tarn_graph *g, const tarn_node **cotangent, int id, const tarn_node *part) {
+    if (part) {
+        cotangent[id] = cotangent[id] ? tarn_add(g, cotangent[id], part) : part;
+    }
+}
+
+// The cotangents of what n is made of, by way of its decomposition. The walk ends at the nodes before n:
+// what lies below them is the caller's. These are not only its operands: a view of a view among the new
+// nodes may have become a view of what lies below an operand.
+static tarn_status backward_apart(tarn_graph *g, const tarn_node *n, const unsigned char *active,
+                                  const tarn_node **cotangent, tarn_error *err) {
+    const tarn_node *d = n->op->decompose(g, n);
+    if (!d) {
+        return failed(g, err);
+    }
+    int count = (d->id > n->id ? d->id : n->id) + 1;
+    unsigned char *stop = calloc((size_t)count, 1), *inside = calloc((size_t)count, 1);
+    const tarn_node **part = calloc((size_t)count, sizeof *part);
+    tarn_status s = stop && part && inside ? TARN_OK
+                                           : tarn_raise_nomem(err, "grad", (size_t)count * 8);
+    if (s == TARN_OK) {
+        memcpy(stop, active, (size_t)n->id);
+        memcpy(inside, active, (size_t)n->id);
+        spread(g, n->id, count, inside);
+        part[d->id] = cotangent[n->id];
+        s = backward(g, d, inside, stop, part, err);
+    }
+    for (int i = 0; s == TARN_OK && i < n->id; i++) {
+        accumulate(g, cotangent, i, part[i]);
+    }
+    free(stop);
+    free(inside);
+    free((void *)part);
+    return s;
+}
+
+// stop: nodes whose operands are not walked to; NULL: none.
+static tarn_status backward(tarn_graph *g, const tarn_node *y, const unsigned char *active,
+                            const unsigned char *stop, const tarn_node **cotangent,
+                            tarn_error *err) {
     for (int i = y->id; i >= 0; i--) {
         const tarn_node *n = g->nodes[i];
-        if (!cotangent[i] || !active[i] || n->nin == 0) {
+        if (!cotangent[i] || !active[i] || n->nin == 0 || (stop && stop[i])) {
             continue;
+        }
+        bool moves = false;
+        for (int k = 0; k < n->nin; k++) {
+            moves = moves || active[n->in[k]->id];
+        }
+        if (moves && !n->op->vjp && n->op->decompose) {
+            TARN_TRY(backward_apart(g, n, active, cotangent, err));
+            continue;
+        }
+        if (moves && !n->op->vjp) {
+            return not_differentiable(n, err);
         }
         for (int k = 0; k < n->nin; k++) {
             int id = n->in[k]->id;
-            if (!active[id]) {
-                continue;
+            if (active[id]) {
+                accumulate(g, cotangent, id, n->op->vjp(g, n, cotangent[i], k));
             }
-            if (!n->op->vjp) {
-                return not_differentiable(n, err);
-            }
-            const tarn_node *part = n->op->vjp(g, n, cotangent[i], k);
             if (g->err.status != TARN_OK) {
                 return failed(g, err);
-            }
-            if (part) {
-                cotangent[id] = cotangent[id] ? tarn_add(g, cotangent[id], part) : part;
             }
         }
     }
@@ -93,7 +147,7 @@ tarn_status tarn_vjp(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int
     tarn_status s = active && cotangent ? TARN_OK : tarn_raise_nomem(err, "grad", (size_t)count * 8);
     if (s == TARN_OK) {
         cotangent[y->id] = gy ? gy : tarn_num(g, 1);
-        s = backward(g, y, active, cotangent, err);
+        s = backward(g, y, active, NULL, cotangent, err);
     }
     for (int i = 0; i < nwrt && s == TARN_OK; i++) {
         const tarn_node *c = wrt[i]->id < count ? cotangent[wrt[i]->id] : NULL;
@@ -113,6 +167,29 @@ static const tarn_node *whole_tangent(tarn_graph *g, const tarn_node *n, const t
     tarn_dtype t = tarn_dtype_compute(n->desc.dtype);
     return tarn_broadcast(g, d->desc.dtype == t ? d : tarn_cast(g, d, t), n->desc.rank,
                           n->desc.shape);
+}
+
+// The tangent of n by way of its decomposition, given those of the nodes before it (see backward_apart).
+static tarn_status forward_apart(tarn_graph *g, const tarn_node *n, const tarn_node *const *tangent,
+                                 const tarn_node **out, tarn_error *err) {
+    const tarn_node *y = n->op->decompose(g, n);
+    size_t bytes = (size_t)n->id * 2 * sizeof *tangent;
+    const tarn_node **wrt = malloc(bytes + 1);
+    if (!wrt) {
+        return tarn_raise_nomem(err, "jvp", bytes);
+    }
+    const tarn_node **dx = wrt + n->id;
+    int nwrt = 0;
+    for (int i = 0; i < n->id; i++) {
+        if (tangent[i]) {
+            wrt[nwrt] = g->nodes[i];
+            dx[nwrt++] = whole_tangent(g, g->nodes[i], tangent[i]);
+        }
+    }
+    tarn_status s = g->err.status == TARN_OK ? tarn_jvp(g, y, nwrt, wrt, dx, out, err)
+                                             : failed(g, err);
+    free((void *)wrt);
+    return s;
 }
 
 tarn_status tarn_jvp(tarn_graph *g, const tarn_node *y, int nwrt, const tarn_node *const *wrt,
@@ -150,6 +227,8 @@ tarn_status tarn_jvp(tarn_graph *g, const tarn_node *y, int nwrt, const tarn_nod
         }
         if (!d) {
             s = tarn_raise_nomem(err, "jvp", (size_t)n->nin * sizeof *d);
+        } else if (any && !n->op->jvp && n->op->decompose) {
+            s = forward_apart(g, n, tangent, &tangent[i], err);
         } else if (any && !n->op->jvp) {
             s = not_differentiable(n, err);
         } else if (any) {

@@ -49,7 +49,15 @@ tarn_status tarn_host_doc_copy(tarn_host *h, const tarn_doc *doc, tarn_error *er
     return add(h, d, NULL, err);
 }
 
-int tarn_host_doc_count(const tarn_host *h) { return h->doc_count; }
+static void load_all(tarn_host *h) {
+    tarn_error ignored;
+    (void)tarn_host_load_lazy(h, NULL, &ignored);
+}
+
+int tarn_host_doc_count(tarn_host *h) {
+    load_all(h);
+    return h->doc_count;
+}
 
 const tarn_doc *tarn_host_doc_at(const tarn_host *h, int i) {
     return i >= 0 && i < h->doc_count ? h->docs[i].doc : NULL;
@@ -73,7 +81,8 @@ static bool alike(const char *a, const char *b) {
     return *a == *b;
 }
 
-const tarn_doc *tarn_host_doc_find(const tarn_host *h, const char *name) {
+const tarn_doc *tarn_host_doc_find(tarn_host *h, const char *name) {
+    load_all(h);
     for (int i = 0; i < h->doc_count; i++) {
         if (strcmp(h->docs[i].doc->name, name) == 0) {
             return h->docs[i].doc;

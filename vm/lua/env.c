@@ -195,11 +195,14 @@ static int l_item(lua_State *L) {
 // ---- names that are not there ----
 
 static const char *absent_reason(lua_State *L, const char *word) {
-    static const char *const recipe_only[] = {"io", "os", "dofile", "loadfile", NULL};
-    for (int i = 0; recipe_only[i]; i++) {
-        if (strcmp(word, recipe_only[i]) == 0 && tarn_host_of(L)->trust == TARN_TRUST_RECIPE) {
-            return "is not available to a recipe";
-        }
+    static const char *const script_only[] = {"io", "os", "dofile", "loadfile", NULL};
+    const tarn_host *h = tarn_host_of(L);
+    bool refused = tarn_is_refused(h, word);
+    for (int i = 0; script_only[i]; i++) {
+        refused |= strcmp(word, script_only[i]) == 0 && h->trust == TARN_TRUST_RECIPE;
+    }
+    if (refused) {
+        return "is not available to a recipe";
     }
     if (strcmp(word, "debug") == 0 || strcmp(word, "package") == 0) {
         return "is not available to scripts";

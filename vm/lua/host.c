@@ -18,6 +18,7 @@
 
 tarn_host *tarn_host_of(lua_State *L) { return *(tarn_host **)lua_getextraspace(L); }
 lua_State *tarn_host_state(tarn_host *h) { return h->L; }
+tarn_trust tarn_host_trust(const tarn_host *h) { return h->trust; }
 tarn_context *tarn_host_context(lua_State *L) { return tarn_host_of(L)->cx; }
 
 // The budget is shared and its counter atomic, so Lua takes from it a piece at a time.

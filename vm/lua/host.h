@@ -33,13 +33,21 @@ tarn_status tarn_host_open_guest(tarn_host *h, const tarn_host_options *o, tarn_
 void tarn_host_limit(tarn_host *h, double seconds);
 void tarn_host_close(tarn_host *h);
 lua_State *tarn_host_state(tarn_host *h);
+lua_State *tarn_host_running(tarn_host *h);  // the coroutine that runs now: for what a script calls
 tarn_host *tarn_host_of(lua_State *L);      // from any coroutine of the host
+tarn_trust tarn_host_trust(const tarn_host *h);
 tarn_context *tarn_host_context(lua_State *L);
 
 // Called from a signal handler (async-signal-safe): sets the stop flag and arms the hook on the
 // running coroutine. The flag stays set until tarn_host_resume_work (the prompt) clears it.
 void tarn_host_stop(tarn_host *h, tarn_stop_reason why);
 void tarn_host_resume_work(tarn_host *h);
+
+// Around work of the library that a stop must not cut short (a training step that has given its arguments
+// away, the checkpoint after it): stops wait until it is released. A second one does not wait. Nests.
+void tarn_host_hold(tarn_host *h);
+bool tarn_host_held(const tarn_host *h);  // a stop waits
+void tarn_host_release(tarn_host *h);
 
 // ---- documentation: one row per public binding, beside its function ----
 
@@ -60,9 +68,10 @@ typedef struct tarn_binding {
 void tarn_host_docs(tarn_host *h, const tarn_binding *rows, int n);
 // Copies of strings that are made at run time (operation and method rows); kept until close.
 tarn_status tarn_host_doc_copy(tarn_host *h, const tarn_doc *doc, tarn_error *err);
-int tarn_host_doc_count(const tarn_host *h);
+// These two load what is lazy first (a part that fails to load has no documentation).
+int tarn_host_doc_count(tarn_host *h);
+const tarn_doc *tarn_host_doc_find(tarn_host *h, const char *name);  // "ties" finds merge.ties
 const tarn_doc *tarn_host_doc_at(const tarn_host *h, int i);
-const tarn_doc *tarn_host_doc_find(const tarn_host *h, const char *name);  // "ties" finds merge.ties
 
 // These raise Lua errors when memory is out: call them from a C function that runs under
 // tarn_host_call.
@@ -74,6 +83,19 @@ void tarn_lua_document(lua_State *L, int idx, const char *name);
 void tarn_host_module(tarn_host *h, const char *name, const tarn_binding *rows, int n);
 // Pushes the module table itself (to add fields while setting up).
 void tarn_host_push_module(tarn_host *h, const char *name);
+// The module is a global from now on, and its embedded file is loaded, by `load`, when something is
+// asked for that is not there yet: a field, its documentation. A file that is not in the program: nothing.
+typedef tarn_status (*tarn_lazy_load)(tarn_host *h, const char *path, tarn_error *err);
+void tarn_host_lazy(tarn_host *h, const char *module, const char *path, tarn_lazy_load load);
+// Loads what is lazy of a module now; NULL: of all.
+tarn_status tarn_host_load_lazy(tarn_host *h, const char *module, tarn_error *err);
+// Names that this host does without: "model.open", "model:save", or a whole module, "train", whose global is
+// then not there. They are told before anything is registered: whatever is registered under such a name, also
+// later by a lazy part, becomes a function that says so. `because`: "it reads what `inputs` names". Both
+// outlive the host.
+void tarn_host_refuse(tarn_host *h, const char *const *names, int n, const char *because);
+// In the place of the function on top of the stack its refusal, if `name` is refused.
+void tarn_lua_admit(lua_State *L, const char *name);
 // Runs an embedded Lua file of stdlib/ that returns a table or function; pushes what it returns.
 tarn_status tarn_host_load_embedded(tarn_host *h, const char *path, tarn_error *err);
 

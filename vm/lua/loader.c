@@ -237,6 +237,8 @@ static const tarn_embedded_file *embedded(const char *path) {
     return NULL;
 }
 
+bool tarn_is_embedded(const char *path) { return embedded(path) != NULL; }
+
 // Pushes what was loaded from `path` before; false (nothing pushed) when it was not.
 static bool push_loaded(lua_State *L, const char *path) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key);
@@ -396,9 +398,9 @@ static bool require_file(lua_State *L, const char *name, const char *path) {
     return true;
 }
 
-static bool require_embedded(lua_State *L, const char *path) {
+static bool require_embedded(lua_State *L, const char *folder, const char *path) {
     char full[PATH_ROOM + 32];
-    snprintf(full, sizeof full, LIBRARY "%s", path);
+    snprintf(full, sizeof full, "%s%s", folder, path);
     if (!embedded(full)) {
         return false;
     }
@@ -463,7 +465,8 @@ static bool from_library(lua_State *L) {
            strncmp(ar.source, "@stdlib/", 8) == 0;
 }
 
-// A script's own files come before the library's; the library's own requires stay inside it.
+// A script's own files come before the library's; the library's own requires stay inside it, and find the
+// parts of its modules too ("nn.layer" is stdlib/nn/layer.lua).
 int tarn_require(lua_State *L) {
     char path[PATH_ROOM / 2], file[PATH_ROOM], init[PATH_ROOM];
     const char *name = luaL_checkstring(L, 1);
@@ -476,7 +479,8 @@ int tarn_require(lua_State *L) {
     snprintf(init, sizeof init, "%s/init.lua", path);
     bool library = from_library(L);
     if ((!library && (require_file(L, name, file) || require_file(L, name, init))) ||
-        require_embedded(L, file) || require_embedded(L, init)) {
+        require_embedded(L, LIBRARY, file) || require_embedded(L, LIBRARY, init) ||
+        (library && strchr(name, '.') && require_embedded(L, "stdlib/", file))) {
         return 1;
     }
     lua_pushglobaltable(L);

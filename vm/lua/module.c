@@ -38,11 +38,98 @@ const char *tarn_nearest_key(lua_State *L, int idx, const char *word) {
     return near;
 }
 
+// ---- what a host does without ----
+
+void tarn_host_refuse(tarn_host *h, const char *const *names, int n, const char *because) {
+    h->refused = names;
+    h->refused_count = n;
+    h->refused_because = because;
+}
+
+bool tarn_is_refused(const tarn_host *h, const char *name) {
+    for (int i = 0; i < h->refused_count; i++) {
+        if (strcmp(h->refused[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int l_refuse(lua_State *L) {
+    return tarn_lua_error(L, "%s is not available to a recipe: %s", lua_tostring(L, lua_upvalueindex(1)),
+                          tarn_host_of(L)->refused_because);
+}
+
+void tarn_lua_admit(lua_State *L, const char *name) {
+    if (tarn_is_refused(tarn_host_of(L), name)) {
+        lua_pop(L, 1);
+        lua_pushstring(L, name);
+        lua_pushcclosure(L, l_refuse, 1);
+    }
+}
+
+// ---- parts that are loaded when they are first needed ----
+
+void tarn_host_lazy(tarn_host *h, const char *module, const char *path, tarn_lazy_load load) {
+    if (!tarn_is_embedded(path) || tarn_is_refused(h, module)) {
+        return;
+    }
+    if (h->lazy_count == TARN_LAZY_PARTS) {
+        tarn_lua_error(tarn_host_running(h), "more than %d lazy parts", TARN_LAZY_PARTS);
+    }
+    tarn_host_push_module(h, module);
+    lua_pop(tarn_host_running(h), 1);
+    h->lazy[h->lazy_count++] = (tarn_lazy){module, path, load, false};
+}
+
+// A file may serve several modules: it is loaded once.
+static void set_load(tarn_host *h, const char *path, tarn_lazy_load load) {
+    for (int i = 0; i < h->lazy_count; i++) {
+        if (strcmp(h->lazy[i].path, path) == 0) {
+            h->lazy[i].load = load;
+        }
+    }
+}
+
+tarn_status tarn_host_load_lazy(tarn_host *h, const char *module, tarn_error *err) {
+    tarn_status s = TARN_OK;
+    for (int i = 0; i < h->lazy_count; i++) {
+        const tarn_lazy part = h->lazy[i];
+        if (!part.load || (module && strcmp(part.module, module) != 0)) {
+            continue;
+        }
+        if (!module && part.failed) {
+            continue;  // whoever asks for it by name is told why
+        }
+        set_load(h, part.path, NULL);  // what it asks of its own module meanwhile is not there
+        int docs = h->doc_count;
+        tarn_error one;
+        if (part.load(h, part.path, &one) != TARN_OK) {
+            set_load(h, part.path, part.load);
+            h->lazy[i].failed = true;
+            h->doc_count = docs;
+            *err = s == TARN_OK ? one : *err;
+            s = s == TARN_OK ? one.status : s;
+        }
+    }
+    return s;
+}
+
+static void load_now(lua_State *L, const char *module) {
+    tarn_error err;
+    if (tarn_host_load_lazy(tarn_host_of(L), module, &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
+}
+
 static int l_unknown(lua_State *L) {  // upvalue 1: the module's name
     const char *module = lua_tostring(L, lua_upvalueindex(1));
-    if (lua_type(L, 2) != LUA_TSTRING) {
-        return 0;
+    load_now(L, module);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, 1) != LUA_TNIL || lua_type(L, 2) != LUA_TSTRING) {
+        return 1;
     }
+    lua_pop(L, 1);
     const char *word = lua_tostring(L, 2);
     const char *near = tarn_nearest_key(L, 1, word);
     if (near) {
@@ -66,7 +153,8 @@ static int l_next(lua_State *L) {
     return lua_next(L, lua_upvalueindex(1)) ? 2 : 0;
 }
 
-static int l_pairs(lua_State *L) {
+static int l_pairs(lua_State *L) {  // upvalues: the fields, the module's name
+    load_now(L, lua_tostring(L, lua_upvalueindex(2)));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, l_next, 1);
     lua_pushvalue(L, 1);
@@ -109,7 +197,8 @@ static void make_proxy(lua_State *L, const char *name) {
     lua_pushvalue(L, -3);
     lua_setfield(L, -2, "__index");
     lua_pushvalue(L, -3);
-    lua_pushcclosure(L, l_pairs, 1);
+    lua_pushstring(L, name);
+    lua_pushcclosure(L, l_pairs, 2);
     lua_setfield(L, -2, "__pairs");
     closure_field(L, "__newindex", l_frozen, name);
     closure_field(L, "__tostring", l_tostring, name);
@@ -133,8 +222,11 @@ static void open_module(lua_State *L, const char *name) {
     push_registry_table(L, &fields_key);
     if (lua_getfield(L, -1, name) == LUA_TTABLE) {
         lua_remove(L, -2);
-        lua_getglobal(L, name);
-        if (!lua_getmetatable(L, -1)) {
+        lua_pushglobaltable(L);
+        lua_pushstring(L, name);
+        lua_rawget(L, -2);  // a script may have given the name to something else
+        lua_remove(L, -2);
+        if (!tarn_is_module(L, lua_gettop(L)) || !lua_getmetatable(L, -1)) {
             lua_newtable(L);
         }
         lua_remove(L, -2);
@@ -152,7 +244,7 @@ static void open_module(lua_State *L, const char *name) {
 }
 
 void tarn_host_module(tarn_host *h, const char *name, const tarn_binding *rows, int n) {
-    lua_State *L = h->L;
+    lua_State *L = tarn_host_running(h);
     size_t len = strlen(name);
     luaL_checkstack(L, 10, "module");
     open_module(L, name);
@@ -163,6 +255,7 @@ void tarn_host_module(tarn_host *h, const char *name, const tarn_binding *rows, 
         }
         if (full[len] == '.' && !strpbrk(full + len + 1, ".:")) {
             lua_pushcfunction(L, rows[i].call);
+            tarn_lua_admit(L, full);
             lua_setfield(L, -3, full + len + 1);
         } else if (full[len] == '\0') {
             lua_pushcfunction(L, rows[i].call);
@@ -175,7 +268,7 @@ void tarn_host_module(tarn_host *h, const char *name, const tarn_binding *rows, 
 }
 
 void tarn_host_push_module(tarn_host *h, const char *name) {
-    lua_State *L = h->L;
+    lua_State *L = tarn_host_running(h);
     luaL_checkstack(L, 10, "module");
     open_module(L, name);
     lua_pop(L, 1);
@@ -198,6 +291,8 @@ static void complete_module(lua_State *L, int idx, char how, void (*add)(void *,
     if (how != '.' || !luaL_getmetafield(L, idx, "__index")) {
         return;
     }
+    tarn_error ignored;
+    (void)tarn_host_load_lazy(tarn_host_of(L), NULL, &ignored);
     lua_pushnil(L);
     while (lua_next(L, -2)) {
         lua_pop(L, 1);

@@ -18,7 +18,7 @@ typedef struct {
     bool *incomplete; // a line of the prompt; NULL: a whole chunk
 } request;
 
-static lua_State *running(tarn_host *h) {
+lua_State *tarn_host_running(tarn_host *h) {
     lua_State *L = atomic_load(&h->current);
     return L ? L : h->L;
 }
@@ -84,7 +84,7 @@ static void set_message(tarn_error *err, const char *where, const char *s, size_
 }
 
 tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err) {
-    lua_State *L = running(h);
+    lua_State *L = tarn_host_running(h);
     tarn_error dummy;
     err = err ? err : &dummy;
     const tarn_error *record = tarn_error_of(L, -1);
@@ -141,7 +141,7 @@ static tarn_status no_stack(tarn_error *err) {
 tarn_status tarn_host_call(tarn_host *h, int nargs, int nresults, tarn_error *err) {
     tarn_error dummy;
     err = err ? err : &dummy;
-    lua_State *L = running(h);
+    lua_State *L = tarn_host_running(h);
     int base = lua_gettop(L) - nargs;
     tarn_status s = enter(h, err);
     if (s == TARN_OK && !lua_checkstack(L, 4)) {
@@ -236,7 +236,7 @@ static int body(lua_State *L) {
 static tarn_status perform(tarn_host *h, request *r, int *results, tarn_error *err) {
     tarn_error dummy;
     err = err ? err : &dummy;
-    lua_State *L = running(h);
+    lua_State *L = tarn_host_running(h);
     int base = lua_gettop(L);
     if (results) {
         *results = 0;
@@ -291,7 +291,7 @@ static int embedded_body(lua_State *L) {
 }
 
 tarn_status tarn_host_load_embedded(tarn_host *h, const char *path, tarn_error *err) {
-    lua_State *L = running(h);
+    lua_State *L = tarn_host_running(h);
     if (!lua_checkstack(L, 8)) {
         return no_stack(err);
     }

@@ -16,7 +16,14 @@ typedef struct tarn_doc_entry {
     lua_CFunction call;  // NULL: documentation only
 } tarn_doc_entry;
 
-enum { TARN_HOST_TYPES = 64, TARN_TYPE_NAME = 32, TARN_SPARES = 32, TARN_SPARE = 128 };
+// A part of a module that is loaded when it is first needed.
+typedef struct tarn_lazy {
+    const char *module, *path;
+    tarn_lazy_load load;  // NULL: loaded, or being loaded
+    bool failed;          // once
+} tarn_lazy;
+
+enum { TARN_HOST_TYPES = 64, TARN_LAZY_PARTS = 32, TARN_TYPE_NAME = 32, TARN_SPARES = 32, TARN_SPARE = 128 };
 
 typedef struct tarn_type_hooks {
     char type[TARN_TYPE_NAME];
@@ -38,6 +45,8 @@ struct tarn_host {
     bool has_deadline;
     struct timespec deadline;       // CLOCK_MONOTONIC
     pthread_t thread;               // the thread that opened the host and runs its scripts
+    atomic_int holding;             // how many pieces of work a stop waits for
+    atomic_int waiting;             // the tarn_stop_reason of the stop that waits
 
     bool fatal;                     // unwinding: no handler of the script may stop it
     tarn_error fatal_error;         // why
@@ -53,6 +62,11 @@ struct tarn_host {
     tarn_arena arena;               // copies of documentation rows
     tarn_doc_entry *docs;
     int doc_count, doc_room;
+    const char *const *refused;     // names
+    int refused_count;
+    const char *refused_because;
+    tarn_lazy lazy[TARN_LAZY_PARTS];
+    int lazy_count;
     tarn_type_hooks types[TARN_HOST_TYPES];
     int type_count;
 
@@ -109,8 +123,10 @@ int tarn_pairs(lua_State *L);  // `pairs` in an order that is the same in every 
 
 // ---- module.c ----
 bool tarn_is_module(lua_State *L, int idx);  // a frozen module table
+bool tarn_is_refused(const tarn_host *h, const char *name);
 
 // ---- loader.c ----
+bool tarn_is_embedded(const char *path);
 int tarn_require(lua_State *L);
 extern const luaL_Reg tarn_file_functions[];  // loadfile dofile
 int tarn_load(lua_State *L);                  // the script's `load`

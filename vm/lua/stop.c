@@ -57,6 +57,14 @@ static bool past_deadline(const tarn_host *h) {
            (now.tv_sec == h->deadline.tv_sec && now.tv_nsec >= h->deadline.tv_nsec);
 }
 
+// A stop that comes while stops are held is written down, the first of them; the deadline comes again
+// with each tick.
+static bool must_wait(tarn_host *h, tarn_stop_reason why) {
+    int none = TARN_STOP_NONE;
+    return atomic_load(&h->holding) > 0 &&
+           (atomic_compare_exchange_strong(&h->waiting, &none, (int)why) || why == TARN_STOP_DEADLINE);
+}
+
 // The timer runs for one of two reasons: a stop, or the deadline.
 static void on_tick(int sig, siginfo_t *info, void *context) {
     (void)sig;
@@ -66,7 +74,9 @@ static void on_tick(int sig, siginfo_t *info, void *context) {
     }
     tarn_host *h = info->si_value.sival_ptr;
     if (past_deadline(h)) {
-        tarn_cancel_set(&h->cx->cancel, TARN_STOP_DEADLINE);  // the first reason stays
+        if (!must_wait(h, TARN_STOP_DEADLINE)) {
+            tarn_cancel_set(&h->cx->cancel, TARN_STOP_DEADLINE);  // the first reason stays
+        }
     }
     if (tarn_cancel_reason(&h->cx->cancel) != TARN_STOP_NONE) {
         tarn_stop_arm(h, atomic_load(&h->current));
@@ -141,9 +151,24 @@ void tarn_stop_close(tarn_host *h) {
 
 void tarn_host_stop(tarn_host *h, tarn_stop_reason why) {
     int saved = errno;
-    tarn_cancel_set(&h->cx->cancel, why);
-    set_timer(h, true, false);
+    if (!must_wait(h, why)) {
+        tarn_cancel_set(&h->cx->cancel, why);
+        set_timer(h, true, false);
+    }
     errno = saved;
+}
+
+void tarn_host_hold(tarn_host *h) { atomic_fetch_add(&h->holding, 1); }
+
+bool tarn_host_held(const tarn_host *h) { return atomic_load(&h->waiting) != TARN_STOP_NONE; }
+
+void tarn_host_release(tarn_host *h) {
+    if (atomic_fetch_sub(&h->holding, 1) == 1) {
+        tarn_stop_reason why = (tarn_stop_reason)atomic_exchange(&h->waiting, TARN_STOP_NONE);
+        if (why != TARN_STOP_NONE) {
+            tarn_host_stop(h, why);
+        }
+    }
 }
 
 void tarn_host_resume_work(tarn_host *h) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The eager evaluator: one operation on tensors in memory, and the walk over a graph that frees each
-// value after its last use.
+// The eager evaluator: one operation on tensors in memory. Walks over graphs are exec.c's.
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/op/eager.h"
 #include "vm/op/infer.h"
 #include "vm/op/kernel/kernel.h"
 #include "vm/op/rules.h"
@@ -80,10 +80,13 @@ static tarn_status apply_point(tarn_context *cx, const tarn_op *op, int nin, con
     tarn_pool *pool = blocks > 1 ? cx->pool : NULL;
     p.scratch_bytes = ((size_t)nin + 1) * TARN_TILE * 8;
     size_t total = p.scratch_bytes * (size_t)tarn_pool_size(pool);
-    p.scratch = tarn_alloc(&cx->budget, total);
+    _Alignas(64) char here[4 * TARN_TILE * 8];
+    p.scratch = total <= sizeof here ? here : tarn_alloc(&cx->budget, total);
     tarn_status s = p.scratch ? tarn_pool_run(pool, blocks, point_block, &p, &cx->cancel, err)
                               : tarn_raise_nomem(err, op->name, total);
-    tarn_free(&cx->budget, p.scratch, total);
+    if (p.scratch != here) {
+        tarn_free(&cx->budget, p.scratch, total);
+    }
     if (s != TARN_OK) {
         tarn_tensor_release(out);
     }
@@ -97,6 +100,14 @@ tarn_status tarn_tensor_cast(tarn_context *cx, const tarn_tensor *t, tarn_dtype 
     return tarn_op_apply(cx, &tarn_op_cast, 1, t, &a, out, err);
 }
 
+tarn_status tarn_result(tarn_context *cx, const tarn_desc *d, tarn_tensor *out, tarn_error *err) {
+    if (!out->storage) {
+        TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    }
+    out->weak = d->weak;
+    return TARN_OK;
+}
+
 tarn_status tarn_tensor_plain(tarn_context *cx, const tarn_tensor *in, tarn_dtype t,
                               tarn_tensor *out, tarn_error *err) {
     if (in->dtype == t && tarn_tensor_contiguous(in)) {
@@ -104,82 +115,6 @@ tarn_status tarn_tensor_plain(tarn_context *cx, const tarn_tensor *in, tarn_dtyp
         return TARN_OK;
     }
     return tarn_tensor_cast(cx, in, t, out, err);
-}
-
-// ---- reductions over some dimensions ----
-
-static void permuted(const tarn_tensor *t, const bool *reduced, tarn_tensor *out) {
-    *out = *t;
-    int k = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (int d = 0; d < t->rank; d++) {
-            if (reduced[d] == (pass == 1)) {
-                out->shape[k] = t->shape[d];
-                out->stride[k++] = t->stride[d];
-            }
-        }
-    }
-}
-
-typedef struct {
-    const tarn_reducer *reducer;
-    tarn_fold_fn fn;
-    const tarn_attr *attr;
-    tarn_fetch fetch;
-    int64_t rows, length;
-    tarn_tensor *out;
-    char *scratch;
-    size_t scratch_bytes;
-} row_run;
-
-enum { ROWS_PER_TASK = 256 };
-
-static tarn_status rows_task(void *arg, int64_t task, int worker, tarn_error *err) {
-    (void)err;
-    row_run *r = arg;
-    tarn_tensor *out = r->out;
-    int64_t first = task * ROWS_PER_TASK;
-    int64_t n = r->rows - first < ROWS_PER_TASK ? r->rows - first : ROWS_PER_TASK;
-    size_t size = (size_t)tarn_dtype_get(out->dtype)->bits / 8;
-    tarn_fold_rows(r->reducer, r->fn, r->attr, &r->fetch, r->length, first, n, out->dtype,
-                   (char *)out->storage->data + (size_t)first * size,
-                   r->scratch + (size_t)worker * r->scratch_bytes);
-    return TARN_OK;
-}
-
-static tarn_status reduce_rows(tarn_context *cx, const tarn_op *op, const tarn_tensor *in,
-                               const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,
-                               tarn_error *err) {
-    row_run r = {.reducer = op->reducer, .attr = a, .out = out};
-    if (r.reducer->exact) {
-        TARN_RAISE(err, "Axis", "%s works on all elements only", op->name);
-    }
-    bool reduced[TARN_MAX_RANK];
-    tarn_reduce_axes(a, in->rank, reduced);
-    tarn_tensor view;
-    permuted(in, reduced, &view);
-    r.length = 1;
-    for (int k = 0; k < in->rank; k++) {
-        r.length *= reduced[k] ? in->shape[k] : 1;
-    }
-    tarn_dtype work;
-    TARN_TRY(tarn_fold_fn_of(cx->isa, op, in->dtype, &work, &r.fn, err));
-    TARN_TRY(tarn_fetch_init(&r.fetch, cx->isa, &view, view.rank, view.shape, work, err));
-    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
-    out->weak = d->weak;
-    r.rows = tarn_tensor_numel(out);
-    int64_t tasks = (r.rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
-    tarn_pool *pool = r.rows * r.length >= TARN_BLOCK ? cx->pool : NULL;
-    r.scratch_bytes = tarn_fold_rows_scratch(r.reducer);
-    size_t total = r.scratch_bytes * (size_t)tarn_pool_size(pool);
-    r.scratch = tarn_alloc(&cx->budget, total);
-    tarn_status s = r.scratch ? tarn_pool_run(pool, tasks, rows_task, &r, &cx->cancel, err)
-                              : tarn_raise_nomem(err, op->name, total);
-    tarn_free(&cx->budget, r.scratch, total);
-    if (s != TARN_OK) {
-        tarn_tensor_release(out);
-    }
-    return s;
 }
 
 // ---- rows by themselves ----
@@ -211,14 +146,14 @@ static tarn_status apply_rows(tarn_context *cx, const tarn_op *op, const tarn_te
     own_run r = {
         .cx = cx, .op = op, .attr = a, .dtype = in->dtype, .length = d->shape[d->rank - 1]};
     tarn_tensor x = {0};
-    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    TARN_TRY(tarn_result(cx, d, out, err));
     int64_t numel = tarn_desc_numel(d);
     tarn_status s = tarn_tensor_plain(cx, in, in->dtype, &x, err);
     if (s == TARN_OK && numel > 0) {
         r.rows = numel / r.length;
         r.per_task = r.length < TARN_BLOCK / 16 ? TARN_BLOCK / 16 / r.length : 1;
         r.in = tarn_tensor_data(&x);
-        r.out = out->storage->data;
+        r.out = tarn_tensor_data(out);
         r.size_in = (size_t)tarn_dtype_get(x.dtype)->bits / 8;
         r.size_out = (size_t)tarn_dtype_get(d->dtype)->bits / 8;
         int64_t tasks = (r.rows + r.per_task - 1) / r.per_task;
@@ -246,11 +181,34 @@ static tarn_status apply_reduce(tarn_context *cx, const tarn_op *op, int nin, co
     }
     bool all = op->reducer->outputs > 0 || a->ni == 2;
     if (!all) {
-        return reduce_rows(cx, op, in, a, d, out, err);
+        return tarn_reduce_some(cx, op, in, a, d, out, err);
     }
     double value[4];
     TARN_TRY(tarn_reduce_tensors(cx, op, nin, in, a, value, err));
-    return tarn_reduce_result(cx, d, value, out, err);
+    TARN_TRY(tarn_result(cx, d, out, err));
+    for (int64_t i = 0; i < tarn_desc_numel(d); i++) {
+        tarn_tensor_set(out, i, value[i]);
+    }
+    return TARN_OK;
+}
+
+size_t tarn_op_workspace(tarn_context *cx, const tarn_op *op, int nin, const tarn_desc *in,
+                         const tarn_attr *a, const tarn_desc *d) {
+    size_t workers = (size_t)tarn_pool_size(cx->pool);
+    if (op->cls == TARN_CLASS_REDUCE) {
+        size_t part = op->reducer->exact
+                          ? workers
+                          : (size_t)(tarn_desc_numel(&in[0]) / TARN_BLOCK) + 1;
+        return workers * (tarn_fold_rows_scratch(op->reducer) + (size_t)nin * TARN_TILE * 8 + 1) +
+               op->reducer->part * part + op->reducer->state + 512;
+    }
+    if (op->rows) {
+        int64_t length = in[0].rank > 0 ? in[0].shape[in[0].rank - 1] : 1;
+        return tarn_dtype_bytes(in[0].dtype, tarn_desc_numel(&in[0])) + 2 * TARN_TILE * 8 * workers +
+               workers * op->rows->scratch(in[0].dtype, length);
+    }
+    size_t casts = 2 * TARN_TILE * 8 * workers;  // tiles of a conversion
+    return casts + (op->workspace ? op->workspace(nin, in, a, d, (int)workers) : 0);
 }
 
 // ---- views ----
@@ -270,11 +228,30 @@ static tarn_status apply_view(tarn_context *cx, const tarn_op *op, const tarn_te
     return TARN_OK;  // the view took over plain's reference
 }
 
+// `out` given: the row gets a reference of its own, which it releases if it fails.
+tarn_status tarn_op_into(tarn_context *cx, const tarn_op *op, int nin, const tarn_tensor *in,
+                         const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,
+                         tarn_error *err) {
+    tarn_storage *given = out->storage;
+    if (given) {
+        atomic_fetch_add(&given->refs, 1);
+    }
+    tarn_status s = op->cls == TARN_CLASS_REDUCE ? apply_reduce(cx, op, nin, in, a, d, out, err)
+                    : op->rows                   ? apply_rows(cx, op, in, a, d, out, err)
+                                                 : op->apply(cx, nin, in, a, d, out, err);
+    if (given && s == TARN_OK) {
+        atomic_fetch_sub(&given->refs, 1);
+    } else if (s != TARN_OK) {
+        tarn_tensor_release(out);  // a row may fail before it looks at `out`
+    }
+    return s;
+}
+
 tarn_status tarn_op_apply(tarn_context *cx, const tarn_op *op, int nin, const tarn_tensor *in,
                           const tarn_attr *a, tarn_tensor *out, tarn_error *err) {
     static const tarn_attr none = {0};
     a = a ? a : &none;
-    out->storage = NULL;
+    *out = (tarn_tensor){0};
     enum { FEW = 16 };
     tarn_desc few[FEW];
     tarn_desc *din = nin <= FEW ? few : malloc((size_t)nin * sizeof *din);
@@ -298,15 +275,12 @@ tarn_status tarn_op_apply(tarn_context *cx, const tarn_op *op, int nin, const ta
         case TARN_CLASS_POINT:
             s = apply_point(cx, op, nin, in, a, din, &d, out, err);
             break;
-        case TARN_CLASS_REDUCE:
-            s = apply_reduce(cx, op, nin, in, a, &d, out, err);
-            break;
         case TARN_CLASS_VIEW:
             s = apply_view(cx, op, in, a, &d, out, err);
             break;
+        case TARN_CLASS_REDUCE:
         case TARN_CLASS_WHOLE:
-            s = op->rows ? apply_rows(cx, op, in, a, &d, out, err)
-                         : op->apply(cx, nin, in, a, &d, out, err);
+            s = tarn_op_into(cx, op, nin, in, a, &d, out, err);
             break;
         case TARN_CLASS_LEAF:
         default:
@@ -319,7 +293,7 @@ tarn_status tarn_op_apply(tarn_context *cx, const tarn_op *op, int nin, const ta
     return s;
 }
 
-// ---- graphs ----
+// ---- leaves ----
 
 tarn_status tarn_leaf_value(tarn_context *cx, const tarn_node *n, tarn_tensor *out,
                             tarn_error *err) {
@@ -336,94 +310,12 @@ tarn_status tarn_leaf_value(tarn_context *cx, const tarn_node *n, tarn_tensor *o
         return TARN_OK;
     }
     if (n->op == &tarn_op_source) {
+        const tarn_tensor *held = tarn_source_tensor(n->attr.p);
+        if (held) {
+            tarn_tensor_share(held, out);
+            return TARN_OK;
+        }
         return tarn_tensor_read(cx, n->attr.p, out, err);
     }
     TARN_RAISE(err, "Argument", "an input of a recorded function has no value");
-}
-
-static tarn_status eval_leaf(tarn_graph *g, const tarn_node *n, const tarn_tensor *const *feeds,
-                             tarn_tensor *out, tarn_error *err) {
-    const tarn_tensor *t = feeds ? feeds[n->id] : NULL;
-    if (t) {
-        // What was recorded holds for the recorded shapes only.
-        if (!tarn_shape_equal(t->rank, t->shape, n->desc.rank, n->desc.shape)) {
-            TARN_RAISE(err, "ShapeMismatch",
-                       "input %d of a recorded function has another shape than it was recorded with",
-                       n->id);
-        }
-        tarn_tensor_share(t, out);
-        return TARN_OK;
-    }
-    return tarn_leaf_value(g->cx, n, out, err);
-}
-
-tarn_status tarn_graph_eval(tarn_graph *g, int nroots, const tarn_node *const *roots,
-                            const tarn_tensor *const *feeds, tarn_tensor *results,
-                            tarn_error *err) {
-    size_t count = (size_t)g->count;
-    tarn_tensor *value = calloc(count + 1, sizeof *value);
-    int *users = calloc(count + 1, sizeof *users);
-    unsigned char *use = calloc(count + 1, 1);
-    tarn_tensor *in = NULL;
-    tarn_status s = TARN_OK;
-    memset(results, 0, (size_t)nroots * sizeof *results);
-    int widest = 1;
-    if (!value || !users || !use) {
-        s = tarn_raise_nomem(err, "evaluation", count * sizeof *value);
-        goto done;
-    }
-    tarn_graph_mark(g, nroots, roots, use);
-    for (int i = 0; i < g->count; i++) {
-        if (use[i]) {
-            const tarn_node *n = g->nodes[i];
-            widest = n->nin > widest ? n->nin : widest;
-            for (int k = 0; k < n->nin; k++) {
-                users[n->in[k]->id]++;
-            }
-        }
-    }
-    for (int r = 0; r < nroots; r++) {
-        users[roots[r]->id]++;
-    }
-    in = calloc((size_t)widest, sizeof *in);
-    if (!in) {
-        s = tarn_raise_nomem(err, "evaluation", (size_t)widest * sizeof *in);
-        goto done;
-    }
-    for (int i = 0; i < g->count && s == TARN_OK; i++) {
-        const tarn_node *n = g->nodes[i];
-        if (!use[i]) {
-            continue;
-        }
-        s = tarn_cancel_check(&g->cx->cancel, err);
-        if (s != TARN_OK) {
-            break;
-        }
-        if (n->op->cls == TARN_CLASS_LEAF) {
-            s = eval_leaf(g, n, feeds, &value[i], err);
-            continue;
-        }
-        for (int k = 0; k < n->nin; k++) {
-            in[k] = value[n->in[k]->id];
-        }
-        s = tarn_op_apply(g->cx, n->op, n->nin, in, &n->attr, &value[i], err);
-        for (int k = 0; k < n->nin; k++) {
-            int id = n->in[k]->id;
-            if (--users[id] == 0) {
-                tarn_tensor_release(&value[id]);
-            }
-        }
-    }
-    for (int r = 0; r < nroots && s == TARN_OK; r++) {
-        tarn_tensor_share(&value[roots[r]->id], &results[r]);
-    }
-done:
-    for (size_t i = 0; value && i < count; i++) {
-        tarn_tensor_release(&value[i]);
-    }
-    free(value);
-    free(users);
-    free(use);
-    free(in);
-    return s;
 }

@@ -230,12 +230,43 @@ static tarn_status apply_irfftn(tarn_context *cx, int nin, const tarn_tensor *in
     return apply(cx, &in[0], d, d, back, out, err);
 }
 
+// ---- derivatives: both are linear ----
+
+// 1 at the places of the last dimension that are their own mirror image in a real signal's spectrum of n,
+// 2 at the others: [n / 2 + 1].
+static const tarn_node *mirror_counts(tarn_graph *g, int64_t n) {
+    const tarn_node *k = tarn_iota(g, n / 2 + 1), *own = tarn_eq(g, k, tarn_num(g, 0));
+    if (n % 2 == 0) {
+        own = tarn_binary(g, &tarn_op_logical_or, own, tarn_eq(g, k, tarn_num(g, (double)(n / 2))));
+    }
+    return tarn_where(g, own, tarn_num(g, 1), tarn_num(g, 2));
+}
+// With N elements and counts c, irfftn(z) is the adjoint of rfftn applied to c z / N.
+TARN_VJP(vjp_rfftn) {
+    (void)which;
+    const int64_t n = y->in[0]->desc.shape[y->in[0]->desc.rank - 1];
+    tarn_attr a = {.ni = 1, .i = &n};
+    const tarn_node *z = tarn_div(g, gy, mirror_counts(g, n));
+    z = tarn_mul(g, z, tarn_num(g, (double)tarn_desc_numel(&y->in[0]->desc)));
+    return tarn_node_make(g, &tarn_op_irfftn, 1, &z, &a);
+}
+TARN_JVP(jvp_rfftn) {
+    (void)y;
+    return dx[0] ? tarn_unary(g, &tarn_op_rfftn, dx[0]) : NULL;
+}
+TARN_VJP(vjp_irfftn) {
+    (void)which;
+    const tarn_node *z = tarn_mul(g, tarn_unary(g, &tarn_op_rfftn, gy), mirror_counts(g, y->attr.i[0]));
+    return tarn_mul(g, z, tarn_num(g, 1 / (double)tarn_desc_numel(&y->desc)));
+}
+TARN_JVP(jvp_irfftn) { return dx[0] ? tarn_node_make(g, &tarn_op_irfftn, 1, dx, &y->attr) : NULL; }
+
 const tarn_op tarn_op_rfftn = {.name = "rfftn", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 1,
                                .max_in = 1, .infer = infer_rfftn, .apply = apply_rfftn,
-                               .workspace = workspace_rfftn,
+                               .workspace = workspace_rfftn, .vjp = vjp_rfftn, .jvp = jvp_rfftn,
                                .summary = "Fourier transform of a real tensor along every dimension: "
                                           "real and imaginary parts of its half spectrum"};
 const tarn_op tarn_op_irfftn = {.name = "irfftn", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 1,
                                 .max_in = 1, .infer = infer_irfftn, .apply = apply_irfftn,
-                                .workspace = workspace_irfftn,
+                                .workspace = workspace_irfftn, .vjp = vjp_irfftn, .jvp = jvp_irfftn,
                                 .summary = "the real tensor of a half spectrum: what rfftn undoes"};

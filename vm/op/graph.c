@@ -30,6 +30,8 @@ const tarn_source *tarn_node_source(const tarn_node *n) {
     return n->op == &tarn_op_source ? n->attr.p : NULL;
 }
 
+bool tarn_node_input(const tarn_node *n) { return n->op == &tarn_op_input; }
+
 static void release_leaf(const tarn_node *n) {
     if (n->op == &tarn_op_source) {
         const tarn_source *s = n->attr.p;
@@ -431,7 +433,26 @@ const tarn_node *tarn_broadcast(tarn_graph *g, const tarn_node *a, int rank, con
     return tarn_node_make(g, &tarn_op_broadcast_to, 1, &a, &attr);
 }
 
+// Of a permuted tensor: of what was permuted; the identity is no node.
 const tarn_node *tarn_permute(tarn_graph *g, const tarn_node *a, const int64_t *order) {
+    int64_t both[TARN_MAX_RANK];
+    bool same = a != NULL, known = true;
+    for (int d = 0; a && d < a->desc.rank; d++) {
+        known = known && order[d] >= 0 && order[d] < a->desc.rank;
+    }
+    if (a && known && a->op == &tarn_op_permute) {
+        for (int d = 0; d < a->desc.rank; d++) {
+            both[d] = a->attr.i[order[d]];
+        }
+        a = a->in[0];
+        order = both;
+    }
+    for (int d = 0; a && d < a->desc.rank; d++) {
+        same = same && order[d] == d;
+    }
+    if (same && a->desc.rank > 0) {
+        return a;
+    }
     tarn_attr attr = {.ni = a ? a->desc.rank : 0, .i = order};
     return tarn_node_make(g, &tarn_op_permute, 1, &a, &attr);
 }

@@ -78,14 +78,19 @@ static const tarn_node *part_of(tarn_graph *g, const tarn_node *packed, const ta
     return s && p->transposed ? tarn_transpose(g, s) : s;
 }
 
-static void parts_of(tarn_graph *g, const tarn_op *op, const tarn_node *a, int64_t rank,
-                     const tarn_attr *attr, const tarn_node **out) {
+void tarn_linalg_unpack(tarn_graph *g, const tarn_op *op, const tarn_desc *a, int64_t rank,
+                        const tarn_node *packed, const tarn_node **out) {
     tarn_linalg_part p[TARN_LINALG_PARTS];
-    const tarn_node *packed = tarn_node_make(g, op, 1, &a, attr);
-    int n = packed ? tarn_linalg_parts(op, &a->desc, rank, p) : 0;
+    int n = packed ? tarn_linalg_parts(op, a, rank, p) : 0;
     for (int i = 0; i < n; i++) {
         out[i] = part_of(g, packed, &p[i]);
     }
+}
+
+static void parts_of(tarn_graph *g, const tarn_op *op, const tarn_node *a, int64_t rank,
+                     const tarn_attr *attr, const tarn_node **out) {
+    const tarn_node *packed = tarn_node_make(g, op, 1, &a, attr);
+    tarn_linalg_unpack(g, op, packed ? &a->desc : NULL, rank, packed, out);
 }
 
 tarn_svd_nodes tarn_svd(tarn_graph *g, const tarn_node *a, const tarn_svd_options *o) {

@@ -102,5 +102,8 @@ typedef struct tarn_linalg_part {
 } tarn_linalg_part;
 // The parts of row `op` over a matrix operand (rank: as for svd); 0: the result is not packed.
 int tarn_linalg_parts(const tarn_op *op, const tarn_desc *a, int64_t rank, tarn_linalg_part *parts);
+// These parts of a result (or of its derivative) as nodes; out: [TARN_LINALG_PARTS].
+void tarn_linalg_unpack(tarn_graph *g, const tarn_op *op, const tarn_desc *a, int64_t rank,
+                        const tarn_node *packed, const tarn_node **out);
 
 #endif

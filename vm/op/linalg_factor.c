@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vm/op/linalg.h"
+#include "vm/op/linalg_grad.h"
 #include "vm/op/linalg_task.h"
 
 #define INFER(name)                                                                                \
@@ -267,12 +268,16 @@ static const tarn_la_row cholesky_row = {"cholesky", cholesky_need, cholesky_wor
 static const tarn_la_row solve_row = {"solve", solve_need, solve_work};
 static const tarn_la_row schur_row = {"schur", schur_need, schur_work};
 
-TARN_LA_ROW(eigh, eigh_row, 1, infer_eigh,
+TARN_LA_ROW(eigh, eigh_row, 1, infer_eigh, .vjp = tarn_la_vjp_eigh, .jvp = tarn_la_jvp_eigh,
             .summary = "eigenvalues (ascending) and eigenvectors of a symmetric matrix, packed")
-TARN_LA_ROW(qr, qr_row, 1, infer_qr, .summary = "thin QR factorisation, packed: q and r")
-TARN_LA_ROW(cholesky, cholesky_row, 1, infer_cholesky,
+TARN_LA_ROW(qr, qr_row, 1, infer_qr, .vjp = tarn_la_vjp_qr, .jvp = tarn_la_jvp_qr,
+            .summary = "thin QR factorisation, packed: q and r")
+TARN_LA_ROW(cholesky, cholesky_row, 1, infer_cholesky, .vjp = tarn_la_vjp_cholesky,
+            .jvp = tarn_la_jvp_cholesky,
             .summary = "lower triangular l with a = l l^T, of a positive definite a")
 TARN_LA_ROW(solve, solve_row, 2, infer_solve, .vjp = vjp_solve, .jvp = jvp_solve,
             .summary = "x with a x = b, for a square a")
 TARN_LA_ROW(schur, schur_row, 1, infer_schur,
+            .refuses = "its form jumps where eigenvalues meet or turn complex; of a symmetric matrix "
+                       "take eigh, which is differentiable",
             .summary = "real Schur form a = z t z^T, packed: t^T and z^T")

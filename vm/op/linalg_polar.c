@@ -17,6 +17,7 @@
 
 #include "vm/op/kernel/math.h"
 #include "vm/op/linalg.h"
+#include "vm/op/linalg_grad.h"
 #include "vm/op/linalg_task.h"
 
 enum { MOST = 60 };
@@ -410,10 +411,12 @@ static tarn_status infer_power(int nin, const tarn_desc *in, const tarn_attr *a,
 static const tarn_la_row polar_row = {"polar", polar_need, polar_work};
 static const tarn_la_row power_row = {"orthogonal_power", power_need, power_work};
 
-TARN_LA_ROW(polar, polar_row, 1, infer_polar,
+TARN_LA_ROW(polar, polar_row, 1, infer_polar, .vjp = tarn_la_vjp_polar, .jvp = tarn_la_jvp_polar,
             .summary = "the orthogonal factor of a matrix: the nearest with orthonormal columns "
                        "(rows)")
 TARN_LA_ROW(orthogonal_power, power_row, 2, infer_power,
+            .refuses = "angles and axes of its planes jump where eigenvalues meet; differentiate a curve "
+                       "that passes through the same points, such as (q0 + s (q1 - q0)):polar()",
             .summary =
                 "an orthogonal matrix to a real power: each plane turns by that share of its "
                 "angle")

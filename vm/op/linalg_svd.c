@@ -17,6 +17,7 @@
 
 #include "vm/op/kernel/random.h"
 #include "vm/op/linalg.h"
+#include "vm/op/linalg_grad.h"
 #include "vm/op/linalg_task.h"
 
 enum { BAND = 256 };  // rows of the residual at a time
@@ -291,5 +292,5 @@ static tarn_status infer_svd(int nin, const tarn_desc *in, const tarn_attr *a, t
 }
 
 static const tarn_la_row row = {"svd", need, work};
-TARN_LA_ROW(svd, row, 1, infer_svd,
+TARN_LA_ROW(svd, row, 1, infer_svd, .vjp = tarn_la_vjp_svd, .jvp = tarn_la_jvp_svd,
             .summary = "singular value decomposition, packed: u, s, vt and the residual")

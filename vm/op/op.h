@@ -81,6 +81,14 @@ typedef struct tarn_rows {
 
 typedef struct tarn_axes tarn_axes;  // the axis tracer (vm/op/axes.h)
 
+// The gradients by one operand of each of n examples, as factors (vm/grad/example.h): of example i in
+// group g the product left[i, g]^T right[i, g], with the groups one after another in the operand's
+// row-major order; or, with index [n, t], rows right [n, t, size] to be added to the operand's rows.
+typedef struct tarn_examples {
+    const tarn_node *left, *right;  // [n, groups, t, m], [n, groups, t, k]; left NULL: right [n, elements]
+    const tarn_node *index;
+} tarn_examples;
+
 struct tarn_op {
     const char *name;
     int version;  // of the semantics: counts up when results change
@@ -100,6 +108,9 @@ struct tarn_op {
     tarn_status (*apply)(tarn_context *cx, int nin, const tarn_tensor *in, const tarn_attr *a,
                          const tarn_desc *d, tarn_tensor *out,
                          tarn_error *err);  // WHOLE; NULL where `rows` says it
+    // WHOLE: where out->storage is there already (contiguous, as d says), apply writes into it. Such an
+    // apply gets fresh memory by tarn_result (vm/op/rules.h) and releases out on failure as ever.
+    bool placed;
     // WHOLE: on rows in plain memory, where rows know nothing of each other (such an operation streams
     // in bands); NULL: the result needs the whole tensor.
     const tarn_rows *rows;
@@ -110,9 +121,17 @@ struct tarn_op {
     // at once: jobs with such a row run side by side.
     bool serial;
     bool same_order;  // VIEW: keeps the row-major order of elements (streams pass through)
-    // Derivatives emit nodes; NULL result: zero. Absent: not differentiable.
+    // Derivatives emit nodes; NULL result: zero. Absent: through `decompose`, else not differentiable.
     const tarn_node *(*vjp)(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);
     const tarn_node *(*jvp)(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx);
+    // The derivative by an operand that all examples share, for each example by itself, where y has n
+    // examples along its first axis in equal groups of rows. False: no factors in this case.
+    bool (*examples)(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which, int64_t n,
+                     tarn_examples *out);
+    // Why it has none, and what to do instead: "it is …; compute it outside". For the error.
+    const char *refuses;
+    // The value of y, made of y's operands by other rows: what a fused row does at once.
+    const tarn_node *(*decompose)(tarn_graph *g, const tarn_node *y);
     // Links the axes of the inputs and of the output, each with the largest group that commutes.
     void (*axes)(tarn_axes *t, const tarn_node *y);
     // Mass of a result over models of mass p and q: a p + b q (add 1 1, sub 1 -1, neg -1), else 0;
@@ -181,6 +200,7 @@ const tarn_node *tarn_node_import(tarn_graph *g, const tarn_graph *from, const t
 const tarn_source *tarn_node_source(const tarn_node *n);
 // The tensor in memory of such a leaf; NULL for other nodes.
 const tarn_tensor *tarn_node_tensor(const tarn_node *n);
+bool tarn_node_input(const tarn_node *n);  // a leaf whose value comes with each evaluation
 // Rebuilds `n` with some nodes replaced: repl[id] non-NULL stands for node id. memo as above.
 const tarn_node *tarn_node_rebuild(tarn_graph *g, const tarn_node *n, const tarn_node **memo);
 

@@ -135,6 +135,9 @@ static const tarn_node *slope_exp(tarn_graph *g, const tarn_node *y) {
 static const tarn_node *slope_log(tarn_graph *g, const tarn_node *y) {
     return tarn_div(g, tarn_num(g, 1), X);
 }
+static const tarn_node *slope_log1p(tarn_graph *g, const tarn_node *y) {
+    return tarn_div(g, tarn_num(g, 1), tarn_add(g, X, tarn_num(g, 1)));
+}
 static const tarn_node *slope_tanh(tarn_graph *g, const tarn_node *y) {
     return tarn_sub(g, tarn_num(g, 1), tarn_mul(g, y, y));
 }
@@ -162,6 +165,7 @@ SLOPE(sqrt)
 SLOPE(rsqrt)
 SLOPE(exp)
 SLOPE(log)
+SLOPE(log1p)
 SLOPE(tanh)
 SLOPE(sigmoid)
 SLOPE(erf)
@@ -180,6 +184,30 @@ TARN_JVP(jvp_neg) {
     return dx[0] ? tarn_neg(g, dx[0]) : NULL;
 }
 
+
+// Linear in x: the same elements are kept, wherever they come from.
+static const tarn_node *dropped(tarn_graph *g, const tarn_node *y, const tarn_node *x) {
+    const tarn_node *in[2] = {x, Y};
+    return x ? tarn_node_make(g, &tarn_op_dropout, 2, in, &y->attr) : NULL;
+}
+TARN_VJP(vjp_dropout) { return which == 0 ? dropped(g, y, gy) : NULL; }
+TARN_JVP(jvp_dropout) { return dropped(g, y, dx[0]); }
+static tarn_status infer_dropout(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
+                                 tarn_error *err) {
+    tarn_dtype want[2];
+    (void)nin;
+    if (a->nf != 1 || !(a->f[0] >= 0 && a->f[0] <= 1)) {
+        TARN_RAISE(err, "Argument", "the attribute is the probability, from 0 to 1");
+    }
+    if (in[1].rank != 0 || tarn_dtype_compute(in[1].dtype) != TARN_I64) {
+        TARN_RAISE(err, "Argument", "the key is an integer, one for all elements");
+    }
+    TARN_TRY(tarn_point_types(&tarn_op_dropout, 2, in, want, &out->dtype, err));
+    tarn_dtype t = out->dtype;
+    *out = in[0];
+    out->dtype = t;
+    return TARN_OK;
+}
 
 TARN_VJP(vjp_where) {
     if (which == 0) {
@@ -300,6 +328,9 @@ POINT(exp, "T>T", 1, DIFF(exp), .axes = tarn_axes_permuted,
 POINT(log, "T>T", 1, DIFF(log), .axes = tarn_axes_permuted,
       DOC("x", "natural logarithm",
           "print(tensor { 1, 1 }:log():sum())\n-- > 0.0"))
+POINT(log1p, "T>T", 1, DIFF(log1p), .axes = tarn_axes_permuted,
+      DOC("x", "log(1 + x), without loss near 0",
+          "print(tensor { 0, 0 }:log1p():sum())\n-- > 0.0"))
 POINT(tanh, "T>T", 1, DIFF(tanh), .axes = tarn_axes_signed,
       DOC("x", "hyperbolic tangent",
           "print(tensor { 0 }:tanh():sum())\n-- > 0.0"))
@@ -369,6 +400,8 @@ POINT(iota, ">i", 0, .infer = infer_iota, FLAT, .axes = tarn_axes_none,
       .summary = "0, 1, 2 … in row-major order")
 POINT(bernoulli, ">b", 0, .infer = infer_bernoulli, FLAT, .axes = tarn_axes_none,
       .summary = "true with probability p, by a counter-based generator")
+POINT(dropout, "Ti>T", 2, .infer = infer_dropout, DIFF(dropout), .axes = tarn_axes_permuted,
+      .summary = "zero with probability p, else x / (1 - p), by a counter-based generator")
 POINT(uniform, ">T", 0, .infer = infer_uniform, FLAT, .axes = tarn_axes_none,
       .summary = "uniform numbers in [0, 1), by a counter-based generator")
 POINT(normal, ">T", 0, .infer = infer_normal, FLAT, .axes = tarn_axes_none,

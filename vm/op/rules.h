@@ -9,6 +9,9 @@
 tarn_status tarn_tensor_plain(tarn_context *cx, const tarn_tensor *in, tarn_dtype t,
                               tarn_tensor *out, tarn_error *err);
 
+// Fresh memory for the result of apply, unless it has its place already (rows that are `placed`).
+tarn_status tarn_result(tarn_context *cx, const tarn_desc *d, tarn_tensor *out, tarn_error *err);
+
 #define TARN_VJP(name) \
     static const tarn_node *name(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which)
 #define TARN_JVP(name) \

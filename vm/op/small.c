@@ -134,6 +134,8 @@ static tarn_status apply_karcher(tarn_context *cx, int nin, const tarn_tensor *i
 const tarn_op tarn_op_karcher_weights = {.name = "karcher_weights", .version = 1,
                                          .cls = TARN_CLASS_WHOLE, .min_in = 2, .max_in = 2,
                                          .infer = infer_square, .apply = apply_karcher,
+                                         .refuses = "it is the end of an iteration; compute the weights once, "
+                                                    "outside, and pass them in",
                                          .summary = "coefficients of the Karcher mean of directions, "
                                                     "from the Gram matrix and weights"};
 
@@ -249,5 +251,7 @@ static tarn_status apply_median(tarn_context *cx, int nin, const tarn_tensor *in
 const tarn_op tarn_op_median_weights = {.name = "median_weights", .version = 1,
                                         .cls = TARN_CLASS_WHOLE, .min_in = 2, .max_in = 2,
                                         .infer = infer_square, .apply = apply_median,
+                                        .refuses = "it is the end of an iteration; compute the shares once, "
+                                                   "outside, and pass them in",
                                         .summary = "shares of points in their geometric median, from "
                                                    "squared distances and weights"};

@@ -184,8 +184,81 @@ static tarn_status apply_smooth(tarn_context *cx, int nin, const tarn_tensor *in
     return s;
 }
 
+// ---- in other rows, for derivatives: medians by sorting, the Gaussian as a weighted sum of shifts ----
+
+// x with position i + by in the place of i along an axis, mirrored at the ends.
+static const tarn_node *shifted(tarn_graph *g, const tarn_node *x, int axis, int64_t by) {
+    if (!x) {
+        return NULL;
+    }
+    int64_t n = x->desc.shape[axis], shape[TARN_MAX_RANK], where = axis;
+    tarn_tensor index;
+    if (by == 0 || tarn_tensor_new(g->cx, TARN_I64, 1, &n, &index, &g->err) != TARN_OK) {
+        return by == 0 ? x : NULL;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        ((int64_t *)index.storage->data)[i] = mirrored(i + by, n);
+    }
+    for (int d = 0; d < x->desc.rank; d++) {
+        shape[d] = d == axis ? n : 1;
+    }
+    const tarn_node *at = tarn_reshape(g, tarn_leaf_tensor(g, &index), x->desc.rank, shape);
+    tarn_tensor_release(&index);
+    const tarn_node *in[2] = {x, tarn_broadcast(g, at, x->desc.rank, x->desc.shape)};
+    tarn_attr a = {.ni = 1, .i = &where};
+    return tarn_node_make(g, &tarn_op_gather, 2, in, &a);
+}
+
+static const tarn_node *medians(tarn_graph *g, const tarn_node *x) {
+    const tarn_node **near = tarn_arena_take(&g->arena, WINDOW * sizeof *near);
+    int64_t shape[TARN_MAX_RANK + 1], up = 0;
+    int count = 1, rank = x ? x->desc.rank : 0;
+    if (!near) {
+        tarn_raise_nomem(&g->err, "a derivative of smooth", WINDOW * sizeof *near);
+    } else if (rank == TARN_MAX_RANK) {
+        tarn_raise(&g->err, "Rank", "smooth: derivatives of at most %d dimensions", TARN_MAX_RANK - 1);
+    }
+    if (!x || g->err.status != TARN_OK) {
+        return NULL;
+    }
+    near[0] = x;
+    for (int d = 0; d < rank; d++) {
+        if (x->desc.shape[d] > 1) {
+            for (int k = 0; k < count; k++) {
+                near[count + k] = shifted(g, near[k], d, -1);
+                near[2 * count + k] = shifted(g, near[k], d, 1);
+            }
+            count *= 3;
+        }
+        shape[d] = x->desc.shape[d];
+    }
+    shape[rank] = 1;
+    for (int k = 0; k < count; k++) {
+        near[k] = tarn_reshape(g, near[k], rank + 1, shape);
+    }
+    const tarn_node *all = tarn_concat(g, count, near, rank);
+    tarn_attr a = {.ni = 1, .i = &up};
+    all = tarn_node_make(g, &tarn_op_sort, 1, &all, &a);
+    return tarn_reshape(g, tarn_slice(g, all, rank, count / 2, 1), rank, shape);
+}
+
+static const tarn_node *decompose_smooth(tarn_graph *g, const tarn_node *y) {
+    double weight[RADIUS + 1];
+    const tarn_node *x = medians(g, tarn_cast(g, y->in[0], TARN_F64));
+    gaussian(weight);
+    for (int d = 0; d < y->desc.rank && x; d++) {
+        const tarn_node *sum = tarn_mul(g, tarn_num(g, weight[0]), x);
+        for (int k = 1; k <= RADIUS && y->desc.shape[d] > 1; k++) {
+            const tarn_node *pair = tarn_add(g, shifted(g, x, d, -k), shifted(g, x, d, k));
+            sum = tarn_add(g, sum, tarn_mul(g, tarn_num(g, weight[k]), pair));
+        }
+        x = y->desc.shape[d] > 1 ? sum : x;
+    }
+    return tarn_cast(g, x, y->desc.dtype);
+}
+
 const tarn_op tarn_op_smooth = {.name = "smooth", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 1,
                                 .max_in = 1, .infer = infer_smooth, .apply = apply_smooth,
-                                .workspace = workspace,
+                                .workspace = workspace, .decompose = decompose_smooth,
                                 .summary = "median of the nearest neighbours, then a Gaussian of "
                                            "deviation 1, along every dimension"};

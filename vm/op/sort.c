@@ -257,13 +257,32 @@ static size_t workspace(int nin, const tarn_desc *in, const tarn_attr *a, const 
            tarn_dtype_bytes(in[0].dtype, tarn_desc_numel(&in[0]));
 }
 
+// Elements take their derivatives with them.
+static const tarn_node *order_node(tarn_graph *g, const tarn_node *y) {
+    return tarn_node_make(g, &tarn_op_argsort, 1, y->in, &y->attr);
+}
+TARN_VJP(vjp_sort) {
+    (void)which;
+    const tarn_node *in[2] = {order_node(g, y), gy};
+    int64_t i[TARN_MAX_RANK + 1] = {y->desc.rank - 1};
+    memcpy(i + 1, y->desc.shape, sizeof y->desc.shape);
+    tarn_attr a = {.ni = y->desc.rank + 1, .i = i};
+    return tarn_node_make(g, &tarn_op_scatter_add, 2, in, &a);
+}
+TARN_JVP(jvp_sort) {
+    const int64_t axis = y->desc.rank - 1;
+    tarn_attr a = {.ni = 1, .i = &axis};
+    const tarn_node *in[2] = {dx[0], dx[0] ? order_node(g, y) : NULL};
+    return dx[0] ? tarn_node_make(g, &tarn_op_gather, 2, in, &a) : NULL;
+}
+
 // clang-format off
 // Indices and ranks move in jumps: their derivative is zero everywhere it exists.
 #define SORT(NAME, ...)                                                                   \
     const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_WHOLE, \
                                     .min_in = 1, .max_in = 1, .rows = &by_##NAME,         \
                                     .workspace = workspace, __VA_ARGS__};
-SORT(sort, .infer = infer_sort,
+SORT(sort, .infer = infer_sort, .vjp = vjp_sort, .jvp = jvp_sort,
      .summary = "elements in order along the last dimension; NaN counts as the largest")
 SORT(argsort, .infer = infer_order, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero,
      .summary = "where the elements of sort come from: indices along the last dimension; equals keep their order")

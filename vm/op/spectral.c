@@ -42,7 +42,7 @@ static tarn_status apply_leading(tarn_context *cx, int nin, const tarn_tensor *i
 }
 
 const tarn_op tarn_op_leading = {.name = "leading", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 1, .max_in = 1,
-                                 .infer = infer_leading, .apply = apply_leading,
+                                 .infer = infer_leading, .apply = apply_leading, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero,
                                  .summary = "1 at the first elements of s that hold a share of their sum, else 0"};
 
 // descend(d, k, r), attr.f = {rate, steps, beta1, beta2, eps}: Adam (Kingma, Ba 2014) from d [m, n] on
@@ -152,4 +152,6 @@ static tarn_status apply_descend(tarn_context *cx, int nin, const tarn_tensor *i
 
 const tarn_op tarn_op_descend = {.name = "descend", .version = 1, .cls = TARN_CLASS_WHOLE, .min_in = 3, .max_in = 3,
                                  .infer = infer_descend, .apply = apply_descend, .workspace = workspace_descend,
+                                 .refuses = "it runs many steps in one; write the steps as expressions, or "
+                                            "compute its result once, outside, and pass it in",
                                  .summary = "steps of Adam on a quadratic function of a matrix"};

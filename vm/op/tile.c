@@ -393,7 +393,8 @@ tarn_status tarn_reduce_tensors(tarn_context *cx, const tarn_op *op, int nin,
     r.scratch_bytes = tarn_fold_scratch(red) + (size_t)nin * TARN_TILE * 8;
     size_t total = r.scratch_bytes * (size_t)workers + red->part * (size_t)nparts +
                    padded(red->state) + (size_t)workers + 256;
-    char *memory = tarn_alloc(&cx->budget, total);
+    _Alignas(64) char here[20 << 10];
+    char *memory = total <= sizeof here ? here : tarn_alloc(&cx->budget, total);
     if (!memory) {
         return tarn_raise_nomem(err, op->name, total);
     }
@@ -409,7 +410,9 @@ tarn_status tarn_reduce_tensors(tarn_context *cx, const tarn_op *op, int nin,
     do {
         s = sweep(&r, blocks, workers, err);
     } while (s == TARN_OK && !red->finish(r.parts, r.numel, a, state, out));
-    tarn_free(&cx->budget, memory, total);
+    if (memory != here) {
+        tarn_free(&cx->budget, memory, total);
+    }
     return s;
 }
 

@@ -65,6 +65,13 @@ static void axes_reshape(tarn_axes *t, const tarn_node *y) {
     int d = 0, e = 0;
     const int64_t *from = X->desc.shape, *to = y->desc.shape;
     while (d < X->desc.rank && e < y->desc.rank) {
+        if ((from[d] == 1) != (to[e] == 1)) {  // an axis of one element comes or goes by itself
+            bool gone = from[d] == 1;
+            tarn_axes_limit(t, gone ? X : y, gone ? d : e, TARN_GROUP_NONE);
+            d += gone;
+            e += !gone;
+            continue;
+        }
         int d0 = d, e0 = e;
         int64_t p = from[d++], q = to[e++];
         while (p != q) {

@@ -78,17 +78,30 @@ static tarn_status matrix_of(tarn_context *cx, const tarn_tensor *in, tarn_dtype
     return TARN_OK;
 }
 
-static const char *matrix_at(const matrix *m, int64_t batch, const tarn_desc *d) {
-    int64_t offset = 0;
-    for (int k = d->rank - 3; k >= 0; k--) {
-        int64_t i = batch % d->shape[k];
-        batch /= d->shape[k];
+// Elements between neighbouring matrices along each batch dimension of the result.
+static void batch_steps(const matrix *m, const tarn_desc *d, int64_t *step) {
+    for (int k = 0; k < d->rank - 2; k++) {
         int j = k - (d->rank - m->t.rank);
-        if (j >= 0 && m->t.shape[j] != 1) {
-            offset += i * m->t.stride[j];
-        }
+        step[k] = j >= 0 && m->t.shape[j] != 1 ? m->t.stride[j] : 0;
     }
-    return (const char *)tarn_tensor_data(&m->t) + offset * (m->t.dtype == TARN_F64 ? 8 : 4);
+}
+
+// A batch of a's rows against one b is one product of all rows, where they lie evenly.
+static void merge_rows(tarn_product *p) {
+    while (p->batch_rank > 0 && !p->ta) {
+        int d = p->batch_rank - 1;
+        if (p->step_b[d] != 0 || p->m > INT32_MAX / (p->batch[d] + 1) ||
+            (p->batch[d] != 1 && p->step_a[d] != p->m * p->lda)) {
+            return;
+        }
+        for (int k = 0; k < d; k++) {
+            if (p->step_b[k] != 0) {
+                return;
+            }
+        }
+        p->m *= p->batch[d];
+        p->batch_rank--;
+    }
 }
 
 APPLY(apply_matmul) {
@@ -100,17 +113,20 @@ APPLY(apply_matmul) {
         tarn_tensor_release(&p.t);
         return s;
     }
-    s = tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err);
-    int64_t m = d->shape[d->rank - 2], n = d->shape[d->rank - 1];
-    int64_t k = p.t.shape[p.t.rank - 1], batches = 1;
-    for (int i = 0; i < d->rank - 2; i++) {
-        batches *= d->shape[i];
-    }
-    int64_t size = d->dtype == TARN_F64 ? 8 : 4;
-    for (int64_t b = 0; b < batches && s == TARN_OK; b++) {
-        char *c = (char *)out->storage->data + b * m * n * size;
-        s = tarn_blas_gemm(cx, d->dtype, p.trans, q.trans, m, n, k, matrix_at(&p, b, d), p.ld,
-                           matrix_at(&q, b, d), q.ld, c, n > 0 ? n : 1, err);
+    s = tarn_result(cx, d, out, err);
+    if (s == TARN_OK) {
+        int64_t n = d->shape[d->rank - 1];
+        tarn_product product = {.dtype = d->dtype, .ta = p.trans, .tb = q.trans,
+                                .m = d->shape[d->rank - 2], .n = n,
+                                .k = p.t.shape[p.t.rank - 1], .lda = p.ld, .ldb = q.ld,
+                                .ldc = n > 0 ? n : 1, .a = tarn_tensor_data(&p.t),
+                                .b = tarn_tensor_data(&q.t), .c = tarn_tensor_data(out),
+                                .batch_rank = d->rank - 2};
+        memcpy(product.batch, d->shape, sizeof product.batch);
+        batch_steps(&p, d, product.step_a);
+        batch_steps(&q, d, product.step_b);
+        merge_rows(&product);
+        s = tarn_blas_products(cx, &product, err);
     }
     tarn_tensor_release(&p.t);
     tarn_tensor_release(&q.t);
@@ -132,10 +148,64 @@ static const tarn_node *transposed(tarn_graph *g, const tarn_node *x) {
     order[x->desc.rank - 2] = x->desc.rank - 1;
     return tarn_permute(g, x, order);
 }
+// The product of a b, or where the operand that it is the gradient of was transposed, the transpose of
+// b' a': what is stored is then laid out as the matrix that was transposed.
+static const tarn_node *laid_out(tarn_graph *g, const tarn_node *a, const tarn_node *b,
+                                 const tarn_node *like) {
+    bool swapped = like->op == &tarn_op_permute;
+    int r = like->desc.rank;
+    for (int d = 0; swapped && d < r; d++) {
+        swapped = like->attr.i[d] == (d == r - 1 ? r - 2 : d == r - 2 ? r - 1 : d);
+    }
+    return swapped ? transposed(g, tarn_matmul(g, transposed(g, b), transposed(g, a)))
+                   : tarn_matmul(g, a, b);
+}
+// All rows of all batches.
+static const tarn_node *all_rows(tarn_graph *g, const tarn_node *x) {
+    int64_t last = x->desc.shape[x->desc.rank - 1];
+    int64_t shape[2] = {tarn_desc_numel(&x->desc) / last, last};
+    return tarn_reshape(g, x, 2, shape);
+}
 TARN_VJP(vjp_matmul) {
-    const tarn_node *r = which == 0 ? tarn_matmul(g, gy, transposed(g, y->in[1]))
-                                    : tarn_matmul(g, transposed(g, X), gy);
+    const tarn_node *a = X, *b = y->in[1];
+    if (which == 1 && b->desc.rank == 2 && a->desc.rank > 2 && gy->desc.rank > 2 &&
+        tarn_desc_numel(&a->desc) > 0 && tarn_desc_numel(&gy->desc) > 0) {
+        a = all_rows(g, a);  // one product sums over the batch as well
+        gy = all_rows(g, gy);
+    }
+    const tarn_node *r = which == 0 ? laid_out(g, gy, transposed(g, b), a)
+                                    : laid_out(g, transposed(g, a), gy, b);
     return r ? tarn_unbroadcast(g, r, y->in[which]) : NULL;
+}
+// Rows of the left operand and of the cotangent, or columns of the right one, belong to examples.
+static bool examples_matmul(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which,
+                            int64_t n, tarn_examples *out) {
+    const tarn_node *a = X, *b = y->in[1];
+    if (tarn_desc_numel(&y->desc) == 0 || tarn_desc_numel(&a->desc) == 0) {
+        return false;
+    }
+    if (which == 0) {
+        const int64_t order[3] = {0, 2, 1};
+        if (a->desc.rank != 2 || b->desc.rank != 3 || b->desc.shape[0] != n) {
+            return false;
+        }
+        const int64_t t = b->desc.shape[2], left[4] = {n, 1, t, a->desc.shape[0]};
+        const int64_t right[4] = {n, 1, t, a->desc.shape[1]};
+        out->left = tarn_reshape(g, tarn_permute(g, gy, order), 4, left);
+        out->right = tarn_reshape(g, tarn_permute(g, b, order), 4, right);
+        return true;
+    }
+    int64_t groups = 1, k = b->desc.shape[b->desc.rank - 2], m = b->desc.shape[b->desc.rank - 1];
+    bool batched = b->desc.rank > 2, fits = !batched || (a->desc.rank == b->desc.rank + 1 && a->desc.shape[0] == n);
+    for (int d = 0; d < b->desc.rank - 2 && fits; d++) {
+        groups *= b->desc.shape[d];
+        fits = a->desc.shape[d + 1] == b->desc.shape[d];
+    }
+    int64_t t = fits ? tarn_desc_numel(&a->desc) / (n * groups * k) : 0;
+    const int64_t left[4] = {n, groups, t, k}, right[4] = {n, groups, t, m};
+    out->left = fits ? tarn_reshape(g, a, 4, left) : NULL;
+    out->right = fits ? tarn_reshape(g, gy, 4, right) : NULL;
+    return fits;
 }
 TARN_JVP(jvp_matmul) {
     return tarn_add_opt(g, dx[0] ? tarn_matmul(g, dx[0], y->in[1]) : NULL,
@@ -157,6 +227,12 @@ static void axes_matmul(tarn_axes *t, const tarn_node *y) {
             }
         }
     }
+}
+
+static tarn_status zeroed(tarn_context *cx, const tarn_desc *d, tarn_tensor *out, tarn_error *err) {
+    TARN_TRY(tarn_result(cx, d, out, err));
+    memset(tarn_tensor_data(out), 0, tarn_tensor_bytes(out));
+    return TARN_OK;
 }
 
 // ---- gather(x, index), attr.i = {axis}: out[i, j] = x[index[i, j], j] for axis 0 ----
@@ -231,7 +307,7 @@ APPLY(apply_gather) {
     (void)nin;
     int axis = (int)a->i[0];
     tarn_tensor index;
-    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    TARN_TRY(tarn_result(cx, d, out, err));
     tarn_status s = TARN_OK;
     if (in[1].dtype == TARN_I64) {
         tarn_tensor_share(&in[1], &index);  // as it is: its zero strides tell whole rows apart
@@ -245,7 +321,7 @@ APPLY(apply_gather) {
     int64_t size = tarn_dtype_get(d->dtype)->bits / 8, n = tarn_tensor_numel(out), run = 1;
     const char *x = tarn_tensor_data(&in[0]);
     const int64_t *ix = tarn_tensor_data(&index);
-    char *to = out->storage->data;
+    char *to = tarn_tensor_data(out);
     tarn_desc outer = *d;
     if (by_rows(&in[0], &index, axis)) {
         for (int k = axis + 1; k < d->rank; k++) {
@@ -319,7 +395,7 @@ APPLY(apply_scatter) {
     (void)nin;
     int axis = (int)a->i[0];
     tarn_tensor index = {0}, src = {0};
-    tarn_status s = tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err);
+    tarn_status s = zeroed(cx, d, out, err);
     s = s == TARN_OK ? tarn_tensor_plain(cx, &in[0], TARN_I64, &index, err) : s;
     s = s == TARN_OK ? tarn_tensor_plain(cx, &in[1], d->dtype, &src, err) : s;
     if (s == TARN_OK) {
@@ -328,6 +404,8 @@ APPLY(apply_scatter) {
         walker w = {{0}};
         int64_t n = tarn_tensor_numel(&src);
         const int64_t *ix = tarn_tensor_data(&index);
+        const void *from = tarn_tensor_data(&src);
+        void *to = tarn_tensor_data(out);
         for (int64_t i = 0; i < n; i++, step(&w, &shape)) {
             if (ix[i] < 0 || ix[i] >= out->shape[axis]) {
                 s = out_of_range("scatter_add", ix[i], out->shape[axis], err);
@@ -335,12 +413,11 @@ APPLY(apply_scatter) {
             }
             int64_t o = offset_of(out, &w, axis, ix[i]);
             if (d->dtype == TARN_F32) {
-                ((float *)out->storage->data)[o] += ((const float *)tarn_tensor_data(&src))[i];
+                ((float *)to)[o] += ((const float *)from)[i];
             } else if (d->dtype == TARN_F64) {
-                ((double *)out->storage->data)[o] += ((const double *)tarn_tensor_data(&src))[i];
+                ((double *)to)[o] += ((const double *)from)[i];
             } else {
-                uint64_t *sum = (uint64_t *)out->storage->data + o;  // wraps, like add
-                *sum += ((const uint64_t *)tarn_tensor_data(&src))[i];
+                ((uint64_t *)to)[o] += ((const uint64_t *)from)[i];  // wraps, like add
             }
         }
     }
@@ -407,7 +484,7 @@ INFER(infer_concat) {
 }
 APPLY(apply_concat) {
     int axis = (int)a->i[0];
-    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    TARN_TRY(tarn_result(cx, d, out, err));
     int64_t outer = 1, inner = tarn_dtype_get(d->dtype)->bits / 8;
     for (int k = 0; k < axis; k++) {
         outer *= d->shape[k];
@@ -425,7 +502,7 @@ APPLY(apply_concat) {
         }
         int64_t rows = t.shape[axis];
         for (int64_t o = 0; o < outer; o++) {
-            memcpy((char *)out->storage->data + (o * d->shape[axis] + at) * inner,
+            memcpy((char *)tarn_tensor_data(out) + (o * d->shape[axis] + at) * inner,
                    (const char *)tarn_tensor_data(&t) + o * rows * inner, (size_t)(rows * inner));
         }
         at += rows;
@@ -491,24 +568,28 @@ INFER(infer_pad) {
 }
 APPLY(apply_pad) {
     (void)nin;
-    TARN_TRY(tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err));
+    TARN_TRY(zeroed(cx, d, out, err));
     tarn_tensor x;
     tarn_status s = tarn_tensor_plain(cx, &in[0], d->dtype, &x, err);
     if (s != TARN_OK) {
         tarn_tensor_release(out);
         return s;
     }
-    tarn_desc shape;
-    tarn_desc_of(&x, &shape);
-    int64_t size = tarn_dtype_get(d->dtype)->bits / 8, n = tarn_tensor_numel(&x);
+    tarn_desc outer;  // the dimensions that are walked; what lies within is copied at once
+    tarn_desc_of(&x, &outer);
+    int64_t size = tarn_dtype_get(d->dtype)->bits / 8, n = tarn_tensor_numel(&x), run = 1;
+    for (bool whole = true; whole && outer.rank > 0 && a->i[3 * outer.rank - 1] == 1;) {
+        run *= outer.shape[--outer.rank];
+        whole = outer.shape[outer.rank] == d->shape[outer.rank];
+    }
     walker w = {{0}};
-    for (int64_t i = 0; i < n; i++, step(&w, &shape)) {
+    for (int64_t i = 0; i < n; i += run, step(&w, &outer)) {
         int64_t o = 0;
         for (int k = 0; k < d->rank; k++) {
             o += (a->i[3 * k] + w.position[k] * a->i[3 * k + 2]) * out->stride[k];
         }
-        memcpy((char *)out->storage->data + o * size,
-               (const char *)tarn_tensor_data(&x) + i * size, (size_t)size);
+        memcpy((char *)tarn_tensor_data(out) + o * size,
+               (const char *)tarn_tensor_data(&x) + i * size, (size_t)(run * size));
     }
     tarn_tensor_release(&x);
     return TARN_OK;
@@ -554,14 +635,14 @@ WORKSPACE(workspace_concat) {
 #define WHOLE(NAME, LEAST, MOST, ...)                                                     \
     const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_WHOLE, \
                                     .min_in = LEAST, .max_in = MOST, __VA_ARGS__};
-WHOLE(matmul, 2, 2, .infer = infer_matmul, .apply = apply_matmul, .vjp = vjp_matmul, .jvp = jvp_matmul, .axes = axes_matmul, .workspace = workspace_matmul,
+WHOLE(matmul, 2, 2, .infer = infer_matmul, .apply = apply_matmul, .placed = true, .vjp = vjp_matmul, .jvp = jvp_matmul, .examples = examples_matmul, .axes = axes_matmul, .workspace = workspace_matmul,
       .summary = "matrix product over the last two dimensions, batched over the others; integers become f32")
-WHOLE(gather, 2, 2, .infer = infer_gather, .apply = apply_gather, .vjp = vjp_gather, .jvp = jvp_gather, .axes = axes_gather, .workspace = workspace_gather,
+WHOLE(gather, 2, 2, .infer = infer_gather, .apply = apply_gather, .placed = true, .vjp = vjp_gather, .jvp = jvp_gather, .axes = axes_gather, .workspace = workspace_gather,
       .summary = "elements picked along one dimension by an index tensor of the result's shape")
-WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .vjp = vjp_scatter, .jvp = jvp_scatter, .axes = axes_scatter, .workspace = workspace_copies,
+WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .placed = true, .vjp = vjp_scatter, .jvp = jvp_scatter, .axes = axes_scatter, .workspace = workspace_copies,
       .summary = "zeros of a shape, with each element of a source added where an index says")
-WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat, .workspace = workspace_concat,
+WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .placed = true, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat, .workspace = workspace_concat,
       .summary = "tensors one after another along a dimension")
-WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .vjp = vjp_pad, .jvp = jvp_pad, .axes = tarn_axes_kept, .workspace = workspace_copies,
+WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .placed = true, .vjp = vjp_pad, .jvp = jvp_pad, .axes = tarn_axes_kept, .workspace = workspace_copies,
       .summary = "zeros of a shape, with the tensor at a strided range: the adjoint of slice")
 // clang-format on

@@ -240,3 +240,7 @@ const tarn_source *tarn_source_of_tensor(const tarn_tensor *t, const char *name)
                             .release = memory_release};
     return &m->face;
 }
+
+const tarn_tensor *tarn_source_tensor(const tarn_source *s) {
+    return s->read == memory_read ? &((const memory_source *)(const void *)s)->tensor : NULL;
+}

@@ -20,6 +20,7 @@ typedef struct tarn_storage {
     void *data;       // 64-byte aligned
     size_t bytes;
     uint64_t version;  // counts in-place writes: a plan that saw an older one refuses to run
+    bool frozen;       // part of a model, which does not change: no in-place writes
 } tarn_storage;
 
 typedef struct tarn_tensor {
@@ -70,6 +71,8 @@ tarn_status tarn_tensor_read(tarn_context *cx, const tarn_source *s, tarn_tensor
                              tarn_error *err);
 // A tensor in memory seen as a source (contiguous; keeps a reference). NULL: no memory.
 const tarn_source *tarn_source_of_tensor(const tarn_tensor *t, const char *name);
+// The tensor behind such a source; NULL: its elements are elsewhere.
+const tarn_tensor *tarn_source_tensor(const tarn_source *s);
 
 // Prints like PyTorch: values for up to 1000 elements, 3 at each edge beyond; first line
 // "f32[4, 11008]". Ends without a newline.

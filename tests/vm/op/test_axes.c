@@ -301,9 +301,65 @@ static void structure(void **state) {
     tarn_context_free(&cx);
 }
 
+// Channels of convolutions move like those of products: freely, by positive scales behind relu or under a
+// maximum, by permutations where a depthwise kernel multiplies each by its own numbers. Pixels stay.
+static const tarn_node *image(tarn_graph *g, int64_t a, int64_t b, int64_t c, int64_t d) {
+    const tarn_desc desc = {.dtype = TARN_F64, .rank = 4, .shape = {a, b, c, d}};
+    return tarn_leaf_input(g, &desc);
+}
+static const tarn_node *conv(tarn_graph *g, const tarn_node *x, const tarn_node *w, int64_t groups) {
+    const int64_t i[11] = {1, 1, 1, 1, 1, 1, groups, 3, 3, 6, 6};
+    const tarn_node *in[2] = {x, w};
+    tarn_attr a = {.ni = 11, .i = i};
+    return tarn_node_make(g, &tarn_op_conv2d, 2, in, &a);
+}
+static const tarn_node *pooled(tarn_graph *g, const tarn_node *x, bool largest) {  // one number for each channel
+    const int64_t i[11] = {1, 1, 1, 1, 0, 0, 0, 0, 1, 6, 6}, flat[2] = {BATCH, x->desc.shape[3]};
+    tarn_attr a = {.ni = 11, .i = i}, size = {.ni = 2, .i = i + 9};
+    const tarn_node *y = tarn_node_make(g, largest ? &tarn_op_pool_index : &tarn_op_pool_mean, 1, &x, &a);
+    const tarn_node *in[2] = {x, y};
+    return tarn_reshape(g, largest ? tarn_node_make(g, &tarn_op_pool_take, 2, in, &size) : y, 2, flat);
+}
+static void images(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    tarn_axes t;
+    open_context(&cx, 1, NULL);
+    for (int k = 0; k < 6; k++) {
+        bool relu = k == 1 || k == 3, largest = k == 2 || k == 3, deep = k == 4, groups = k == 5;
+        tarn_graph *g = tarn_graph_new(&cx);
+        const tarn_node *x = image(g, BATCH, 6, 6, 3), *w1 = image(g, 8, 3, 3, 3), *dw = image(g, 8, groups ? 4 : 1, 3, 3);
+        const tarn_node *w2 = image(g, 10, 8, 3, 3), *head = input(g, 2, 10, OUT);
+        const tarn_node *h = conv(g, x, w1, 1);
+        h = relu ? tarn_relu(g, h) : h;
+        h = deep ? conv(g, h, dw, 8) : groups ? conv(g, h, dw, 2) : h;
+        const tarn_node *y = tarn_matmul(g, pooled(g, conv(g, h, w2, 1), largest), head);
+        assert_non_null(y);
+        OK(tarn_axes_trace(g, 1, &y, 1, &x, &t, &err));
+        assert_int_equal(group_of(&t, w1, 0), relu     ? TARN_GROUP_SCALED
+                                              : deep   ? TARN_GROUP_PERMUTATION
+                                              : groups ? TARN_GROUP_NONE
+                                                       : TARN_GROUP_LINEAR);
+        assert_int_equal(group_of(&t, w2, 0), largest ? TARN_GROUP_SCALED : TARN_GROUP_LINEAR);
+        if (!groups) {
+            assert_int_equal(tarn_axes_find(&t, w1, 0), tarn_axes_find(&t, w2, 1));
+        }
+        assert_int_equal(tarn_axes_find(&t, w1, 0) == tarn_axes_find(&t, dw, 0), deep);
+        assert_int_equal(tarn_axes_find(&t, w2, 0), tarn_axes_find(&t, head, 0));
+        for (int axis = 1; axis < 4; axis++) {
+            assert_int_equal(group_of(&t, w1, axis), TARN_GROUP_NONE);
+            assert_int_equal(group_of(&t, w2, axis == 1 ? 2 : axis), TARN_GROUP_NONE);
+        }
+        tarn_axes_free(&t);
+        tarn_graph_release(g);
+    }
+    assert_int_equal(cx.budget.used, 0);
+    tarn_context_free(&cx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(activations),
                                        cmocka_unit_test(planted_permutation),
-                                       cmocka_unit_test(structure)};
+                                       cmocka_unit_test(structure), cmocka_unit_test(images)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -727,9 +727,35 @@ static void ranks(void **state) {
     free(want);
 }
 
+// ---- running sums ----
+
+static void running_sums(void **state) {
+    for (uint64_t seed = 1; seed < 60; seed++) {
+        uint64_t s = seed;
+        const int64_t shape[3] = {1 + below(&s, 3), below(&s, 4), below(&s, seed % 5 ? 40 : 5000)};
+        int64_t back = below(&s, 2), n = shape[2];
+        tarn_tensor x = any_view(&row_context[0], row_stored[below(&s, ROW_STORED)], 3, shape, &s);
+        fill_any(&x, &s, any_value);
+        tarn_attr a = {.ni = 1, .i = &back};
+        tarn_tensor out = run_row(&tarn_op_cumsum, 1, &x, &a);
+        tarn_dtype t = tarn_dtype_compute(x.dtype);
+        assert_int_equal(out.dtype, t == TARN_BOOL ? TARN_I64 : t);
+        for (int64_t r = 0; n > 0 && r < tarn_tensor_numel(&x) / n; r++) {
+            double sum = 0;
+            for (int64_t k = 0; k < n; k++) {
+                int64_t at = r * n + (back ? n - 1 - k : k);
+                sum += tarn_tensor_get(&x, at);
+                same_number("cumsum", tarn_tensor_get(&out, at), as_dtype(out.dtype, sum), 0);
+            }
+        }
+        tarn_tensor_release(&x);
+        tarn_tensor_release(&out);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reductions), cmocka_unit_test(long_sums), cmocka_unit_test(whole_dot),
+        cmocka_unit_test(running_sums), cmocka_unit_test(reductions), cmocka_unit_test(long_sums), cmocka_unit_test(whole_dot),
         cmocka_unit_test(selection), cmocka_unit_test(views), cmocka_unit_test(products),
         cmocka_unit_test(picks), cmocka_unit_test(joins), cmocka_unit_test(sorts), cmocka_unit_test(ranks),
     };

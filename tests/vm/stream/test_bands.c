@@ -37,7 +37,7 @@ static const tarn_node *uniform(maker *m) {
 
 static void grow(maker *m) {
     tarn_graph *g = m->g;
-    static const tarn_op *const orders[] = {&tarn_op_sort, &tarn_op_argsort, &tarn_op_rank};
+    static const tarn_op *const orders[] = {&tarn_op_sort, &tarn_op_argsort, &tarn_op_rank, &tarn_op_cumsum};
     static const tarn_op *const folds[] = {&tarn_op_sum, &tarn_op_max, &tarn_op_min, &tarn_op_argmax};
     const tarn_node *a = pick(m), *b = pick(m), *f = NULL, *c = NULL, *s = NULL;
     const tarn_node *k = m->nc ? m->column[below(m, m->nc)] : tarn_num(g, 0.5);
@@ -47,7 +47,7 @@ static void grow(maker *m) {
     case 0: f = tarn_sub(g, a, b); break;
     case 1: f = tarn_mul(g, tarn_add(g, a, b), tarn_num(g, 0.5)); break;
     case 2: f = tarn_abs(g, a); break;
-    case 3: case 4: case 5: f = by_rows(m, orders[below(m, 3)], a); break;
+    case 3: case 4: case 5: f = by_rows(m, orders[below(m, 4)], a); break;
     case 6: f = by_rows(m, &tarn_op_rank, tarn_abs(g, tarn_sub(g, a, b))); break;
     case 7: case 8: c = along(m, folds[below(m, 4)], a); break;
     case 9: c = tarn_sqrt(g, along(m, &tarn_op_sum, tarn_mul(g, a, a))); break;

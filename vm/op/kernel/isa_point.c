@@ -78,6 +78,23 @@ UNARY_FLOAT(sqrt, __builtin_sqrtf(x), __builtin_sqrt(x))
 UNARY_FLOAT(rsqrt, 1.0f / __builtin_sqrtf(x), 1.0 / __builtin_sqrt(x))
 UNARY_FLOAT(exp, tk_expf(x), tk_exp(x))
 UNARY_FLOAT(log, tk_logf(x), tk_log(x))
+// What 1 + x rounded off is made good by the slope of log at 1 + x (Kahan).
+static inline double log1p64(double x) {
+    double u = 1.0 + x, d = u - 1.0;
+    double y = tk_log(u) * (x / (d == 0.0 ? 1.0 : d));
+    y = d == 0.0 ? x : y;
+    return x == TK_INF ? x : y;
+}
+static inline float log1p32(float v) {
+    double x = (double)v, u = 1.0 + x, d = u - 1.0;
+    double y = tk_log_short(u) * (x / (d == 0.0 ? 1.0 : d));
+    y = d == 0.0 ? x : y;
+    y = u == 0.0 ? -TK_INF : y;
+    y = u < 0.0 ? TK_NAN : y;
+    y = x == TK_INF ? x : y;
+    return v != v ? v + v : (float)y;
+}
+UNARY_FLOAT(log1p, log1p32(x), log1p64(x))
 UNARY_FLOAT(tanh, tk_tanhf(x), tk_tanh(x))
 UNARY_FLOAT(sigmoid, tk_sigmoidf(x), tk_sigmoid(x))
 UNARY_FLOAT(erf, tk_erff(x), tk_erf(x))
@@ -85,6 +102,45 @@ UNARY_FLOAT(sin, tk_sinf(x), tk_sin(x))
 UNARY_FLOAT(cos, tk_cosf(x), tk_cos(x))
 UNARY_FLOAT(acos, tk_acosf(x), tk_acos(x))
 UNARY_NUM(relu, x < 0 ? 0 : x)
+// Activations and their slopes, in f32 to some 4 units of |x|: one exponential of what is below 0 each.
+// The normal distribution function at -|x| is exp(-x^2 / 2) P(1 / (1 + k |x|)), P fitted to 1e-8.
+static inline float density32(float x) { return tk_expf_below(x * x * -0.5f); }
+static inline float normal32(float x) {
+    float t = 1.0f / (1.0f + 0x1.1eb852p-2f * __builtin_fabsf(x)), p = -0x1.b165c6p-4f;
+    p = p * t + 0x1.8f3d14p-2f;
+    p = p * t + -0x1.e56396p-3f;
+    p = p * t + 0x1.136016p-2f;
+    p = p * t + 0x1.147284p-4f;
+    p = p * t + 0x1.dd45bcp-4f;
+    float q = p * t * density32(x);
+    return x < 0.0f ? q : 1.0f - q;
+}
+static inline double normal64(double x) { return 0.5 * (1.0 + tk_erf(x * 0x1.6a09e667f3bcdp-1)); }
+static inline float gate32(float z) {
+    float e = tk_expf_below(-__builtin_fabsf(z));
+    return (z < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+// s + x s (1 - s) dz; where s is 0 or 1 dz may be infinite.
+static inline float gate_slope32(float x, float z, float dz) {
+    float e = tk_expf_below(-__builtin_fabsf(z)), r = 1.0f / (1.0f + e);
+    float s = (z < 0.0f ? e : 1.0f) * r, d = e * r * r;
+    return d == 0.0f ? s : s + x * d * dz;
+}
+static inline double gate_slope64(double x, double z, double dz) {
+    double s = tk_sigmoid(z), d = s * tk_sigmoid(-z);
+    return d == 0.0 ? s : s + x * d * dz;
+}
+// gelu by tanh is x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+#define INNER(T, x) (((x) * (x) * (T)0.044715 + 1) * (x) * (T)1.5957691216057308)
+#define INNER_SLOPE(T, x) (((x) * (x) * (T)0.134145 + 1) * (T)1.5957691216057308)
+UNARY_FLOAT(gelu, x * normal32(x), x * normal64(x))
+UNARY_FLOAT(gelu_slope, normal32(x) + x * density32(x) * 0x1.988454p-2f,
+            normal64(x) + x * tk_exp(x * x * -0.5) * 0x1.9884533d43651p-2)
+UNARY_FLOAT(gelu_tanh, x * gate32(INNER(float, x)), x * tk_sigmoid(INNER(double, x)))
+UNARY_FLOAT(gelu_tanh_slope, gate_slope32(x, INNER(float, x), INNER_SLOPE(float, x)),
+            gate_slope64(x, INNER(double, x), INNER_SLOPE(double, x)))
+UNARY_FLOAT(silu, x * gate32(x), x * tk_sigmoid(x))
+UNARY_FLOAT(silu_slope, gate_slope32(x, x, 1.0f), gate_slope64(x, x, 1.0))
 // Rounding by adding and subtracting 1.5·2^23 (2^52): exact for smaller magnitudes, and larger ones
 // are integers already. The sign of zero is kept.
 static inline float round32(float x) {
@@ -203,6 +259,27 @@ static void normal_f64(int64_t n, const void *const *in, void *out, const tarn_t
     (void)in;
     TARN_ISA_NAME(tarn_random_table).normal_f64(key_of(a->attr), a->at, n, out);
 }
+
+// dropout(x, key), attr.f = {p}: the key is the same for all elements.
+#define DROPOUT(tag, T)                                                                         \
+    static void dropout_##tag(int64_t n, const void *const *in, void *out,                      \
+                              const tarn_tile_args *a) {                                        \
+        const T *restrict x = __builtin_assume_aligned(in[0], 64);                              \
+        const uint64_t *key = in[1];                                                            \
+        T *restrict r = __builtin_assume_aligned(out, 64);                                      \
+        double keep = 1 - a->attr->f[0];                                                        \
+        T scale = (T)(1 / keep);                                                                \
+        unsigned char kept[TARN_TILE];                                                          \
+        if (n > 0) {                                                                            \
+            TARN_ISA_NAME(tarn_random_table).bernoulli(key[0], a->at, n, keep, kept);           \
+        }                                                                                       \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            T y = x[i] * scale;                                                                 \
+            r[i] = kept[i] ? y : (T)0;                                                          \
+        }                                                                                       \
+    }
+DROPOUT(f32, float)
+DROPOUT(f64, double)
 
 // ---- folds ----
 
@@ -337,6 +414,54 @@ EXTREME(min, f64, double, <)
 EXTREME(min, i64, int64_t, <)
 EXTREME(min, bool, unsigned char, <)
 
+// Short rows at once: the folds above, with what opens and closes them (vm/op/reduce.c) in between.
+static inline double close_lanes(tarn_acc_lanes *l) {
+    for (int half = 8; half >= 1; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            l->lane[i] += l->lane[i + half];
+        }
+    }
+    return l->lane[0];
+}
+#define ROWS(name, tag, T, ACC, OPEN, CLOSE)                                                    \
+    static void name##_rows_##tag(int64_t n, int64_t length, int64_t stride, const void *x,     \
+                                  double *part) {                                               \
+        for (int64_t r = 0; r < n; r++) {                                                       \
+            ACC acc = OPEN;                                                                     \
+            const void *row = (const T *)x + r * stride;                                        \
+            name##_##tag(length, &row, &acc, NULL);                                             \
+            part[r] = CLOSE;                                                                    \
+        }                                                                                       \
+    }
+ROWS(sum, f32, float, tarn_acc_lanes, {{0}}, close_lanes(&acc))
+ROWS(sum, f64, double, tarn_acc_lanes, {{0}}, close_lanes(&acc))
+#define EXTREME_ROWS(tag, T)                                              \
+    ROWS(max, tag, T, tarn_acc_extreme, {.value = -(double)INFINITY}, acc.value)   \
+    ROWS(min, tag, T, tarn_acc_extreme, {.value = (double)INFINITY}, acc.value)
+EXTREME_ROWS(f32, float)
+EXTREME_ROWS(f64, double)
+
+// Row by row, as memory lies, into lanes that stay in the first-level cache.
+#define COLUMNS(tag, T)                                                                         \
+    static void sum_columns_##tag(int64_t at, int64_t rows, int64_t columns, int64_t stride,    \
+                                  const void *in, double (*lane)[TARN_COLUMNS]) {               \
+        for (int64_t r = 0; r < rows; r++) {                                                    \
+            const T *restrict x = (const T *)in + r * stride;                                   \
+            double *restrict to = lane[(at + r) % 16];                                          \
+            if (columns == TARN_COLUMNS) {                                                      \
+                for (int c = 0; c < TARN_COLUMNS; c++) {                                        \
+                    to[c] += (double)x[c];                                                      \
+                }                                                                               \
+            } else {                                                                            \
+                for (int64_t c = 0; c < columns; c++) {                                         \
+                    to[c] += (double)x[c];                                                      \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+    }
+COLUMNS(f32, float)
+COLUMNS(f64, double)
+
 // One digit of the radix selection. The first digit counts everything. Later ones count what matches
 // the digits found so far: a tile is compared at once, then its matches are walked by the bits of the
 // mask, eight elements a word.
@@ -399,9 +524,15 @@ const tarn_kernels TARN_ISA_NAME(tarn_kernels) = {
              ROW_FLOAT(acos), ROW_NUM(relu), ROW_FLOAT(floor), ROW_FLOAT(round), ROW_ALL(eq),
              ROW_ALL(ne), ROW_ALL(lt), ROW_ALL(le), ROW_ALL(gt), ROW_ALL(ge),
              ROW_BOOL(logical_and), ROW_BOOL(logical_or), ROW_BOOL(logical_not),
-             ROW_FLOAT(isfinite), ROW_ALL(where), ROW_FLOAT(top),
+             ROW_FLOAT(log1p), ROW_FLOAT(dropout), ROW_FLOAT(gelu),
+             ROW_FLOAT(gelu_slope), ROW_FLOAT(gelu_tanh), ROW_FLOAT(gelu_tanh_slope),
+             ROW_FLOAT(silu), ROW_FLOAT(silu_slope), ROW_FLOAT(isfinite), ROW_ALL(where), ROW_FLOAT(top),
              [TARN_K_iota] = {0, 0, iota_i64, 0}, ROW_BOOL(bernoulli), ROW_FLOAT(uniform),
              ROW_FLOAT(normal)},
     .fold = {FOLD_ALL(sum), [TARN_KF_dot] = {dot_f32, dot_f64, 0, 0}, FOLD_ALL(max), FOLD_ALL(min),
              FOLD_ALL(argmax), FOLD_ALL(argmin), [TARN_KF_kth] = {kth_f32, kth_f64, 0, 0}},
+    .rows = {[TARN_KF_sum] = {sum_rows_f32, sum_rows_f64, 0, 0},
+             [TARN_KF_max] = {max_rows_f32, max_rows_f64, 0, 0},
+             [TARN_KF_min] = {min_rows_f32, min_rows_f64, 0, 0}},
+    .columns = {[TARN_KF_sum] = {sum_columns_f32, sum_columns_f64, 0, 0}},
 };

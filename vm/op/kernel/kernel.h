@@ -23,7 +23,8 @@ static inline size_t tarn_work_size(tarn_dtype t) {
     K(add) K(sub) K(mul) K(div) K(pow) K(minimum) K(maximum) K(atan2) K(neg) K(abs) K(sign)      \
     K(sqrt) K(rsqrt) K(exp) K(log) K(tanh) K(sigmoid) K(erf) K(sin) K(cos) K(acos) K(relu)       \
     K(floor) K(round) K(eq) K(ne) K(lt) K(le) K(gt) K(ge) K(logical_and) K(logical_or)           \
-    K(logical_not) K(isfinite) K(where) K(top) K(iota) K(bernoulli) K(uniform) K(normal)
+    K(logical_not) K(log1p) K(dropout) K(gelu) K(gelu_slope) K(gelu_tanh) \
+    K(gelu_tanh_slope) K(silu) K(silu_slope) K(isfinite) K(where) K(top) K(iota) K(bernoulli) K(uniform) K(normal)
 #define TARN_FOLD_KERNELS(K) K(sum) K(dot) K(max) K(min) K(argmax) K(argmin) K(kth)
 // clang-format on
 
@@ -40,9 +41,19 @@ enum {
     TARN_KF_COUNT,
 };
 
+// Rows of up to TARN_TILE elements, `stride` elements apart: what fold and close yield for each.
+typedef void (*tarn_rows_fn)(int64_t n, int64_t length, int64_t stride, const void *x, double *part);
+// A part of one leaf of up to TARN_COLUMNS neighbouring columns at once: its rows from position `at` are
+// added to the sixteen lanes of each column, lane[k][column].
+enum { TARN_COLUMNS = 64 };
+typedef void (*tarn_columns_fn)(int64_t at, int64_t rows, int64_t columns, int64_t stride, const void *x,
+                                double (*lane)[TARN_COLUMNS]);
+
 typedef struct tarn_kernels {
     tarn_tile_fn tile[TARN_K_COUNT][TARN_W_COUNT];
     tarn_fold_fn fold[TARN_KF_COUNT][TARN_W_COUNT];
+    tarn_rows_fn rows[TARN_KF_COUNT][TARN_W_COUNT];        // NULL: fold row by row
+    tarn_columns_fn columns[TARN_KF_COUNT][TARN_W_COUNT];  // NULL: column by column
 } tarn_kernels;
 
 const tarn_kernels *tarn_kernels_get(tarn_isa isa);
