@@ -21,8 +21,17 @@ local function is_schedule(x)
   return made[x] == true
 end
 
+-- A number inside a recorded function: a tensor whose value is not known yet.
+local function is_recorded(x)
+  return type(x) == "userdata" and x.planned == true
+end
+
+local function is_value(x)
+  return type(x) == "number" or is_recorded(x)
+end
+
 local function check_value(x, what)
-  if type(x) ~= "number" and not is_schedule(x) then
+  if not is_value(x) and not is_schedule(x) then
     error(string.format("%s: expected a number or another by.…, got %s", what, type(x)), 3)
   end
   return x
@@ -33,7 +42,7 @@ local places = { "embed", "head", "final", "other" }
 local function check_places(t, what)
   check(what, t, places, true)
   for _, place in ipairs(places) do
-    if t[place] ~= nil and type(t[place]) ~= "number" then
+    if t[place] ~= nil and not is_value(t[place]) then
       error(string.format("%s: %s is a %s, not a number", what, place, type(t[place])), 3)
     end
   end
@@ -49,6 +58,9 @@ local function interpolate(knots, d, n)
   local x = d * (#knots - 1) / (n - 1)
   local k = math.min(math.floor(x), #knots - 2)
   local t = x - k
+  if t == 0 or t == 1 then
+    return knots[k + 1 + t // 1]
+  end
   return (1 - t) * knots[k + 1] + t * knots[k + 2]
 end
 
@@ -57,15 +69,21 @@ local function depth(t)
   if not layered and type(t) ~= "table" then
     error("by.depth: expected { v1, v2, … } or a tensor, got " .. type(t), 2)
   end
-  local knots = layered and t:totable() or t
-  if layered and (type(knots) ~= "table" or type(knots[1]) == "table") then
+  local knots = t
+  if layered and is_recorded(t) then
+    knots = {}
+    for k = 1, t.rank == 1 and t.shape[1] or 0 do knots[k] = t[k] end
+  elseif layered then
+    knots = t:totable()
+  end
+  if layered and (type(knots) ~= "table" or type(knots[1]) == "table" or t.rank ~= 1) then
     error("by.depth: a tensor of one value a layer has one dimension", 2)
   end
   if not layered then
     check_places(t, "by.depth")
   end
   for k, v in ipairs(knots) do
-    if type(v) ~= "number" then
+    if not is_value(v) then
       error(string.format("by.depth: knot %d is a %s, not a number", k, type(v)), 2)
     end
   end
@@ -98,7 +116,7 @@ local function layer(rules)
   check_places(rules, "by.layer")
   for k, rule in ipairs(rules) do
     if type(rule) ~= "table" or math.type(rule[1]) ~= "integer" or math.type(rule[2]) ~= "integer"
-      or type(rule[3]) ~= "number" then
+      or not is_value(rule[3]) then
       error(string.format("by.layer: rule %d is not {first, last, value}", k), 2)
     end
   end
@@ -179,7 +197,7 @@ local function read_blocks(t)
   end
   local values = {}
   for k, v in ipairs(list) do
-    if type(v) ~= "number" then
+    if not is_value(v) then
       error(string.format("by.blocks: value %d is a %s, not a number", k, type(v)), 3)
     end
     values[names[k]] = v
@@ -212,7 +230,7 @@ local function blocks(t)
   if type(t) == "table" then
     check("by.blocks", t, names, true)
     for _, block in ipairs(names) do
-      if t[block] ~= nil and type(t[block]) ~= "number" then
+      if t[block] ~= nil and not is_value(t[block]) then
         error(string.format("by.blocks: %s is a %s, not a number", block, type(t[block])), 2)
       end
       values[block] = t[block] or values[block]
@@ -268,7 +286,7 @@ local function resolve(schedule, m)
   local out = {}
   for i, n in ipairs(m:names()) do
     local v = value_of(m:info(n))
-    if type(v) ~= "number" then
+    if not is_value(v) then
       error(string.format("%s: the value for %s is a %s, not a number", schedule.origin, n, type(v)), 0)
     end
     out[i] = v

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Applying method rows: operands matched, parameters checked and completed from the row, each tensor
 // built through the row's function.
-#include "merge/method/method.h"
+#include "merge/method/applied.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -28,14 +28,8 @@ const tarn_method *tarn_method_find(const char *name) {
     return NULL;
 }
 
-typedef struct {
-    const tarn_method *method;
-    int base;           // operand index of the base, -1
-    const int *output;  // [slots] number among its source's outputs; NULL: every slot is its own
-} applied;
-
 static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) {
-    const applied *a = m->extra;
+    const tarn_applied *a = m->extra;
     const tarn_slot *slot = tarn_slot_source(m, i);
     if (tarn_slot_integer(slot)) {
         return tarn_expand_integer(e, m, i);
@@ -43,7 +37,7 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
     tarn_build b = {.g = e->graph, .expand = e, .model = m, .slot = i, .source = slot,
                     .output = a->output ? a->output[i] : 0};
     tarn_status s = tarn_shape_numel(slot->rank, slot->shape, &b.numel, &e->graph->err);
-    for (int k = 0; k < m->nin && s == TARN_OK; k++) {
+    for (int k = 0; k < m->matched && s == TARN_OK; k++) {
         const tarn_node *x = tarn_model_operand(e, m, k, i, 0);
         if (k == a->base) {
             b.base = x;
@@ -61,9 +55,10 @@ static const tarn_node *expand_method(tarn_expand *e, tarn_model *m, int64_t i) 
 }
 
 static void write_method(const tarn_model *m, tarn_text *out) {
-    const applied *a = m->extra;
+    const tarn_applied *a = m->extra;
     tarn_text_printf(out, ",\"method\":\"%s\",\"version\":%d,\"base\":%d", a->method->name,
                      a->method->version, a->base);
+    tarn_statistics_write(m, out);
 }
 
 static tarn_status restore_method(tarn_context *cx, const tarn_model_json *j, int nin,
@@ -81,16 +76,19 @@ static tarn_status restore_method(tarn_context *cx, const tarn_model_json *j, in
         TARN_RAISE(err, "PlanVersion", "plan: made with version %g of %s, this program has %d",
                    version, name, method->version);
     }
-    if ((base != 0 && base != -1) || nin < 1 || nin > TARN_METHOD_MODELS) {
+    if ((base != 0 && base != -1) || nin < 1 || nin > TARN_METHOD_MODELS * (1 + TARN_METHOD_STATISTICS)) {
         TARN_RAISE(err, "PlanInvalid", "plan: %s with %d operands and base %g", name, nin, base);
     }
     bool has = base == 0;
-    return tarn_method_apply(cx, method, has ? in[0] : NULL, nin - has, in + has, j->nvalues,
-                             j->values, &j->policy, out, err);
+    int count;
+    tarn_given_statistic given[TARN_METHOD_STATISTICS];
+    TARN_TRY(tarn_statistics_restore(j, method, has, &nin, in, &count, given, err));
+    return tarn_method_apply_with(cx, method, has ? in[0] : NULL, nin - has, in + has, count, given, j->nvalues,
+                                  j->values, &j->policy, out, err);
 }
 
 static const char *title_method(const tarn_model *m) {
-    return ((const applied *)m->extra)->method->name;
+    return ((const tarn_applied *)m->extra)->method->name;
 }
 
 const tarn_model_op tarn_model_row_method = {.name = "method", .expand = expand_method,
@@ -98,10 +96,10 @@ const tarn_model_op tarn_model_row_method = {.name = "method", .expand = expand_
                                              .title = title_method};
 
 const tarn_method *tarn_method_of(const tarn_model *m) {
-    return m->op == &tarn_model_row_method ? ((const applied *)m->extra)->method : NULL;
+    return m->op == &tarn_model_row_method ? ((const tarn_applied *)m->extra)->method : NULL;
 }
-int tarn_method_base(const tarn_model *m) { return ((const applied *)m->extra)->base; }
-int tarn_method_models(const tarn_model *m) { return m->nin - (tarn_method_base(m) >= 0 ? 1 : 0); }
+int tarn_method_base(const tarn_model *m) { return ((const tarn_applied *)m->extra)->base; }
+int tarn_method_models(const tarn_model *m) { return ((const tarn_applied *)m->extra)->models; }
 
 tarn_status tarn_method_shared(const tarn_model *m, const char *param, const char *unless, tarn_error *err) {
     for (int i = 0; i < m->nvalues; i++) {
@@ -330,7 +328,7 @@ static bool holds(const tarn_model *from, int64_t i, const tarn_model *m) {
 // something beside it: build says what it lacks.
 static tarn_status check_whole(tarn_model *m, const tarn_method *method, tarn_error *err) {
     for (int64_t i = 0; i < m->in[0]->n; i++) {
-        for (int k = 1; k < m->nin; k++) {
+        for (int k = 1; k < m->matched; k++) {
             if (!holds(m->in[0], i, m->in[k])) {
                 TARN_RAISE(err, "MissingTensor", "merge.%s: %s lacks %s of %s", method->name,
                            tarn_model_label(m->in[k]), m->in[0]->slots[i].name, tarn_model_label(m->in[0]));
@@ -342,7 +340,7 @@ static tarn_status check_whole(tarn_model *m, const tarn_method *method, tarn_er
 }
 
 // Replaces the matched slots by the outputs that the row names for them, with the values of each.
-static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied *a, tarn_error *err) {
+static tarn_status set_outputs(tarn_model *m, const tarn_method *method, tarn_applied *a, tarn_error *err) {
     enum { MOST = 8 };
     size_t room = (size_t)m->n * MOST + 1;
     tarn_slot *slots = tarn_arena_take(&m->arena, room * sizeof *slots);
@@ -406,10 +404,20 @@ static tarn_status set_outputs(tarn_model *m, const tarn_method *method, applied
 tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
                               tarn_model *const *models, int nvalues, const tarn_value *values,
                               const tarn_policy *policy, tarn_model **out, tarn_error *err) {
+    return tarn_method_apply_with(cx, method, base, n, models, 0, NULL, nvalues, values, policy, out, err);
+}
+
+tarn_status tarn_method_apply_with(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
+                                   tarn_model *const *models, int nstatistics,
+                                   const tarn_given_statistic *statistics, int nvalues,
+                                   const tarn_value *values, const tarn_policy *policy, tarn_model **out,
+                                   tarn_error *err) {
     TARN_TRY(check_count(method, base, n, err));
     TARN_TRY(check_points(method, base, n, models, err));
-    tarn_model *in[TARN_METHOD_MODELS];
-    bool point[TARN_METHOD_MODELS];
+    TARN_TRY(tarn_statistics_check(method, base, n, nstatistics, statistics, err));
+    enum { OPERANDS = TARN_METHOD_MODELS * (1 + TARN_METHOD_STATISTICS) };
+    tarn_model *in[OPERANDS];
+    bool point[OPERANDS];
     int k = 0;
     if (base) {
         in[k++] = base;
@@ -417,20 +425,29 @@ tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_
     for (int i = 0; i < n; i++) {
         in[k++] = models[i];
     }
+    tarn_applied made = {.method = method, .base = base ? 0 : -1, .models = n};
+    int matched = k;
+    for (int s = 0; s < nstatistics; s++) {
+        made.statistic[tarn_statistic_row(method, statistics[s].name) - method->statistics] = k;
+        for (int i = 0; i < statistics[s].n; i++) {
+            in[k++] = statistics[s].models[i];
+        }
+    }
     tarn_model *m;
     TARN_TRY(tarn_model_new(cx, &tarn_model_row_method, k, in, &m, err));
-    applied *a = tarn_arena_take(&m->arena, sizeof *a);
+    m->matched = matched;
+    tarn_applied *a = tarn_arena_take(&m->arena, sizeof *a);
     if (!a) {
         tarn_model_release(m);
         return tarn_raise_nomem(err, "a model", sizeof *m);
     }
-    *a = (applied){.method = method, .base = base ? 0 : -1};
+    *a = made;
     m->extra = a;
     m->policy = policy ? *policy : in[0]->policy;
     bool any = false;
     for (int i = 0; i < k; i++) {
         point[i] = in[i]->mass != 0;
-        any = any || point[i];
+        any = any || (point[i] && i < matched);
     }
     m->mass = any ? 1 : 0;
     tarn_policy given = m->policy;
@@ -567,7 +584,7 @@ const tarn_node *tarn_keep_share(tarn_build *b, const tarn_node *t, int64_t of, 
     }
     size = comparable(b, size);
     const tarn_node *sel = select_of_model(b, size, of, share, k);
-    double start = sel ? sel->attr.f[sel->attr.nf - 1] : 0;
+    double start = sel ? tarn_expand_start(b->expand, b->model, b->slot, k, sel) : 0;
     const tarn_node *cut = tarn_sub(b->g, tarn_item(b->g, sel, 1), tarn_num(b->g, start));
     const tarn_node *in[3] = {size, tarn_item(b->g, sel, 0), cut};
     return tarn_where(b->g, tarn_node_make(b->g, &tarn_op_top, 3, in, NULL), t, zero);

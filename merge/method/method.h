@@ -19,6 +19,24 @@ typedef struct tarn_param {
     const char *doc;
 } tarn_param;
 
+// What a method takes beside the models (Fisher information, Gram matrices): models whose tensors stand
+// for the tensors of the same name, in shapes of their own. An option with one for each model, or one for
+// the base.
+typedef struct tarn_statistic {
+    const char *name;
+    bool of_base;   // one, for the base; else a list with one for each model
+    bool required;
+    const char *doc;
+} tarn_statistic;
+
+enum { TARN_METHOD_STATISTICS = 4 };  // kinds of them at most, per method
+
+typedef struct tarn_given_statistic {
+    const char *name;
+    int n;
+    tarn_model *const *models;  // [n]
+} tarn_given_statistic;
+
 enum {
     TARN_NEEDS_BASE = 1,     // base = … is required
     TARN_TAKES_BASE = 2,     // base = … is allowed
@@ -54,6 +72,7 @@ typedef struct tarn_method {
     unsigned needs;
     int least, most;     // models besides the base; most -1: any number
     const tarn_param *params;  // ends with a row without a name
+    const tarn_statistic *statistics;  // likewise; NULL: none
     // Of the result; NULL: 1, or 0 when all operands are vectors.
     double (*mass)(const tarn_model *m);
     // Checks that rows of ranges cannot state; may be NULL.
@@ -77,6 +96,12 @@ const tarn_method *tarn_method_find(const char *name);
 tarn_status tarn_method_apply(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
                               tarn_model *const *models, int nvalues, const tarn_value *values,
                               const tarn_policy *policy, tarn_model **out, tarn_error *err);
+// The same with statistics.
+tarn_status tarn_method_apply_with(tarn_context *cx, const tarn_method *method, tarn_model *base, int n,
+                                   tarn_model *const *models, int nstatistics,
+                                   const tarn_given_statistic *statistics, int nvalues,
+                                   const tarn_value *values, const tarn_policy *policy, tarn_model **out,
+                                   tarn_error *err);
 const tarn_method *tarn_method_of(const tarn_model *m);  // NULL: not a method's node
 // Models without the base, and which operand is the base (-1: none).
 int tarn_method_models(const tarn_model *m);
@@ -85,6 +110,10 @@ int tarn_method_base(const tarn_model *m);
 // (may be NULL) is the option that would let it.
 tarn_status tarn_method_shared(const tarn_model *m, const char *param, const char *unless, tarn_error *err);
 double tarn_mass_none(const tarn_model *m);  // for rows: the result is a vector
+// For checks: the operand that is statistic `name` of model i (NULL: not given), and the first tensor (floating,
+// of models that it is given for) that it lacks or has in another shape is an error.
+const tarn_model *tarn_method_statistic(const tarn_model *m, const char *name, int i);
+tarn_status tarn_statistic_whole(const tarn_model *m, const char *name, tarn_error *err);
 
 // ---- for build ----
 
@@ -97,6 +126,8 @@ const tarn_node *tarn_delta(tarn_build *b, int i);
 // A further tensor of operand i: the one whose name is this tensor's and `suffix`, of any dtype and
 // shape. Absent: NULL, and an error when `must`.
 const tarn_node *tarn_beside(tarn_build *b, int i, const char *suffix, bool must);
+// The tensor of this name in statistic `name` of model i (of_base: i = 0); NULL: it has none, or was not given.
+const tarn_node *tarn_statistic_of(tarn_build *b, const char *name, int i);
 // For `outputs`: the slot's name with a suffix.
 void tarn_slot_rename(tarn_slot *s, const char *suffix, tarn_arena *a);
 // Σ over models of terms (evaluated left to right); the first term opens the sum.

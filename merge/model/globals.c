@@ -54,6 +54,14 @@ static int find(tarn_globals *t, tarn_model *m, int k, tarn_error *err) {
 }
 
 int64_t tarn_expand_numel(tarn_expand *e, tarn_model *m, int k) {
+    if (e->recorder) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < m->n; i++) {
+            const tarn_slot *s = tarn_slot_source(m, i);
+            n += tarn_slot_first(m, i) != i || tarn_slot_integer(s) ? 0 : tarn_slot_numel(s);
+        }
+        return n;
+    }
     int gid = e->graph->err.status == TARN_OK ? find(e->globals, m, k, &e->graph->err) : -1;
     return gid < 0 ? 0 : e->globals->list[gid].numel;
 }
@@ -63,6 +71,9 @@ const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, in
     if (!x || e->graph->err.status != TARN_OK) {
         return NULL;
     }
+    if (e->recorder) {
+        return tarn_recorder_global(e, m, i, k, op, x, rest);
+    }
     int gid = find(e->globals, m, k, &e->graph->err);
     if (gid < 0) {
         return NULL;
@@ -70,4 +81,8 @@ const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, in
     tarn_global *g = &e->globals->list[gid];
     g->seen[tarn_slot_first(m, i)] = 1;
     return tarn_reduce_global(e->graph, op, 1, &x, gid + 1, g->start[i], rest);
+}
+
+double tarn_expand_start(tarn_expand *e, tarn_model *m, int64_t i, int k, const tarn_node *made) {
+    return e->recorder ? tarn_recorder_start(e, m, i, k) : made->attr.f[made->attr.nf - 1];
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inputs of a plan: a checkpoint in files, tensors in memory. Opening reads headers and config.json
-// only.
+// Inputs of a plan: a checkpoint in files. Opening reads headers and config.json only.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,78 +163,4 @@ tarn_status tarn_model_of_header(tarn_context *cx, const char *name, const tarn_
         m->path = m->config ? m->path : NULL;  // as any other lack of memory
     }
     return finish_input(cx, m, out, err);
-}
-
-// ---- tensors in memory ----
-
-static const tarn_node *expand_memory(tarn_expand *e, tarn_model *m, int64_t i) {
-    const tarn_source *const *s = m->extra;
-    return tarn_leaf_source(e->graph, s[i]);
-}
-
-static void release_memory(tarn_model *m) {
-    const tarn_source *const *s = m->extra;
-    for (int64_t i = 0; s && i < m->n; i++) {
-        if (s[i]) {
-            s[i]->release(s[i]);
-        }
-    }
-}
-
-const tarn_model_op tarn_model_row_memory = {.name = "tensors", .expand = expand_memory,
-                                             .release = release_memory};
-
-tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const *names,
-                                  const tarn_tensor *tensors, double mass, const tarn_model *from,
-                                  tarn_model **out, tarn_error *err) {
-    tarn_model *m;
-    TARN_TRY(tarn_model_new(cx, &tarn_model_row_memory, 0, NULL, &m, err));
-    const tarn_source **s = tarn_arena_take(&m->arena, (size_t)n * sizeof *s + 1);
-    tarn_name_in *in = tarn_arena_take(&m->arena, (size_t)n * sizeof *in + 1);
-    m->slots = tarn_arena_take(&m->arena, (size_t)n * sizeof *m->slots + 1);
-    m->names = tarn_arena_take(&m->arena, sizeof *m->names);
-    tarn_status st = s && in && m->slots && m->names ? TARN_OK
-                                                     : tarn_raise_nomem(err, "a model", (size_t)n * 64);
-    m->extra = s;
-    for (int64_t i = 0; i < n && st == TARN_OK; i++) {
-        tarn_tensor plain;
-        if (tarn_tensor_contiguous(&tensors[i])) {
-            tarn_tensor_share(&tensors[i], &plain);
-        } else {
-            st = tarn_tensor_cast(cx, &tensors[i], tensors[i].dtype, &plain, err);
-        }
-        s[i] = st == TARN_OK ? tarn_source_of_tensor(&plain, names[i]) : NULL;
-        if (st == TARN_OK) {
-            tarn_tensor_release(&plain);
-        }
-        if (!s[i]) {
-            st = st == TARN_OK ? tarn_raise_nomem(err, "a model", 0) : st;
-            break;
-        }
-        m->n = i + 1;
-        m->slots[i] = (tarn_slot){.name = s[i]->name, .len = strlen(s[i]->name),
-                                  .dtype = s[i]->dtype, .rank = s[i]->rank, .shape = s[i]->shape};
-        in[i] = (tarn_name_in){.name = s[i]->name, .len = strlen(s[i]->name), .dtype = s[i]->dtype,
-                               .rank = s[i]->rank, .shape = s[i]->shape};
-        if (from) {
-            m->slots[i].dtype = in[i].dtype = from->slots[i].dtype;
-        }
-    }
-    m->mass = mass;
-    m->side = m->named = m;
-    m->label = "memory";
-    if (from && from->side && (from->side->store || from->side->nin > 0)) {
-        m->kept = tarn_model_retain((tarn_model *)(uintptr_t)from->side);
-        m->side = m->kept;
-    }
-    m->policy = from ? from->policy : (tarn_policy){0};
-    st = st == TARN_OK ? tarn_names_find(cx, &m->arena, n, in, m->side->config, m->side->config_len,
-                                         m->names, err) : st;
-    st = st == TARN_OK ? tarn_model_index(m, err) : st;
-    if (st != TARN_OK) {
-        tarn_model_release(m);
-        return st;
-    }
-    *out = m;
-    return TARN_OK;
 }

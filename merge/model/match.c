@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matching operands by name: which tensor of each operand stands behind each tensor of the result.
 // Names missing from a vector (mass 0) are zero; between points they must agree unless a policy says
-// otherwise (design rule 4). Shapes must agree always. What is tied is one slot.
+// otherwise (design rule 4). Shapes must agree always. What is tied is one slot. A method's statistics
+// (operands from m->matched on) are looked up alike, and neither add names nor need any shape.
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,7 +70,7 @@ typedef struct {
 static tarn_status take_slots(const matching *t, tarn_error *err) {
     tarn_model *m = t->m;
     int64_t most = t->lead->n;
-    for (int k = 0; k < m->nin && t->join; k++) {
+    for (int k = 0; k < m->matched && t->join; k++) {
         most += k == t->first ? 0 : m->in[k]->n;
     }
     m->map = tarn_arena_take(&m->arena, (size_t)m->nin * sizeof *m->map + 1);
@@ -94,7 +95,7 @@ static tarn_status place(const matching *t, const tarn_model *of, int64_t i, tar
     for (int k = 0; k < m->nin; k++) {
         int64_t at = m->in[k] == of ? i : tarn_match_slot(of, i, m->in[k]);
         m->map[k][m->n] = at;
-        if (at < 0 && t->point[k] && t->point[t->first] && !t->join) {
+        if (at < 0 && k < m->matched && t->point[k] && t->point[t->first] && !t->join) {
             if (m->policy.missing == TARN_MISSING_ERROR) {
                 return tarn_differ_names(of, m->in[k], err);
             }
@@ -106,7 +107,7 @@ static tarn_status place(const matching *t, const tarn_model *of, int64_t i, tar
         return TARN_OK;
     }
     m->slots[m->n] = of->slots[i];
-    for (int k = 0; k < m->nin; k++) {
+    for (int k = 0; k < m->matched; k++) {
         if (m->map[k][m->n] >= 0) {
             TARN_TRY(check_shapes(m, of, k, m->n, err));
         }
@@ -160,7 +161,7 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
     for (int64_t i = 0; i < t.lead->n; i++) {
         TARN_TRY(place(&t, t.lead, i, err));
     }
-    for (int k = 0; k < m->nin; k++) {
+    for (int k = 0; k < m->matched; k++) {
         if (k != first && m->in[k] != t.lead) {
             TARN_TRY(later_names(&t, k, err));
         }

@@ -34,7 +34,9 @@ tarn_status tarn_model_new(tarn_context *cx, const tarn_model_op *op, int nin,
     for (int k = 0; k < nin; k++) {
         m->in[k] = tarn_model_retain(in[k]);
         m->nin = k + 1;
+        m->recording = m->recording ? m->recording : in[k]->recording;
     }
+    m->matched = nin;
     m->level = level;
     m->policy = nin > 0 ? in[0]->policy : (tarn_policy){0};
     *out = m;
@@ -185,7 +187,7 @@ const char *tarn_model_title(const tarn_model *m) {
 }
 
 bool tarn_model_in_memory(const tarn_model *m) {
-    if (m->store) {
+    if (m->store || m->recording) {
         return false;
     }
     for (int k = 0; k < m->nin; k++) {
@@ -250,6 +252,18 @@ const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i) {
     *memo_find(e, m, i) = (struct tarn_memo){m, i, n};
     e->memo_count++;
     return n;
+}
+
+const tarn_node *tarn_model_slot(tarn_expand *e, tarn_model *m, int64_t i) {
+    const tarn_slot *slot = &m->slots[i];
+    const tarn_node *root = tarn_model_expr(e, m, i);
+    if (root && root->desc.weak) {
+        root = tarn_cast(e->graph, root, tarn_dtype_compute(slot->dtype));
+    }
+    if (root && !tarn_shape_equal(root->desc.rank, root->desc.shape, slot->rank, slot->shape)) {
+        root = tarn_broadcast(e->graph, root, slot->rank, slot->shape);
+    }
+    return root;
 }
 
 bool tarn_expand_visited(const tarn_expand *e, int *k, const tarn_model **m, int64_t *slot) {

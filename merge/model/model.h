@@ -50,6 +50,7 @@ struct tarn_model {
     const tarn_model_op *op;
     int nin;
     tarn_model **in;  // [nin], retained
+    int matched;      // the first of them, whose tensors must agree; those after are looked up by name
     int nvalues;
     tarn_value *values;
     tarn_policy policy;
@@ -65,10 +66,11 @@ struct tarn_model {
     const int64_t *first;     // [n]
     double mass;
     int level;               // operations below it, at most; inputs 0
+    tarn_graph *recording;   // what it depends on holds nodes of this graph (not retained); NULL: nothing does
     signed char wide;        // tarn_model_wide: 1 no, 2 yes; 0 not looked at yet
     const tarn_model *side;   // the input whose side files go with it; may be self
     const tarn_model *named;  // the node whose table of names describes the tensors; may be self
-    tarn_model *kept;         // tensors in memory: the input that `side` is; retained, may be NULL
+    tarn_model *kept;         // what `slots`, `side` and `named` of values lie in; retained, may be NULL
     // inputs only
     tarn_store *store;
     const char *label;  // "base", "a" … or the path
@@ -101,7 +103,7 @@ extern const tarn_model_op tarn_model_row_input, tarn_model_row_memory, tarn_mod
     tarn_model_row_number, tarn_model_row_unary, tarn_model_row_with, tarn_model_row_cast,
     tarn_model_row_only, tarn_model_row_rename, tarn_model_row_join, tarn_model_row_slice,
     tarn_model_row_map, tarn_model_row_stage, tarn_model_row_config, tarn_model_row_lora,
-    tarn_model_row_lora_sum, tarn_model_row_rows, tarn_model_row_fill;
+    tarn_model_row_lora_sum, tarn_model_row_rows, tarn_model_row_fill, tarn_model_row_recorded;
 
 // ---- reading a node's JSON (merge/model/restore.c) ----
 
@@ -115,6 +117,7 @@ struct tarn_model_json {
 // A text member; PlanInvalid when it is absent or something else.
 tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const char **out,
                            tarn_error *err);
+bool tarn_restore_has(const tarn_model_json *j, const char *key);
 tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, double *out,
                              tarn_error *err);
 // A list of n texts, n given (-1: any, set).
@@ -144,6 +147,7 @@ struct tarn_expand {
     tarn_context *cx;
     tarn_graph *graph;
     struct tarn_globals *globals;  // whole-model reductions met so far (merge/plan)
+    struct tarn_recorder *recorder;  // the same while a function is recorded (recorded.c)
     bool copied;                   // out: an integer or bool tensor that is copied
     const tarn_check *checks;      // out
     struct tarn_memo *memo;        // what was expanded already, in this graph's arena
@@ -152,6 +156,8 @@ struct tarn_expand {
 
 // Expands once: a model that is used twice is one expression.
 const tarn_node *tarn_model_expr(tarn_expand *e, tarn_model *m, int64_t i);
+// The same in the shape of the slot (a method may leave a number where a tensor is due).
+const tarn_node *tarn_model_slot(tarn_expand *e, tarn_model *m, int64_t i);
 // Operand k at slot i. Where it lacks the tensor: zero, or under missing = "base", between points, what
 // operand `first` has, scaled to the mass of operand k.
 const tarn_node *tarn_model_operand(tarn_expand *e, tarn_model *m, int k, int64_t i, int first);
@@ -163,6 +169,8 @@ const tarn_node *tarn_expand_integer(tarn_expand *e, tarn_model *m, int64_t i);
 // A whole-model reduction number k of method node m, over slot i's expression x.
 const tarn_node *tarn_expand_global(tarn_expand *e, tarn_model *m, int64_t i, int k,
                                     const tarn_op *op, const tarn_node *x, const tarn_attr *rest);
+// Where slot i begins in what it goes over, for positions that it yields; `made`: what it returned.
+double tarn_expand_start(tarn_expand *e, tarn_model *m, int64_t i, int k, const tarn_node *made);
 // The elements that it goes over: of the floating tensors of m, each matched one once.
 int64_t tarn_expand_numel(tarn_expand *e, tarn_model *m, int k);
 
@@ -241,6 +249,33 @@ tarn_status tarn_model_of_tensors(tarn_context *cx, int64_t n, const char *const
                                   const tarn_tensor *tensors, double mass, const tarn_model *from,
                                   tarn_model **out, tarn_error *err);
 bool tarn_model_in_memory(const tarn_model *m);  // every input of the plan is in memory
+// What a model has beside its values (names, dtypes, shapes, what names say, side files) in a node that
+// models of equal names share. A new reference.
+tarn_status tarn_model_signature(tarn_context *cx, const tarn_model *m, tarn_model **out, tarn_error *err);
+// One of names, dtypes and shapes, which are copied.
+tarn_status tarn_model_signature_of(tarn_context *cx, int64_t n, const tarn_slot *slots, tarn_model **out,
+                                    tarn_error *err);
+// Tensors in memory (shared) under a signature, slot by slot.
+tarn_status tarn_model_of_values(tarn_context *cx, tarn_model *signature, const tarn_tensor *tensors,
+                                 double mass, tarn_model **out, tarn_error *err);
+// The tensor in memory of slot i; NULL: the model does not hold its tensors itself.
+const tarn_tensor *tarn_model_held(const tarn_model *m, int64_t i);
+
+// ---- models inside a recorded function (recorded.c) ----
+
+// Nodes of one graph, which is being recorded, under a signature.
+tarn_status tarn_model_of_nodes(tarn_context *cx, tarn_model *signature, tarn_graph *g,
+                                const tarn_node *const *nodes, double mass, tarn_model **out, tarn_error *err);
+// The expression of slot i of m in g: m is recorded in g, or its values are in memory.
+const tarn_node *tarn_model_recorded(tarn_graph *g, tarn_model *m, int64_t i);
+// An operation over models of which some are recorded, written into their graph: a recorded model.
+// The others have to be in memory.
+tarn_status tarn_model_record(tarn_context *cx, tarn_model *m, tarn_model **out, tarn_error *err);
+// Inner product over the floating tensors, as tarn_model_dots.
+const tarn_node *tarn_model_recorded_dot(tarn_graph *g, tarn_model *a, tarn_model *b);
+double tarn_recorder_start(tarn_expand *e, tarn_model *m, int64_t i, int k);
+const tarn_node *tarn_recorder_global(tarn_expand *e, tarn_model *m, int64_t i, int k, const tarn_op *op,
+                                      const tarn_node *x, const tarn_attr *rest);
 
 // Point-wise algebra. op: the tensor row (add, sub, mul, div, …).
 tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,

@@ -314,6 +314,9 @@ tarn_status tarn_names_find(tarn_context *cx, tarn_arena *arena, int64_t n, cons
     if (s == TARN_OK) {
         s = tarn_names_ties(cx, &e.env, n, in, config, config_len, out, err);
     }
+    if (s == TARN_OK) {
+        s = tarn_names_declared(cx, config, config_len, n, in, out, err);
+    }
     close_engine(&e);
     return s;
 }

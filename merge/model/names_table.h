@@ -83,5 +83,8 @@ extern const char tarn_head_architectures[];   // classes that have the head whi
 tarn_status tarn_names_ties(tarn_context *cx, tarn_regex_env *env, int64_t n,
                             const tarn_name_in *in, const char *config, size_t config_len,
                             tarn_names *out, tarn_error *err);
+// Layers that config.json declares, in the place of those found (declared.c).
+tarn_status tarn_names_declared(tarn_context *cx, const char *config, size_t config_len, int64_t n,
+                                const tarn_name_in *in, tarn_names *out, tarn_error *err);
 
 #endif

@@ -99,6 +99,10 @@ tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const c
     return TARN_OK;
 }
 
+bool tarn_restore_has(const tarn_model_json *j, const char *key) {
+    return json_object_get(j->object, key) != NULL;
+}
+
 tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, double *out,
                              tarn_error *err) {
     if (!tarn_model_read_number(json_object_get(j->object, key), out)) {

@@ -17,7 +17,7 @@ static bool same_shape(const tarn_model *a, int64_t i, const tarn_model *b, int6
 // The only operand that has the tensor; -1: none or several.
 static int only_operand(const tarn_model *m, int64_t i) {
     int found = -1;
-    for (int k = 0; k < m->nin; k++) {
+    for (int k = 0; k < m->matched; k++) {
         if (m->map[k][i] >= 0) {
             if (found >= 0) {
                 return -1;
@@ -32,10 +32,10 @@ static int only_operand(const tarn_model *m, int64_t i) {
 static tarn_part first_input(const tarn_model *m, int64_t i) {
     while (m->nin > 0) {
         int k = 0;
-        while (k < m->nin && m->map[k][i] < 0) {
+        while (k < m->matched && m->map[k][i] < 0) {
             k++;
         }
-        if (k == m->nin) {
+        if (k == m->matched) {
             break;
         }
         i = m->map[k][i];
@@ -84,7 +84,7 @@ static void collect(tarn_anatomy *a, const tarn_model *root, int64_t at, const t
         a->base = first_input(m->in[base], m->map[base][i]);
         a->based = same_shape(root, at, a->base.model, a->base.slot);
     }
-    for (int k = 0; k < m->nin; k++) {
+    for (int k = 0; k < m->matched; k++) {
         if (m->map[k][i] >= 0) {
             collect(a, root, at, m->in[k], m->map[k][i], steps);
         }
@@ -104,7 +104,7 @@ static void find(tarn_anatomy *a, const tarn_model *root, int64_t at) {
     if (!method) {
         collect(a, root, at, m, i, &steps);
     }
-    for (int k = 0; method && k < m->nin; k++) {
+    for (int k = 0; method && k < m->matched; k++) {
         tarn_part p = {m->in[k], m->map[k][i]};
         if (p.slot >= 0 && k == base) {
             a->base = p;
@@ -172,7 +172,7 @@ static const tarn_node *result_of(tarn_expand *e, const survey *w, int64_t i, co
     const tarn_slot *s = &w->m->slots[i];
     *exact = NULL;
     if (w->exact || !w->stored) {
-        *exact = tarn_plan_slot(e, w->m, i);
+        *exact = tarn_model_slot(e, w->m, i);
     }
     if (w->stored) {
         int64_t at = tarn_model_find(w->stored, s->name, s->len);

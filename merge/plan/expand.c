@@ -78,19 +78,7 @@ tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
     return TARN_OK;
 }
 
-const tarn_node *tarn_plan_slot(tarn_expand *e, tarn_model *m, int64_t i) {
-    const tarn_slot *slot = &m->slots[i];
-    const tarn_node *root = tarn_model_expr(e, m, i);
-    if (root && root->desc.weak) {
-        root = tarn_cast(e->graph, root, tarn_dtype_compute(slot->dtype));
-    }
-    if (root && !tarn_shape_equal(root->desc.rank, root->desc.shape, slot->rank, slot->shape)) {
-        root = tarn_broadcast(e->graph, root, slot->rank, slot->shape);
-    }
-    return root;
-}
-
-static const tarn_node *build_slot(tarn_expand *e, void *arg, int64_t i) { return tarn_plan_slot(e, arg, i); }
+static const tarn_node *build_slot(tarn_expand *e, void *arg, int64_t i) { return tarn_model_slot(e, arg, i); }
 
 static tarn_status add_job(tarn_plan *p, tarn_model *m, int64_t i, bool hidden, tarn_error *err) {
     TARN_TRY(tarn_plan_add(p, &m->slots[i], build_slot, m, i, err));

@@ -74,7 +74,7 @@ tarn_status tarn_model_node(tarn_graph *g, tarn_model *m, int64_t slot, const ta
     tarn_globals globals = {0};
     tarn_arena_init(&globals.arena, &m->cx->budget);
     tarn_expand e = {.cx = m->cx, .graph = g, .globals = &globals};
-    const tarn_node *n = tarn_plan_slot(&e, m, slot);
+    const tarn_node *n = tarn_model_slot(&e, m, slot);
     bool whole = globals.n > 0 || e.checks;
     tarn_arena_free(&globals.arena);
     if (n && whole) {

@@ -53,8 +53,6 @@ tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char 
 tarn_status tarn_plan_survey(tarn_context *cx, tarn_model *m, const tarn_plan_options *o,
                              tarn_plan **out, tarn_error *err);
 void tarn_plan_free(tarn_plan *p);  // p may be NULL
-// The expression of slot i, in the shape of the slot (a method may leave a number where a tensor is due).
-const tarn_node *tarn_plan_slot(tarn_expand *e, tarn_model *m, int64_t i);
 // For numbers of a model: a job whose root `build` makes, stored in f64; then what is hidden.
 tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
                           const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,

@@ -5,7 +5,9 @@
 
 #include <string.h>
 
+#include "stdlib/bind/data.h"
 #include "stdlib/bind/recipe.h"
+#include "stdlib/bind/train.h"
 
 void tarn_bind_methods(lua_State *L, const char *type) {
     lua_pushfstring(L, "methods of %s", type);
@@ -28,6 +30,7 @@ void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, 
         const char *name = rows[i].doc.name;
         if (rows[i].call && strncmp(name, module, len) == 0 && name[len] == ':') {
             lua_pushcfunction(L, rows[i].call);
+            tarn_lua_admit(L, name);
             lua_setfield(L, -2, name + len + 1);
         }
     }
@@ -135,6 +138,7 @@ static int l_define(lua_State *L) {
     tarn_doc doc = {name, luaL_checkstring(L, 2), luaL_checkstring(L, 3), luaL_optstring(L, 4, NULL)};
     tarn_error err;
     lua_settop(L, 5);
+    tarn_lua_admit(L, name);
     if (!part) {
         lua_pushvalue(L, 5);
         lua_setglobal(L, name);
@@ -171,9 +175,26 @@ void tarn_bind_push_define(lua_State *L) { lua_pushcfunction(L, l_define); }
 
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     TARN_TRY(tarn_host_load_embedded(h, path, err));
-    lua_pushcfunction(tarn_host_state(h), l_define);
-    lua_pushcfunction(tarn_host_state(h), tarn_bind_check);
+    lua_pushcfunction(tarn_host_running(h), l_define);
+    lua_pushcfunction(tarn_host_running(h), tarn_bind_check);
     return tarn_host_call(h, 2, 0, err);
+}
+
+// Modules in Lua that are compiled when something of them is first asked for; their parts are
+// stdlib/NAME/*.lua, required as "NAME.part".
+static tarn_status open_lazy(tarn_host *h, tarn_error *err) {
+    static const struct {
+        const char *name, *file;
+        tarn_lazy_load load;
+    } modules[] = {
+        {"nn", "stdlib/nn.lua", tarn_bind_library},     {"data", "stdlib/data.lua", tarn_bind_data},
+        {"train", "stdlib/train.lua", tarn_bind_train}, {"eval", "stdlib/eval.lua", tarn_bind_train},
+        {"search", "stdlib/search.lua", tarn_bind_train}, {"probe", "stdlib/probe.lua", tarn_bind_train},
+    };
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
+        tarn_host_lazy(h, modules[i].name, modules[i].file, modules[i].load);
+    }
+    return tarn_bind_train(h, "stdlib/cache.lua", err);
 }
 
 static tarn_status open_plot(tarn_host *h, tarn_error *err) { return tarn_bind_library(h, "stdlib/plot.lua", err); }
@@ -208,8 +229,8 @@ static tarn_status open_values(tarn_host *h, tarn_error *err) {
 // Protected as a whole: registering allocates, and Lua raises when memory ends.
 static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
-        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_yaml,
-        open_plot, open_values, tarn_bind_recipe,
+        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_compile, tarn_bind_yaml,
+        open_plot, open_values, tarn_bind_recipe, open_lazy,
     };
     static const tarn_lua_class text = {"text", release_text, NULL};
     tarn_lua_type(L, &text);

@@ -7,16 +7,30 @@
 static const char library[] = "tarn.by";  // the registry's table of stdlib/by.lua
 
 static bool is_schedule(lua_State *L, int idx) {
-    if (lua_type(L, idx) != LUA_TTABLE) {
-        return false;
+    if (lua_type(L, idx) != LUA_TTABLE || lua_getfield(L, LUA_REGISTRYINDEX, library) != LUA_TTABLE) {
+        return false;  // a library that is not loaded has made none
     }
-    lua_getfield(L, LUA_REGISTRYINDEX, library);
     lua_getfield(L, -1, "is_schedule");
     lua_pushvalue(L, idx);
     lua_call(L, 1, 1);
     bool is = lua_toboolean(L, -1);
     lua_pop(L, 2);
     return is;
+}
+
+bool tarn_bind_schedule_values(lua_State *L, int idx, tarn_model *m) {
+    luaL_checkstack(L, 8, "by");
+    if (!is_schedule(L, idx)) {
+        return false;
+    }
+    idx = lua_absindex(L, idx);
+    lua_getfield(L, LUA_REGISTRYINDEX, library);
+    lua_getfield(L, -1, "resolve");
+    lua_pushvalue(L, idx);
+    *tarn_bind_new_model(L) = tarn_model_retain(m);
+    lua_call(L, 2, 1);
+    lua_remove(L, -2);
+    return true;
 }
 
 bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, double *number,
@@ -44,17 +58,15 @@ bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, d
     lua_getfield(L, idx, "origin");
     *origin = lua_tostring(L, -1);
     lua_setiuservalue(L, -2, 1);
-    lua_getfield(L, LUA_REGISTRYINDEX, library);
-    lua_getfield(L, -1, "resolve");
-    lua_pushvalue(L, idx);
-    *tarn_bind_new_model(L) = tarn_model_retain(m);
-    lua_call(L, 2, 1);
+    tarn_bind_schedule_values(L, idx, m);
     for (int64_t i = 0; i < m->n; i++) {
-        lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        if (lua_rawgeti(L, -1, (lua_Integer)i + 1) != LUA_TNUMBER) {
+            tarn_lua_error(L, "%s: %s has recorded values, which may only multiply a model (by.depth(c) * m)", what, *origin);
+        }
         list[i] = lua_tonumber(L, -1);
         lua_pop(L, 1);
     }
-    lua_pop(L, 2);
+    lua_pop(L, 1);
     *each = list;
     *number = m->n > 0 ? list[0] : 0;
     return true;
@@ -92,9 +104,9 @@ static const tarn_doc docs[] = {
      BASE "print((by.tensor(function(n, i) return #i.shape - 1 end) * m)[\"fc1.bias\"]:load():abs():max())\n-- > 0.0"},
 };
 
-tarn_status tarn_bind_by(tarn_host *h, tarn_error *err) {
-    lua_State *L = tarn_host_state(h);
-    TARN_TRY(tarn_host_load_embedded(h, "stdlib/by.lua", err));
+static tarn_status load(tarn_host *h, const char *path, tarn_error *err) {
+    TARN_TRY(tarn_host_load_embedded(h, path, err));
+    lua_State *L = tarn_host_running(h);
     lua_pushcfunction(L, tarn_bind_check);
     TARN_TRY(tarn_host_call(h, 1, 1, err));
     lua_pushvalue(L, -1);
@@ -111,8 +123,13 @@ tarn_status tarn_bind_by(tarn_host *h, tarn_error *err) {
         lua_settable(L, -4);
     }
     lua_pop(L, 3);
+    return TARN_OK;
+}
+
+tarn_status tarn_bind_by(tarn_host *h, tarn_error *err) {
     for (size_t i = 0; i < sizeof docs / sizeof *docs; i++) {
         TARN_TRY(tarn_host_doc_copy(h, &docs[i], err));
     }
+    tarn_host_lazy(h, "by", "stdlib/by.lua", load);
     return TARN_OK;
 }

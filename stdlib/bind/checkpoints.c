@@ -134,5 +134,9 @@ tarn_status tarn_bind_checkpoints(tarn_host *h, tarn_error *err) {
           "-- > examples/data/low.safetensors\n-- > examples/data/twin.safetensors"}, l_list},
     };
     tarn_bind_rows(h, "model", rows, 1);
-    return tarn_bind_library(h, "stdlib/checkpoints.lua", err);
+    static const char path[] = "stdlib/checkpoints.lua";
+    tarn_host_lazy(h, "model", path, tarn_bind_library);
+    tarn_host_lazy(h, "merge", path, tarn_bind_library);
+    (void)err;
+    return TARN_OK;
 }

@@ -1,200 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// grad, value_and_grad, vjp, jvp, hvp: the function is called once with recorded tensors, its result
+// grad, value_and_grad, vjp, jvp, hvp: the function is called once with recorded values, its result
 // is differentiated by appending to the same graph, and what is asked for is computed. Inside another
 // recording the derivative stays an expression: derivatives of derivatives are nothing special. The
-// fresh inputs of an inner call are replaced by its arguments afterwards, so the two never mix.
+// fresh inputs of an inner call are replaced by its arguments afterwards, so the two never mix. What a
+// derivative by a model is: a vector (mass 0) of its floating tensors, without buffers.
 #include <string.h>
 
-#include "stdlib/bind/tensor.h"
+#include "stdlib/bind/recording.h"
+#include "vm/grad/example.h"
 #include "vm/grad/grad.h"
-
-// ---- the recording of a host ----
-
-typedef struct {
-    tarn_graph *graph;  // NULL: nothing is being recorded
-    int depth;          // nested calls
-    lua_Integer inputs;  // ids in the uservalue, those of the outer calls first
-} recording;
-
-static const char recording_key;
-
-static void release_recording(void *self) {
-    recording *r = self;
-    tarn_graph_release(r->graph);
-    r->graph = NULL;
-}
-
-static recording *push_recording(lua_State *L) {
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &recording_key) != LUA_TUSERDATA) {
-        lua_pop(L, 1);
-        tarn_lua_new(L, "recording", sizeof(recording));
-        lua_newtable(L);
-        lua_setiuservalue(L, -2, 1);
-        lua_pushvalue(L, -1);
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &recording_key);
-    }
-    return lua_touserdata(L, -1);
-}
-
-// Ends one level, also when an error passes by.
-typedef struct {
-    recording *r;  // kept alive by the registry; NULL: closed
-    lua_Integer outer;
-} level;
-
-static void end_level(void *self) {
-    level *v = self;
-    if (v->r) {
-        v->r->inputs = v->outer;
-        if (--v->r->depth == 0) {
-            release_recording(v->r);
-        }
-        v->r = NULL;
-    }
-}
-
-static tarn_graph *begin_level(lua_State *L, level **out) {
-    recording *r = push_recording(L);
-    lua_pop(L, 1);
-    level *v = tarn_lua_new(L, "recording level", sizeof *v);
-    lua_toclose(L, -1);
-    if (!r->graph && !(r->graph = tarn_graph_new(tarn_host_context(L)))) {
-        tarn_error err;
-        tarn_raise_nomem(&err, "a recording", sizeof(tarn_graph));
-        tarn_lua_raise(L, &err);
-    }
-    v->outer = r->inputs;
-    r->depth++;
-    v->r = r;
-    *out = v;
-    return r->graph;
-}
-
-static _Noreturn void fail(lua_State *L, tarn_graph *g) {
-    tarn_error err = g->err;
-    tarn_error_clear(&g->err);
-    tarn_lua_raise(L, &err);
-    __builtin_unreachable();
-}
-
-// ---- tables of tensors ----
-
-enum { DEEPEST = 64 };
-
-// What counts as a leaf: of arguments every tensor and number (anything else is an error), of results
-// every recorded tensor (anything else passes through).
-typedef enum { ARGUMENTS, RESULTS } leaf_kind;
-
-static bool is_leaf(lua_State *L, leaf_kind kind) {
-    const tarn_lua_tensor *u = tarn_bind_to_tensor(L, -1);
-    return kind == RESULTS ? u && u->recorded : u || lua_type(L, -1) == LUA_TNUMBER;
-}
-
-static bool is_branch(lua_State *L) {
-    if (!lua_istable(L, -1)) {
-        return false;
-    }
-    bool plain = !lua_getmetatable(L, -1);
-    lua_settop(L, plain ? lua_gettop(L) : lua_gettop(L) - 1);
-    return plain;
-}
-
-static void check_depth(lua_State *L, const char *function, int depth) {
-    luaL_checkstack(L, 12, function);
-    if (depth > DEEPEST) {
-        tarn_lua_error(L, "%s: tables more than %d deep (does one hold itself?)", function, DEEPEST);
-    }
-}
-
-// Appends the leaves of the value on top to the list at `list`; leaves the value there.
-static void collect(lua_State *L, const char *function, leaf_kind kind, int list, int depth) {
-    check_depth(L, function, depth);
-    if (is_leaf(L, kind)) {
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
-    } else if (is_branch(L)) {
-        lua_pushnil(L);
-        while (lua_next(L, -2)) {
-            collect(L, function, kind, list, depth + 1);
-            lua_pop(L, 1);
-        }
-    } else if (kind == ARGUMENTS) {
-        const char *name = luaL_typename(L, -1);
-        if (luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) {
-            name = lua_tostring(L, -1);
-        }
-        tarn_lua_error(L, "%s: what is differentiated by holds a %s; expected tensors, numbers and tables "
-                       "of them (other values go after it)", function, name);
-    }
-}
-
-// Pushes the value on top with its leaves, in the order of `collect`, replaced by those of the list.
-static void rebuilt(lua_State *L, const char *function, leaf_kind kind, int list, lua_Integer *next,
-                    int depth) {
-    check_depth(L, function, depth);
-    if (is_leaf(L, kind)) {
-        lua_rawgeti(L, list, (*next)++);
-    } else if (is_branch(L)) {
-        int from = lua_gettop(L);
-        lua_newtable(L);
-        lua_pushnil(L);
-        while (lua_next(L, from)) {
-            rebuilt(L, function, kind, list, next, depth + 1);
-            lua_remove(L, -2);
-            lua_pushvalue(L, -2);
-            lua_insert(L, -2);
-            lua_rawset(L, from + 1);
-        }
-    } else {
-        lua_pushvalue(L, -1);
-    }
-}
-
-// Appends to `list` the direction for every leaf of the value on top: what lies at the same place of
-// the value at `along`, false where there is nothing.
-static void collect_along(lua_State *L, const char *function, int along, int list, int depth) {
-    check_depth(L, function, depth);
-    along = lua_absindex(L, along);
-    if (is_leaf(L, ARGUMENTS)) {
-        bool absent = lua_isnil(L, along);
-        if (!absent && !tarn_bind_to_tensor(L, along) && lua_type(L, along) != LUA_TNUMBER) {
-            tarn_lua_error(L, "%s: the direction holds a %s where a tensor or number is expected", function,
-                           luaL_typename(L, along));
-        }
-        if (absent) {
-            lua_pushboolean(L, 0);
-        } else {
-            lua_pushvalue(L, along);
-        }
-        lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
-        return;
-    }
-    if (!lua_isnil(L, along) && !lua_istable(L, along)) {
-        tarn_lua_error(L, "%s: the direction holds a %s where a table is expected", function,
-                       luaL_typename(L, along));
-    }
-    lua_pushnil(L);
-    while (lua_next(L, -2)) {
-        lua_pushnil(L);
-        if (lua_istable(L, along)) {
-            lua_pushvalue(L, -3);
-            lua_rawget(L, along);
-            lua_replace(L, -2);
-        }
-        lua_insert(L, -2);
-        collect_along(L, function, -2, list, depth + 1);
-        lua_pop(L, 2);
-    }
-}
 
 // ---- one differentiation ----
 
 typedef struct {
     const char *function;
+    int top;                  // arguments: the function, x, what else
+    int only;                 // stack: what chooses tensors of models
     tarn_graph *g;
-    level *level;
     int leaves;               // stack: list of what is differentiated by
-    int n;                    // how many
+    int count;                // of leaves
+    const tarn_bind_part *part;  // [count]
+    int n;                    // tensors in them
     const tarn_node **wrt;    // [n] fresh inputs
     tarn_tensor *value;       // [n] their values; closed where the argument is recorded itself
     const tarn_node **outer;  // [n] the argument's own node, NULL: a value
@@ -203,18 +29,52 @@ typedef struct {
     const tarn_node *y;
 } problem;
 
-static void register_input(lua_State *L, const tarn_node *n) {
-    recording *r = push_recording(L);
-    lua_getiuservalue(L, -1, 1);
-    lua_pushinteger(L, n->id);
-    lua_rawseti(L, -2, ++r->inputs);
-    lua_pop(L, 2);
+// f, x, … as they are, or in one table with options: { f, x, …, only = }. Leaves them from 1 on.
+static void open_call(lua_State *L, problem *p) {
+    static const char *const names[] = {"only", NULL};
+    bool called = lua_isfunction(L, 1);
+    if (!called && luaL_getmetafield(L, 1, "__call") != LUA_TNIL) {
+        lua_pop(L, 1);
+        called = true;
+    }
+    if (!called && lua_istable(L, 1) && lua_gettop(L) == 1) {
+        tarn_lua_check_options(L, 1, p->function, names, true);
+        int n = (int)luaL_len(L, 1);
+        luaL_checkstack(L, n + 8, p->function);
+        for (int k = 1; k <= n; k++) {
+            lua_geti(L, 1, k);
+        }
+        lua_getfield(L, 1, "only");
+        lua_remove(L, 1);
+        p->top = n;
+        called = n > 0 && (lua_isfunction(L, 1) || luaL_getmetafield(L, 1, "__call") != LUA_TNIL);
+        lua_settop(L, n + 1);
+    } else {
+        p->top = lua_gettop(L);
+        lua_pushnil(L);
+    }
+    if (!called) {
+        tarn_lua_error(L, "%s: expected a function and what it is differentiated by, got %s", p->function,
+                       p->top == 0 ? "nothing" : tarn_bind_kind(L, 1));
+    }
+    while (p->top < 2) {
+        lua_pushnil(L);
+        lua_insert(L, ++p->top);
+    }
+    p->only = p->top + 1;
 }
 
-// A fresh input for leaf i, pushed as a recorded tensor.
-static void open_leaf(lua_State *L, problem *p, int i) {
+static const tarn_node *input(lua_State *L, problem *p, int k, const tarn_desc *d) {
+    p->wrt[k] = tarn_leaf_input(p->g, d);
+    if (!p->wrt[k]) {
+        tarn_bind_fail(L, p->g);
+    }
+    return p->wrt[k];
+}
+
+// A fresh input for the tensor or number on top, which the recorded tensor replaces.
+static void open_tensor(lua_State *L, problem *p, int k) {
     tarn_desc d;
-    lua_rawgeti(L, p->leaves, i + 1);
     tarn_bind_desc(L, -1, p->function, &d);
     if (!tarn_dtype_is_float(d.dtype)) {
         tarn_lua_error(L, "%s: derivatives by %s values do not exist; convert with :to(\"f32\")",
@@ -222,29 +82,60 @@ static void open_leaf(lua_State *L, problem *p, int i) {
     }
     const tarn_lua_tensor *u = tarn_bind_to_tensor(L, -1);
     if (u && u->recorded) {
-        p->outer[i] = tarn_bind_node(L, -1, p->g);
+        p->outer[k] = tarn_bind_node(L, -1, p->g);
     } else {
-        tarn_bind_value(L, -1, &p->value[i]);
+        tarn_bind_value(L, -1, &p->value[k]);
     }
-    lua_pop(L, 1);
-    p->wrt[i] = tarn_leaf_input(p->g, &d);
-    tarn_bind_push_node(L, p->g, p->wrt[i], true);
-    register_input(L, p->wrt[i]);
+    tarn_bind_push_node(L, p->g, input(L, p, k, &d), true);
+    lua_replace(L, -2);
 }
 
-static void *scratch(lua_State *L, size_t bytes) {
-    void *s = lua_newuserdatauv(L, bytes + 1, 0);
-    memset(s, 0, bytes + 1);
-    return s;
+// The model on top with fresh inputs for what is differentiated by; all else is as it was.
+static void open_model(lua_State *L, problem *p, const tarn_bind_part *part) {
+    tarn_model *m = part->model, **signature, **out;
+    tarn_context *cx = tarn_host_context(L);
+    tarn_error err;
+    const tarn_node **node = tarn_bind_scratch(L, (size_t)m->n * sizeof *node);
+    for (int64_t i = 0, k = 0; i < m->n; i++) {
+        bool wanted = k < part->n && part->slot[k] == i;
+        const tarn_tensor *held = tarn_model_held(m, i);
+        if (!wanted || !held) {
+            node[i] = tarn_model_recorded(p->g, m, i);
+        }
+        if (wanted) {
+            int at = part->first + (int)k++;
+            tarn_desc d;
+            if (held) {
+                tarn_desc_of(held, &d);
+                tarn_tensor_share(held, &p->value[at]);
+            } else {
+                p->outer[at] = node[i];
+            }
+            if (!held && !node[i]) {
+                tarn_bind_fail(L, p->g);
+            }
+            node[i] = input(L, p, at, held ? &d : &node[i]->desc);
+        }
+        if (!node[i]) {
+            tarn_bind_fail(L, p->g);
+        }
+    }
+    signature = tarn_bind_new_model(L);
+    out = tarn_bind_new_model(L);
+    tarn_error_clear(&err);
+    tarn_status s = tarn_model_signature(cx, m, signature, &err);
+    s = s == TARN_OK ? tarn_model_of_nodes(cx, *signature, p->g, node, m->mass, out, &err) : s;
+    if (s != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
+    (*out)->policy = m->policy;
+    lua_insert(L, -4);
+    lua_pop(L, 3);  // the model as it was, nodes, signature
 }
 
-// The function's first result as a node.
-static void read_result(lua_State *L, problem *p) {
-    const tarn_lua_tensor *u = p->nresults ? tarn_bind_to_tensor(L, p->results) : NULL;
-    if (!u && (!p->nresults || lua_type(L, p->results) != LUA_TNUMBER)) {
-        tarn_lua_error(L, "%s: the function returned %s; expected a number or a tensor", p->function,
-                       p->nresults ? luaL_typename(L, p->results) : "nothing");
-    }
+// The value at idx as a node.
+static const tarn_node *result_node(lua_State *L, const problem *p, int idx) {
+    const tarn_lua_tensor *u = tarn_bind_to_tensor(L, idx);
     if (u && u->recorded && u->graph != p->g) {
         tarn_lua_error(L, "%s: the function returned a tensor of a recording that has ended", p->function);
     }
@@ -252,139 +143,199 @@ static void read_result(lua_State *L, problem *p) {
         tarn_lua_error(L, "%s: the function returned a planned tensor (of a file) that does not depend on "
                        "its argument", p->function);
     }
-    p->y = tarn_bind_node(L, p->results, p->g);
+    return tarn_bind_node(L, idx, p->g);
 }
 
-// Calls f(x, …) with recorded tensors for the leaves of x. Stack: f, x, then from `rest` on what else
-// f is given.
+// The function's first result, which has to be one tensor or number, as a node.
+static void read_result(lua_State *L, problem *p) {
+    const tarn_lua_tensor *u = p->nresults ? tarn_bind_to_tensor(L, p->results) : NULL;
+    if (!u && (!p->nresults || lua_type(L, p->results) != LUA_TNUMBER)) {
+        tarn_lua_error(L, "%s: the function returned %s; expected a number or a tensor", p->function,
+                       p->nresults ? tarn_bind_kind(L, p->results) : "nothing");
+    }
+    p->y = result_node(L, p, p->results);
+}
+
+// Calls f(x, …) with recorded values for the leaves of x; the arguments of f from `rest` on go with it.
 static void record(lua_State *L, problem *p, int rest) {
-    int top = lua_gettop(L);
-    luaL_checkstack(L, 24 + top, p->function);
+    luaL_checkstack(L, 32 + p->top, p->function);
     lua_newtable(L);
     p->leaves = lua_gettop(L);
     lua_pushvalue(L, 2);
-    collect(L, p->function, ARGUMENTS, p->leaves, 0);
+    tarn_bind_collect(L, p->function, TARN_ARGUMENTS, p->leaves);
     lua_pop(L, 1);
-    p->n = (int)lua_rawlen(L, p->leaves);
+    p->g = tarn_bind_record(L);
+    p->part = tarn_bind_parts(L, p->function, p->leaves, p->only, &p->n);
+    p->count = (int)lua_rawlen(L, p->leaves);
     if (p->n == 0) {
         tarn_lua_error(L, "%s: there is nothing to differentiate by", p->function);
     }
-    p->wrt = scratch(L, (size_t)p->n * sizeof *p->wrt);
-    p->outer = scratch(L, (size_t)p->n * sizeof *p->outer);
+    p->wrt = tarn_bind_scratch(L, (size_t)p->n * sizeof *p->wrt);
+    p->outer = tarn_bind_scratch(L, (size_t)p->n * sizeof *p->outer);
     p->value = tarn_bind_hold(L, p->n);
-    p->g = begin_level(L, &p->level);
-    lua_newtable(L);
+    lua_createtable(L, p->count, 0);
     int inputs = lua_gettop(L);
-    for (int i = 0; i < p->n; i++) {
-        open_leaf(L, p, i);
+    for (int i = 0; i < p->count; i++) {
+        lua_rawgeti(L, p->leaves, i + 1);
+        if (p->part[i].model) {
+            open_model(L, p, &p->part[i]);
+        } else {
+            open_tensor(L, p, p->part[i].first);
+        }
         lua_rawseti(L, inputs, i + 1);
     }
     int before = lua_gettop(L);
-    lua_Integer next = 1;
     lua_pushvalue(L, 1);
     lua_pushvalue(L, 2);
-    rebuilt(L, p->function, ARGUMENTS, inputs, &next, 0);
+    tarn_bind_rebuilt(L, p->function, TARN_ARGUMENTS, inputs, 1);
     lua_remove(L, -2);
-    for (int k = rest; k <= top; k++) {
+    for (int k = rest; k <= p->top; k++) {
         lua_pushvalue(L, k);
     }
-    lua_call(L, 1 + (top >= rest ? top - rest + 1 : 0), LUA_MULTRET);
+    lua_call(L, 1 + (p->top >= rest ? p->top - rest + 1 : 0), LUA_MULTRET);
     p->results = before + 1;
     p->nresults = lua_gettop(L) - before;
-    luaL_checkstack(L, 24, p->function);
-    read_result(L, p);
+    luaL_checkstack(L, 32, p->function);
 }
+
+// ---- what comes out ----
+
+// Nodes inside an outer recording, else values; one list is NULL.
+typedef struct {
+    const tarn_node **node;
+    tarn_tensor *value;
+} answers;
 
 // True when a root needs an input of an outer call: then it stays an expression.
 static bool is_inner(lua_State *L, const problem *p, int n, const tarn_node *const *roots) {
-    if (p->level->outer == 0) {
-        return false;
-    }
+    tarn_graph *g = p->g;
     bool needs = false;
-    unsigned char *use = scratch(L, (size_t)p->g->count);
-    tarn_graph_mark(p->g, n, roots, use);
+    unsigned char *use = tarn_bind_scratch(L, (size_t)g->count);
+    tarn_graph_mark(g, n, roots, use);
     for (int i = 0; i < p->n; i++) {
         needs = needs || (p->outer[i] && use[p->wrt[i]->id]);
+        use[p->wrt[i]->id] = 0;
     }
-    push_recording(L);
-    lua_getiuservalue(L, -1, 1);
-    for (lua_Integer k = 1; k <= p->level->outer && !needs; k++) {
-        lua_rawgeti(L, -1, k);
-        needs = use[lua_tointeger(L, -1)];
-        lua_pop(L, 1);
+    for (int i = 0; i < g->count && !needs; i++) {
+        needs = use[i] && tarn_node_input(g->nodes[i]);
     }
-    lua_pop(L, 3);
+    lua_pop(L, 1);
     return needs;
 }
 
-// Appends the roots, as expressions in the arguments' own nodes, to the list at `list`.
-static void substitute(lua_State *L, const problem *p, int n, const tarn_node *const *roots, int list) {
+// The roots as expressions in the arguments' own nodes.
+static void substitute(lua_State *L, const problem *p, int n, const tarn_node *const *roots,
+                       const tarn_node **out) {
     tarn_graph *g = p->g;
-    const tarn_node **memo = scratch(L, ((size_t)g->count + 1) * sizeof *memo);
-    for (int i = 0; i < p->n; i++) {
-        memo[p->wrt[i]->id] = p->outer[i];
-        if (!p->outer[i]) {
-            lua_rawgeti(L, p->leaves, i + 1);
-            memo[p->wrt[i]->id] = tarn_bind_node(L, -1, g);
-            lua_pop(L, 1);
+    const tarn_node **memo = tarn_bind_scratch(L, ((size_t)g->count + 1) * sizeof *memo);
+    for (int k = 0; k < p->count; k++) {
+        const tarn_bind_part *part = &p->part[k];
+        for (int i = 0; i < part->n; i++) {
+            int at = part->first + i;
+            const tarn_node *own = p->outer[at];
+            if (!own && part->model) {
+                own = tarn_model_recorded(g, part->model, part->slot[i]);
+            } else if (!own) {
+                lua_rawgeti(L, p->leaves, k + 1);
+                own = tarn_bind_node(L, -1, g);
+                lua_pop(L, 1);
+            }
+            memo[p->wrt[at]->id] = own;
         }
     }
     for (int i = 0; i < n; i++) {
-        tarn_bind_push_node(L, g, tarn_node_rebuild(g, roots[i], memo), true);
-        lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+        out[i] = tarn_node_rebuild(g, roots[i], memo);
+        if (!out[i]) {
+            tarn_bind_fail(L, g);
+        }
     }
     lua_pop(L, 1);
 }
 
-static void evaluate(lua_State *L, const problem *p, int n, const tarn_node *const *roots, int list) {
+static void evaluate(lua_State *L, const problem *p, int n, const tarn_node *const *roots, tarn_tensor *results) {
     tarn_error err;
     size_t bytes = 0;
     for (int i = 0; i < n; i++) {
         bytes += (size_t)tarn_desc_numel(&roots[i]->desc) * 8;
     }
     tarn_lua_account(L, bytes + p->g->arena.total);
-    const tarn_tensor **feeds = scratch(L, ((size_t)p->g->count + 1) * sizeof *feeds);
-    for (int i = 0; i < p->n; i++) {
-        feeds[p->wrt[i]->id] = &p->value[i];
-    }
-    tarn_tensor *results = tarn_bind_hold(L, n);
+    tarn_exec *e = tarn_bind_exec(L, p->function, p->g, n, roots, p->n, p->wrt);
     tarn_error_clear(&err);
-    if (tarn_graph_eval(p->g, n, roots, feeds, results, &err) != TARN_OK) {
+    if (tarn_exec_run(e, p->value, NULL, results, &err) != TARN_OK) {
         tarn_lua_raise(L, &err);
     }
-    for (int i = 0; i < n; i++) {
-        tarn_bind_push_tensor(L, &results[i]);
-        lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
-    }
-    lua_pop(L, 2);
+    tarn_bind_exec_free(L, -1);
+    lua_pop(L, 1);
 }
 
-// Pushes a list with the values of the roots, or with expressions inside an outer recording.
-static int finish(lua_State *L, const problem *p, int n, const tarn_node *const *roots) {
-    lua_createtable(L, n, 0);
-    int list = lua_gettop(L);
+// Pushes what keeps the answers.
+static answers finish(lua_State *L, const problem *p, int n, const tarn_node *const *roots) {
+    answers a = {0};
+    luaL_checkstack(L, 16, p->function);
     if (is_inner(L, p, n, roots)) {
-        substitute(L, p, n, roots, list);
+        a.node = tarn_bind_scratch(L, (size_t)n * sizeof *a.node);
+        substitute(L, p, n, roots, a.node);
     } else {
-        evaluate(L, p, n, roots, list);
+        a.value = tarn_bind_hold(L, n);
+        evaluate(L, p, n, roots, a.value);
     }
-    return list;
+    return a;
 }
 
-// The gradient of y (with cotangent gy) by every leaf.
+// Pushes the answers from `first` on as a value like the one at idx, whose parts these are.
+static void push_like(lua_State *L, const problem *p, int idx, tarn_leaves kind, int count,
+                      const tarn_bind_part *part, bool derivative, const answers *a, int first) {
+    lua_createtable(L, count, 0);
+    int list = lua_gettop(L);
+    for (int k = 0; k < count; k++) {
+        double mass = derivative || !part[k].model ? 0 : part[k].model->mass;
+        tarn_bind_push_part(L, &part[k], mass, p->g, a->node ? a->node + first : NULL,
+                            a->value ? a->value + first : NULL);
+        lua_rawseti(L, list, k + 1);
+    }
+    lua_pushvalue(L, idx);
+    tarn_bind_rebuilt(L, p->function, kind, list, 1);
+    lua_replace(L, list);
+    lua_settop(L, list);
+}
+
+static void push_derivative(lua_State *L, const problem *p, const answers *a, int first) {
+    push_like(L, p, 2, TARN_ARGUMENTS, p->count, p->part, true, a, first);
+}
+
+// ---- derivatives ----
+
+static _Noreturn void raise(lua_State *L, const problem *p, tarn_error *err) {
+    tarn_error_clear(&p->g->err);
+    tarn_error_prefix(err, "%s", p->function);
+    tarn_lua_raise(L, err);
+    __builtin_unreachable();
+}
+
+// The gradient of y (with cotangent gy) by every tensor of x.
 static void gradient(lua_State *L, const problem *p, const tarn_node *y, const tarn_node *gy,
                      const tarn_node **out) {
     tarn_error err;
     tarn_error_clear(&err);
     if (tarn_vjp(p->g, y, gy, p->n, p->wrt, out, &err) != TARN_OK) {
-        tarn_error_clear(&p->g->err);
-        tarn_error_prefix(&err, "%s", p->function);
-        tarn_lua_raise(L, &err);
+        raise(L, p, &err);
     }
 }
 
+static const tarn_node *tangent(lua_State *L, const problem *p, const tarn_node *y,
+                                const tarn_node *const *dx) {
+    tarn_error err;
+    const tarn_node *dy;
+    tarn_error_clear(&err);
+    if (tarn_jvp(p->g, y, p->n, p->wrt, dx, &dy, &err) != TARN_OK) {
+        raise(L, p, &err);
+    }
+    return dy;
+}
+
 // y as a rank-0 node.
-static const tarn_node *one_number(lua_State *L, const problem *p) {
+static const tarn_node *one_number(lua_State *L, problem *p) {
+    read_result(L, p);
     const tarn_node *y = p->y;
     if (tarn_desc_numel(&y->desc) != 1) {
         tarn_lua_error(L, "%s: the function must yield one number, not a tensor of shape %s", p->function,
@@ -394,96 +345,145 @@ static const tarn_node *one_number(lua_State *L, const problem *p) {
         y = tarn_reshape(p->g, y, 0, &(int64_t){0});
     }
     if (!y) {
-        fail(L, p->g);
+        tarn_bind_fail(L, p->g);
     }
     return y;
 }
 
-// Pushes x with its leaves replaced by entries first … of the list.
-static void push_like_x(lua_State *L, const problem *p, int list, lua_Integer first) {
-    lua_pushvalue(L, 2);
-    rebuilt(L, p->function, ARGUMENTS, list, &first, 0);
-    lua_remove(L, -2);
-}
-
-static void check_function(lua_State *L, const char *function) {
-    if (!lua_isfunction(L, 1) && luaL_getmetafield(L, 1, "__call") == LUA_TNIL) {
-        tarn_lua_error(L, "%s: expected a function and what it is differentiated by, got %s", function,
-                       lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
-    }
-    lua_settop(L, lua_isfunction(L, 1) ? lua_gettop(L) : lua_gettop(L) - 1);
-    lua_settop(L, lua_gettop(L) > 2 ? lua_gettop(L) : 2);
-}
-
 static int l_grad(lua_State *L) {
     problem p = {.function = "grad"};
-    check_function(L, p.function);
+    open_call(L, &p);
     record(L, &p, 3);
-    const tarn_node **g = scratch(L, (size_t)p.n * sizeof *g);
+    const tarn_node **g = tarn_bind_scratch(L, (size_t)p.n * sizeof *g);
     gradient(L, &p, one_number(L, &p), NULL, g);
-    int list = finish(L, &p, p.n, g);
-    push_like_x(L, &p, list, 1);
+    answers a = finish(L, &p, p.n, g);
+    push_derivative(L, &p, &a, 0);
     return 1;
+}
+
+// The leaves of the value at idx as nodes, in scratch memory that is pushed. parts: what they are;
+// pushed too, with the list they came from.
+typedef struct {
+    int idx, count, n;
+    tarn_leaves kind;
+    const tarn_bind_part *part;
+    const tarn_node **node;  // [n]
+} outputs;
+
+static outputs open_outputs(lua_State *L, const problem *p, int idx, tarn_leaves kind) {
+    outputs o = {.idx = idx, .kind = kind};
+    luaL_checkstack(L, 24, p->function);
+    lua_newtable(L);
+    int list = lua_gettop(L);
+    lua_pushvalue(L, idx);
+    tarn_bind_collect(L, p->function, kind, list);
+    lua_pop(L, 1);
+    o.count = (int)lua_rawlen(L, list);
+    o.part = tarn_bind_whole_parts(L, p->function, list, &o.n);
+    o.node = tarn_bind_scratch(L, (size_t)o.n * sizeof *o.node);
+    for (int k = 0; k < o.count; k++) {
+        const tarn_bind_part *part = &o.part[k];
+        if (!part->model) {
+            lua_rawgeti(L, list, k + 1);
+            o.node[part->first] = result_node(L, p, lua_gettop(L));
+            lua_pop(L, 1);
+        }
+        for (int i = 0; part->model && i < part->n; i++) {
+            o.node[part->first + i] = tarn_model_recorded(p->g, part->model, i);
+            if (!o.node[part->first + i]) {
+                tarn_bind_fail(L, p->g);
+            }
+        }
+    }
+    return o;
 }
 
 static int l_value_and_grad(lua_State *L) {
     problem p = {.function = "value_and_grad"};
-    check_function(L, p.function);
+    open_call(L, &p);
     record(L, &p, 3);
-    // Other results: their recorded tensors are computed in the same run.
-    lua_newtable(L);
-    int extra = lua_gettop(L);
+    const tarn_node *y = one_number(L, &p);
+    // Other results: what is recorded in them is computed in the same run.
+    outputs *extra = tarn_bind_scratch(L, (size_t)p.nresults * sizeof *extra);
+    int more = 0;
     for (int k = 1; k < p.nresults; k++) {
-        lua_pushvalue(L, p.results + k);
-        collect(L, p.function, RESULTS, extra, 0);
-        lua_pop(L, 1);
+        extra[k] = open_outputs(L, &p, p.results + k, TARN_RESULTS);
+        more += extra[k].n;
     }
-    int m = (int)lua_rawlen(L, extra);
-    const tarn_node **roots = scratch(L, (size_t)(1 + p.n + m) * sizeof *roots);
-    roots[0] = one_number(L, &p);
-    gradient(L, &p, roots[0], NULL, roots + 1);
-    for (int k = 0; k < m; k++) {
-        lua_rawgeti(L, extra, k + 1);
-        roots[1 + p.n + k] = tarn_bind_node(L, -1, p.g);
-        lua_pop(L, 1);
+    const tarn_node **roots = tarn_bind_scratch(L, (size_t)(1 + p.n + more) * sizeof *roots);
+    roots[0] = y;
+    gradient(L, &p, y, NULL, roots + 1);
+    for (int k = 1, at = 1 + p.n; k < p.nresults; at += extra[k++].n) {
+        memcpy((void *)(roots + at), (const void *)extra[k].node, (size_t)extra[k].n * sizeof *roots);
     }
-    int list = finish(L, &p, 1 + p.n + m, roots);
-    lua_rawgeti(L, list, 1);
-    push_like_x(L, &p, list, 2);
-    lua_Integer next = 2 + p.n;
-    luaL_checkstack(L, p.nresults + 8, p.function);
-    for (int k = 1; k < p.nresults; k++) {
-        lua_pushvalue(L, p.results + k);
-        rebuilt(L, p.function, RESULTS, list, &next, 0);
-        lua_remove(L, -2);
+    answers a = finish(L, &p, 1 + p.n + more, roots);
+    luaL_checkstack(L, p.nresults + 16, p.function);
+    tarn_bind_push_part(L, &(tarn_bind_part){.n = 1}, 0, p.g, a.node, a.value);
+    push_derivative(L, &p, &a, 1);
+    for (int k = 1, at = 1 + p.n; k < p.nresults; at += extra[k++].n) {
+        push_like(L, &p, extra[k].idx, TARN_RESULTS, extra[k].count, extra[k].part, false, &a, at);
     }
     return 1 + (p.nresults > 1 ? p.nresults : 1);
 }
 
-static void check_shape(lua_State *L, const problem *p, const tarn_desc *want, const tarn_desc *got) {
+// ---- directions ----
+
+static void check_shape(lua_State *L, const problem *p, const char *name, const tarn_desc *want, const tarn_desc *got) {
     if (!tarn_shape_equal(want->rank, want->shape, got->rank, got->shape)) {
-        tarn_lua_error(L, "%s: the direction has the shape %s; expected %s", p->function,
+        tarn_lua_error(L, "%s: the direction%s%s has the shape %s; expected %s", p->function, *name ? " for " : "", name,
                        tarn_bind_shape_text(L, got->rank, got->shape),
                        tarn_bind_shape_text(L, want->rank, want->shape));
     }
 }
 
-// The direction at stack index 3 as nodes, one for each leaf (NULL: zero).
-static const tarn_node **directions(lua_State *L, const problem *p) {
-    const tarn_node **dx = scratch(L, (size_t)p->n * sizeof *dx);
+// v in the dtype of what it is a direction of.
+static const tarn_node *fitted(lua_State *L, const problem *p, const char *name, const tarn_node *of, const tarn_node *v) {
+    if (!v) {
+        tarn_bind_fail(L, p->g);
+    }
+    check_shape(L, p, name, &of->desc, &v->desc);
+    tarn_dtype t = tarn_dtype_compute(of->desc.dtype);
+    v = v->desc.dtype == t ? v : tarn_cast(p->g, v, t);
+    if (!v) {
+        tarn_bind_fail(L, p->g);
+    }
+    return v;
+}
+
+// The tensors of the model on top as directions for those of a part, by name; what it lacks is zero.
+static void model_direction(lua_State *L, const problem *p, const tarn_bind_part *part, const tarn_node *const *of,
+                            const tarn_node **out) {
+    tarn_model *v = tarn_bind_ready(L, -1, p->function), *m = part->model;
+    for (int64_t i = 0; i < v->n; i++) {
+        if (tarn_match_slot(v, i, m) < 0) {
+            tarn_lua_error(L, "%s: the direction has a tensor %s, which %s lacks", p->function, v->slots[i].name,
+                           tarn_model_label(m));
+        }
+    }
+    for (int k = 0; k < part->n; k++) {
+        int64_t at = tarn_match_slot(m, part->slot[k], v);
+        out[k] = at < 0 ? NULL : fitted(L, p, v->slots[at].name, of[k], tarn_model_recorded(p->g, v, at));
+    }
+}
+
+// The direction at stack index 3, of the structure of the value at idx, as nodes for the tensors of its
+// parts (NULL: zero); pushed.
+static const tarn_node **directions(lua_State *L, const problem *p, int idx, int count, const tarn_bind_part *part,
+                                    int n, const tarn_node *const *of) {
+    luaL_checkstack(L, 16, p->function);
+    const tarn_node **dx = tarn_bind_scratch(L, (size_t)n * sizeof *dx);
     lua_newtable(L);
     int list = lua_gettop(L);
-    lua_pushvalue(L, 2);
-    collect_along(L, p->function, 3, list, 0);
+    lua_pushvalue(L, idx);
+    tarn_bind_collect_along(L, p->function, 3, list);
     lua_pop(L, 1);
-    for (int i = 0; i < p->n; i++) {
-        if (lua_rawgeti(L, list, i + 1) != LUA_TBOOLEAN) {
-            const tarn_node *v = tarn_bind_node(L, -1, p->g);
-            check_shape(L, p, &p->wrt[i]->desc, &v->desc);
-            tarn_dtype t = tarn_dtype_compute(p->wrt[i]->desc.dtype);
-            dx[i] = v->desc.dtype == t ? v : tarn_cast(p->g, v, t);
-            if (!dx[i]) {
-                fail(L, p->g);
+    for (int k = 0; k < count; k++) {
+        int first = part[k].first;
+        if (lua_rawgeti(L, list, k + 1) != LUA_TBOOLEAN) {
+            if (part[k].model) {
+                model_direction(L, p, &part[k], of + first, dx + first);
+            } else {
+                dx[first] = fitted(L, p, "", of[first], tarn_bind_node(L, -1, p->g));
             }
         }
         lua_pop(L, 1);
@@ -492,97 +492,182 @@ static const tarn_node **directions(lua_State *L, const problem *p) {
     return dx;
 }
 
-static const tarn_node *tangent(lua_State *L, const problem *p, const tarn_node *y,
-                                const tarn_node *const *dx) {
-    tarn_error err;
-    const tarn_node *dy;
-    tarn_error_clear(&err);
-    if (tarn_jvp(p->g, y, p->n, p->wrt, dx, &dy, &err) != TARN_OK) {
-        tarn_error_clear(&p->g->err);
-        tarn_error_prefix(&err, "%s", p->function);
-        tarn_lua_raise(L, &err);
-    }
-    return dy;
+static const tarn_node **directions_of_x(lua_State *L, const problem *p) {
+    return directions(L, p, 2, p->count, p->part, p->n, p->wrt);
 }
 
-static void check_direction(lua_State *L, const char *function, const char *what) {
-    if (lua_isnoneornil(L, 3)) {
-        tarn_lua_error(L, "%s: the third argument is missing: %s", function, what);
+static void check_direction(lua_State *L, const problem *p, const char *what) {
+    if (p->top < 3 || lua_isnil(L, 3)) {
+        tarn_lua_error(L, "%s: the third argument is missing: %s", p->function, what);
+    }
+}
+
+// The inner product of the outputs with the direction at 3: its gradient is v^T J.
+static const tarn_node *inner_product(lua_State *L, const problem *p, const outputs *o) {
+    const tarn_node **v = directions(L, p, o->idx, o->count, o->part, o->n, o->node), *sum = NULL;
+    for (int i = 0; i < o->n; i++) {
+        if (v[i] && tarn_dtype_is_float(o->node[i]->desc.dtype)) {
+            const tarn_node *one = tarn_dot(p->g, o->node[i], v[i]);
+            sum = sum ? tarn_add(p->g, sum, one) : one;
+        }
+    }
+    sum = sum ? sum : tarn_num(p->g, 0);
+    if (!sum || p->g->err.status != TARN_OK) {
+        tarn_bind_fail(L, p->g);
+    }
+    return sum;
+}
+
+static void need_result(lua_State *L, const problem *p) {
+    if (p->nresults == 0) {
+        tarn_lua_error(L, "%s: the function returned nothing", p->function);
     }
 }
 
 static int l_vjp(lua_State *L) {
     problem p = {.function = "vjp"};
-    check_function(L, p.function);
-    check_direction(L, p.function, "a value of the shape of the function's result");
+    open_call(L, &p);
+    check_direction(L, &p, "a value with the structure of the function's result");
     record(L, &p, 4);
-    const tarn_node **roots = scratch(L, (size_t)(p.n + 1) * sizeof *roots);
-    const tarn_node *v = tarn_bind_node(L, 3, p.g);
-    check_shape(L, &p, &p.y->desc, &v->desc);
-    roots[0] = p.y;
-    gradient(L, &p, p.y, v, roots + 1);
-    int list = finish(L, &p, p.n + 1, roots);
-    push_like_x(L, &p, list, 2);
-    lua_rawgeti(L, list, 1);
+    need_result(L, &p);
+    outputs o = open_outputs(L, &p, p.results, TARN_OUTPUTS);
+    const tarn_node **roots = tarn_bind_scratch(L, (size_t)(p.n + o.n) * sizeof *roots);
+    gradient(L, &p, inner_product(L, &p, &o), NULL, roots);
+    memcpy((void *)(roots + p.n), (const void *)o.node, (size_t)o.n * sizeof *roots);
+    answers a = finish(L, &p, p.n + o.n, roots);
+    push_derivative(L, &p, &a, 0);
+    push_like(L, &p, o.idx, o.kind, o.count, o.part, false, &a, p.n);
     return 2;
 }
 
 static int l_jvp(lua_State *L) {
     problem p = {.function = "jvp"};
-    check_function(L, p.function);
-    check_direction(L, p.function, "a direction with the structure of the argument");
+    open_call(L, &p);
+    check_direction(L, &p, "a direction with the structure of the argument");
     record(L, &p, 4);
-    const tarn_node *roots[2] = {tangent(L, &p, p.y, directions(L, &p)), p.y};
-    int list = finish(L, &p, 2, roots);
-    lua_rawgeti(L, list, 1);
-    lua_rawgeti(L, list, 2);
+    need_result(L, &p);
+    outputs o = open_outputs(L, &p, p.results, TARN_OUTPUTS);
+    const tarn_node **dx = directions_of_x(L, &p);
+    const tarn_node **roots = tarn_bind_scratch(L, (size_t)(2 * o.n) * sizeof *roots);
+    for (int i = 0; i < o.n; i++) {
+        bool moves = tarn_dtype_is_float(o.node[i]->desc.dtype);
+        roots[i] = moves ? tangent(L, &p, o.node[i], dx) : tarn_zeros_like(p.g, o.node[i]);
+        roots[o.n + i] = o.node[i];
+    }
+    answers a = finish(L, &p, 2 * o.n, roots);
+    push_like(L, &p, o.idx, o.kind, o.count, o.part, true, &a, 0);
+    push_like(L, &p, o.idx, o.kind, o.count, o.part, false, &a, o.n);
     return 2;
 }
 
 // H v is the gradient of the derivative along v.
 static int l_hvp(lua_State *L) {
     problem p = {.function = "hvp"};
-    check_function(L, p.function);
-    check_direction(L, p.function, "a direction with the structure of the argument");
+    open_call(L, &p);
+    check_direction(L, &p, "a direction with the structure of the argument");
     record(L, &p, 4);
-    const tarn_node **roots = scratch(L, (size_t)p.n * sizeof *roots);
-    const tarn_node *dy = tangent(L, &p, one_number(L, &p), directions(L, &p));
+    const tarn_node **roots = tarn_bind_scratch(L, (size_t)p.n * sizeof *roots);
+    const tarn_node *y = one_number(L, &p);
+    const tarn_node *dy = tangent(L, &p, y, directions_of_x(L, &p));
     gradient(L, &p, dy, NULL, roots);
-    int list = finish(L, &p, p.n, roots);
-    push_like_x(L, &p, list, 1);
+    answers a = finish(L, &p, p.n, roots);
+    push_derivative(L, &p, &a, 0);
     return 1;
 }
 
+// ---- examples one by one ----
+
+// The tensors of the batch at 3, recorded; pushes what keeps the list.
+static const tarn_node **open_batch(lua_State *L, const problem *p, tarn_graph *g, int *n) {
+    luaL_checkstack(L, 16, p->function);
+    lua_newtable(L);
+    int list = lua_gettop(L);
+    lua_pushvalue(L, 3);
+    tarn_bind_collect(L, p->function, TARN_ARGUMENTS, list);
+    lua_pop(L, 1);
+    *n = (int)lua_rawlen(L, list);
+    const tarn_node **node = tarn_bind_scratch(L, (size_t)*n * sizeof *node);
+    for (int k = 0; k < *n; k++) {
+        lua_rawgeti(L, list, k + 1);
+        if (!tarn_bind_to_tensor(L, -1)) {
+            tarn_lua_error(L, "%s: the batch holds a %s; expected tensors", p->function, tarn_bind_kind(L, -1));
+        }
+        node[k] = tarn_bind_node(L, -1, g);
+        if (!node[k]) {
+            tarn_bind_fail(L, g);
+        }
+        tarn_bind_push_node(L, g, node[k], true);
+        lua_rawseti(L, list, k + 1);
+        lua_pop(L, 1);
+    }
+    lua_pushvalue(L, 3);
+    tarn_bind_rebuilt(L, p->function, TARN_ARGUMENTS, list, 1);
+    lua_replace(L, 3);
+    lua_pop(L, 1);
+    return node;
+}
+
+int tarn_bind_example_squares(lua_State *L) {
+    problem p = {.function = "example_squares"};
+    open_call(L, &p);
+    check_direction(L, &p, "the batch: a tensor or a table of tensors whose first dimension counts examples");
+    int nbatch = 0;
+    const tarn_node **batch = open_batch(L, &p, tarn_bind_record(L), &nbatch);
+    record(L, &p, 3);
+    const tarn_node **roots = tarn_bind_scratch(L, (size_t)(p.n + 2) * sizeof *roots);
+    tarn_error err;
+    tarn_error_clear(&err);
+    roots[0] = one_number(L, &p);
+    if (tarn_example_squares(p.g, roots[0], nbatch, batch, p.n, p.wrt, roots + 2, &roots[1], &err) != TARN_OK) {
+        raise(L, &p, &err);
+    }
+    answers a = finish(L, &p, p.n + 2, roots);
+    push_derivative(L, &p, &a, 2);
+    for (int k = 1; k >= 0; k--) {
+        tarn_bind_push_part(L, &(tarn_bind_part){.n = 1, .first = k}, 0, p.g, a.node, a.value);
+    }
+    return 3;
+}
+
+#define THETA "local theta = model.new { w = tensor { 1, 2 }, b = tensor { 3 } }\n"
+
 // clang-format off
 static const tarn_binding rows[] = {
-    {{"grad", "grad(f, x, …) -> gradient",
-      "The gradient of f(x, …), which must be one number, by x: a tensor, a number, or a table of them; the result has "
-      "the same structure. f is called once, with recorded tensors; inside it values are not known (no :item()). "
-      "Further arguments are passed to f as they are. Derivatives nest.",
-      "print(grad(function(x) return (x * x):sum() end, tensor { 1, 2 }))\n-- > f32[2]\n-- > [2., 4.]"}, l_grad},
-    {{"value_and_grad", "value_and_grad(f, x, …) -> value, gradient, …",
-      "f(x, …) and its gradient by x, as grad. What else f returns follows, with its recorded tensors computed.",
+    {{"grad", "grad(f, x, …) or grad { f, x, …, only = pattern } -> gradient",
+      "The gradient of f(x, …), which must be one number, by x: a tensor, a number, a model, or a table of them; the result "
+      "has the same structure. f is called once, with recorded values; inside it they are not known (no :item()), and models "
+      "obey all that models obey: algebra, m[name], by.…, merge.…, :dot, :norm. Further arguments are passed to f as they are. "
+      "Derivatives nest. The gradient by a model is a vector (a model of mass 0), so theta - 0.1 * g is a model again; "
+      "integer tensors and buffers (running means …) are constants and have no place in it, and tensors that f does not use "
+      "have zeros. Models have to be in memory: a plan over files is an error that says :load().\n"
+      "  only: a regular expression or function(name, info), as in m:only, that chooses the tensors of models; the others are "
+      "constants",
+      THETA "local g = grad(function(m) return (m.w * m.w):sum() * m.b:sum() end, theta)\n"
+      "print(g.w, (theta - 0.1 * g).b)\n-- > f32[2]\n-- > [ 6., 12.]\tf32[1]\n-- > [2.5000]"}, l_grad},
+    {{"value_and_grad", "value_and_grad(f, x, …) or { f, x, …, only = } -> value, gradient, …",
+      "f(x, …) and its gradient by x, as grad. What else f returns follows, with what is recorded in it computed.",
       "print(value_and_grad(function(x) return x ^ 3 end, 2.0))\n-- > 8.0\t12.0"}, l_value_and_grad},
-    {{"vjp", "vjp(f, x, v, …) -> v^T J, f(x)",
-      "The product of v, of the shape of f(x, …), with the Jacobian of f at x (reverse mode), and the value.",
+    {{"vjp", "vjp(f, x, v, …) or { f, x, v, …, only = } -> v^T J, f(x)",
+      "The product of v with the Jacobian of f at x (reverse mode), and the value. f may return a tensor, a model, or a table of "
+      "them; v has the structure of what it returns, and what is left out of v counts as zero.",
       "print(vjp(function(x) return x * x end, tensor { 1, 2 }, tensor { 1, 10 }))\n-- > f32[2]\n-- > [ 2., 40.]\tf32[2]\n-- > [1., 4.]"}, l_vjp},
-    {{"jvp", "jvp(f, x, v, …) -> J v, f(x)",
+    {{"jvp", "jvp(f, x, v, …) or { f, x, v, …, only = } -> J v, f(x)",
       "The derivative of f at x along v, which has the structure of x (forward mode), and the value. What is left out of v "
-      "counts as zero.", "print(jvp(function(x) return x ^ 2 end, 3.0, 1.0))\n-- > 6.0\t9.0"}, l_jvp},
-    {{"hvp", "hvp(f, x, v, …) -> H v",
-      "The product of the Hessian of f at x with v (the gradient of the derivative along v): the same structure as x. "
+      "counts as zero; the direction of a model is a model. f may return a tensor, a model, or a table of them: the velocity of a "
+      "curve of models is a vector.",
+      "local a, b = model.new { w = tensor { 1 } }, model.new { w = tensor { 5 } }\n"
+      "print(jvp(function(t) return a + t ^ 2 * (b - a) end, 0.5, 1.0).w)\n-- > f32[1]\n-- > [4.]"}, l_jvp},
+    {{"hvp", "hvp(f, x, v, …) or { f, x, v, …, only = } -> H v",
+      "The product of the Hessian of f at x with v (the gradient of the derivative along v): the same structure as the gradient. "
       "Costs about twice a gradient.",
       "print(hvp(function(x) return (x ^ 3):sum() end, tensor { 1, 2 }, tensor { 1, 1 }))\n-- > f32[2]\n-- > [ 6., 12.]"}, l_hvp},
 };
 // clang-format on
 
 tarn_status tarn_bind_grad(tarn_host *h, tarn_error *err) {
-    static const tarn_lua_class recorder = {"recording", release_recording, NULL};
-    static const tarn_lua_class one = {"recording level", end_level, NULL};
     lua_State *L = tarn_host_state(h);
     (void)err;
-    tarn_lua_type(L, &recorder);
-    tarn_lua_type(L, &one);
+    tarn_bind_recording_types(L);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lua_pushcfunction(L, rows[i].call);
         lua_setglobal(L, rows[i].doc.name);

@@ -241,6 +241,10 @@ static int field(lua_State *L, const char *name) {
         lua_pushboolean(L, u->node != NULL);
         return 1;
     }
+    if (strcmp(name, "recorded") == 0) {
+        lua_pushboolean(L, u->node && u->recorded);
+        return 1;
+    }
     return tarn_bind_method(L, "tensor", 2);
 }
 

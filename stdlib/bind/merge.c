@@ -18,6 +18,9 @@ static void check_names(lua_State *L, const tarn_method *method, const char *fun
     for (int i = 0; method->params[i].name && n < OPTIONS - 1; i++) {
         names[n++] = method->params[i].name;
     }
+    for (const tarn_statistic *s = method->statistics; s && s->name && n < OPTIONS - 1; s++) {
+        names[n++] = s->name;
+    }
     names[n] = NULL;
     tarn_lua_check_options(L, 1, function, names, true);
 }
@@ -96,6 +99,38 @@ static void read_params(lua_State *L, reading *r) {
     }
 }
 
+// The statistics that are given; what holds their lists stays on the stack.
+static int read_statistics(lua_State *L, const reading *r, tarn_given_statistic *given) {
+    int n = 0;
+    for (const tarn_statistic *s = r->method->statistics; s && s->name; s++) {
+        luaL_checkstack(L, 8, r->function);
+        lua_pushstring(L, s->name);
+        if (lua_rawget(L, 1) == LUA_TNIL) {
+            lua_pop(L, 1);
+            continue;
+        }
+        int count = s->of_base || !lua_istable(L, -1) ? 1 : (int)lua_rawlen(L, -1);
+        tarn_model **list = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *list, 0);
+        for (int i = 0; i < count; i++) {
+            if (s->of_base) {
+                lua_pushvalue(L, -2);
+            } else if (lua_istable(L, -2)) {
+                lua_rawgeti(L, -2, i + 1);
+            } else {
+                lua_pushnil(L);
+            }
+            list[i] = tarn_bind_to_model(L, -1);
+            if (!list[i]) {
+                tarn_lua_error(L, "%s: option '%s' must be %s", r->function, s->name,
+                               s->of_base ? "a model" : "a list of models, one for each");
+            }
+            lua_pop(L, 1);
+        }
+        given[n++] = (tarn_given_statistic){.name = s->name, .n = count, .models = list};
+    }
+    return n;
+}
+
 static int l_method(lua_State *L) {
     const tarn_method *method = lua_touserdata(L, lua_upvalueindex(1));
     tarn_model *base = NULL;
@@ -125,9 +160,11 @@ static int l_method(lua_State *L) {
     if (r.first) {
         read_params(L, &r);
     }
+    tarn_given_statistic given[TARN_METHOD_STATISTICS];
+    int statistics = read_statistics(L, &r, given);
     tarn_model **out = tarn_bind_new_model(L);
-    TARN_LUA_TRY(L, tarn_method_apply(tarn_host_context(L), method, base, n, models, r.n, r.values,
-                                      &policy, out, &err), &err);
+    TARN_LUA_TRY(L, tarn_method_apply_with(tarn_host_context(L), method, base, n, models, statistics, given, r.n,
+                                           r.values, &policy, out, &err), &err);
     return tarn_bind_finish_model(L);
 }
 
@@ -149,6 +186,9 @@ static void write_signature(tarn_text *t, const tarn_method *method) {
         tarn_text_puts(t, method->needs & TARN_NEEDS_BASE ? "base = m, " : "[base = m,] ");
     }
     tarn_text_puts(t, method->most == 1 ? "a" : method->most == 2 ? "a, b" : "a, b, …");
+    for (const tarn_statistic *s = method->statistics; s && s->name; s++) {
+        tarn_text_printf(t, s->required ? ", %s = %s" : ", [%s = %s]", s->name, s->of_base ? "m" : "{…}");
+    }
     for (const tarn_param *p = method->params; p->name; p++) {
         tarn_text_printf(t, ", %s = ", p->name);
         write_default(t, p);
@@ -184,6 +224,10 @@ static tarn_status document(tarn_host *h, const tarn_method *method, tarn_error 
     tarn_bind_sentence(&text, method->summary);
     tarn_text_printf(&text, "\n%s", method->detail ? method->detail : "");
     tarn_text_printf(&text, "%s%s.", method->detail ? "\n" : "", method->paper);
+    for (const tarn_statistic *s = method->statistics; s && s->name; s++) {
+        tarn_text_printf(&text, "\n  %s: %s; %s%s", s->name, s->doc, s->of_base ? "a model" : "a list, one for each model",
+                         s->required ? "; required" : "");
+    }
     for (const tarn_param *p = method->params; p->name; p++) {
         write_param(&text, p);
     }

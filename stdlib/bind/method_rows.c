@@ -83,6 +83,19 @@ static void push_row(lua_State *L, const tarn_method *m) {
         lua_rawseti(L, -2, k + 1);
     }
     lua_setfield(L, -2, "params");
+    lua_newtable(L);
+    for (int k = 0; m->statistics && m->statistics[k].name; k++) {
+        const tarn_statistic *s = &m->statistics[k];
+        lua_createtable(L, 0, 4);
+        tarn_bind_set_text(L, "name", s->name);
+        tarn_bind_set_text(L, "doc", s->doc);
+        lua_pushboolean(L, s->of_base);
+        lua_setfield(L, -2, "of_base");
+        lua_pushboolean(L, s->required);
+        lua_setfield(L, -2, "required");
+        lua_rawseti(L, -2, k + 1);
+    }
+    lua_setfield(L, -2, "statistics");
 }
 
 static int l_methods(lua_State *L) {
@@ -95,11 +108,12 @@ static int l_methods(lua_State *L) {
 }
 
 static const tarn_binding row = {
-    {"merge.methods", "merge.methods() -> list of {name, summary, paper, detail, example, version, tier, base, least, most, params}",
+    {"merge.methods", "merge.methods() -> list of {name, summary, paper, detail, example, version, tier, base, least, most, params, statistics}",
      "Every merge method as data, in the order of the reference. base is \"required\", \"optional\" or \"none\"; least and most "
      "count the models besides it, most is nil where there is no limit. params is a list of {name, type, default, min, max, choices, "
      "per_model, doc}: type is number, integer, boolean or choice; default is nil where a value is required; min and max "
-     "are nil where there is no bound. `tarn methods` prints them.",
+     "are nil where there is no bound. statistics is a list of {name, of_base, required, doc}: models given beside the others. "
+     "`tarn methods` prints them.",
      "for _, row in ipairs(merge.methods()) do\n"
      "  if row.name == \"ties\" then print(row.base, row.params[2].name, row.params[2].default) end\nend\n"
      "-- > required\tdensity\t0.2"}, l_methods};

@@ -32,12 +32,16 @@ tarn_model **tarn_bind_new_model(lua_State *L) {
 
 int tarn_bind_finish_model(lua_State *L) {
     tarn_lua_model *u = lua_touserdata(L, -1);
-    if (u->m->nin == 0 || !tarn_model_in_memory(u->m)) {
+    if (u->m->nin == 0 || !(u->m->recording || tarn_model_in_memory(u->m))) {
         return 1;
     }
     tarn_model **now = tarn_bind_new_model(L);
     tarn_error err;
     tarn_error_clear(&err);
+    if (u->m->recording) {
+        TARN_LUA_TRY(L, tarn_model_record(tarn_host_context(L), u->m, now, &err), &err);
+        return 1;
+    }
     tarn_lua_account(L, (size_t)tarn_model_bytes(u->m));
     TARN_LUA_TRY(L, tarn_model_load(tarn_host_context(L), u->m, now, &err), &err);
     return 1;
@@ -87,7 +91,7 @@ static int l_load(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
     tarn_error err;
     tarn_error_clear(&err);
-    if (m->nin == 0 && tarn_model_in_memory(m)) {
+    if (m->recording || (m->nin == 0 && tarn_model_in_memory(m))) {
         lua_settop(L, 1);
         return 1;
     }
@@ -110,6 +114,7 @@ typedef struct {
     int64_t n;
     const char **names;
     tarn_tensor *tensors;  // owned by a userdata on the stack
+    bool recorded;         // one of them is
 } parts;
 
 static void add_part(lua_State *L, parts *p, int name, int value) {
@@ -121,8 +126,19 @@ static void add_part(lua_State *L, parts *p, int name, int value) {
         tarn_lua_error(L, "model.new: a name holds a zero byte");
     }
     p->names[p->n] = lua_tostring(L, name);
-    tarn_bind_value(L, value, &p->tensors[p->n]);
+    p->recorded = p->recorded || tarn_bind_to_tensor(L, value)->recorded;
     p->n++;
+}
+
+// The tensors, kept in the table at `values`, as a recorded model.
+static void new_recorded(lua_State *L, const parts *p, int values, double mass) {
+    int *at = lua_newuserdatauv(L, ((size_t)p->n + 1) * sizeof *at, 0);
+    luaL_checkstack(L, (int)p->n + 8, "model.new");
+    for (int64_t i = 0; i < p->n; i++) {
+        lua_rawgeti(L, values, (lua_Integer)i + 1);
+        at[i] = lua_gettop(L);
+    }
+    tarn_bind_new_recorded(L, p->n, p->names, at, mass);
 }
 
 static int l_new(lua_State *L) {
@@ -150,6 +166,8 @@ static int l_new(lua_State *L) {
         lua_pushvalue(L, 3);
         lua_call(L, 1, 0);
     }
+    lua_newtable(L);
+    int values = lua_gettop(L);
     for (size_t i = 1; i <= count; i++) {
         int top = lua_gettop(L);
         if (listed) {
@@ -164,7 +182,18 @@ static int l_new(lua_State *L) {
             lua_gettable(L, 1);
         }
         add_part(L, &p, top + 2, top + 3);
+        lua_pushvalue(L, top + 3);
+        lua_rawseti(L, values, (lua_Integer)i);
         lua_settop(L, top);
+    }
+    if (p.recorded) {
+        new_recorded(L, &p, values, mass);
+        return 1;
+    }
+    for (int64_t i = 0; i < p.n; i++) {
+        lua_rawgeti(L, values, (lua_Integer)i + 1);
+        tarn_bind_value(L, -1, &p.tensors[i]);
+        lua_pop(L, 1);
     }
     tarn_model **m = tarn_bind_new_model(L);
     tarn_error err;
@@ -198,6 +227,9 @@ static int arithmetic(lua_State *L, const tarn_op *op) {
     tarn_value v = {.name = "c", .model = -1, .origin = "given"};
     if (!m) {
         m = tarn_bind_check_model(L, other == 2 ? 1 : 2);
+    }
+    if (tarn_bind_recorded_factor(L, op, m, other, !a)) {
+        return 1;
     }
     if (!tarn_bind_resolve(L, other, op->name, m, &v.number, &v.each, &v.origin)) {
         check_operand(L, other, op);
@@ -254,11 +286,19 @@ int64_t tarn_bind_slot(lua_State *L, int idx, const tarn_model *m, const char *f
     return -1;
 }
 
-// A tensor of a model in memory is in memory; of a plan, an expression.
+// A tensor of a model in memory is in memory; of a plan, an expression; of a recorded model, recorded.
 static int push_slot(lua_State *L, tarn_model *m, int64_t i) {
     tarn_context *cx = tarn_host_context(L);
     tarn_error err;
     tarn_error_clear(&err);
+    if (m->recording) {
+        return tarn_bind_push_node(L, m->recording, tarn_model_recorded(m->recording, m, i), true);
+    }
+    if (tarn_model_held(m, i)) {
+        tarn_lua_tensor *u = tarn_lua_new(L, "tensor", sizeof *u);
+        tarn_tensor_share(tarn_model_held(m, i), &u->t);
+        return 1;
+    }
     if (tarn_model_in_memory(m)) {
         tarn_lua_tensor *u = tarn_lua_new(L, "tensor", sizeof *u);
         TARN_LUA_TRY(L, tarn_model_tensor(cx, m, i, &u->t, &err), &err);
@@ -347,8 +387,7 @@ static void release_pattern(void *self) {
     p->s = NULL;
 }
 
-// Marks the slots that the pattern or function at idx chooses in a new userdata on the stack.
-static unsigned char *choose(lua_State *L, int idx, tarn_model *m, const char *function) {
+unsigned char *tarn_bind_choose(lua_State *L, int idx, tarn_model *m, const char *function) {
     idx = lua_absindex(L, idx);
     unsigned char *keep = lua_newuserdatauv(L, (size_t)m->n + 1, 0);
     memset(keep, 0, (size_t)m->n + 1);
@@ -389,7 +428,7 @@ static unsigned char *choose(lua_State *L, int idx, tarn_model *m, const char *f
 
 static int l_names(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
-    unsigned char *keep = lua_isnoneornil(L, 2) ? NULL : choose(L, 2, m, "model:names");
+    unsigned char *keep = lua_isnoneornil(L, 2) ? NULL : tarn_bind_choose(L, 2, m, "model:names");
     lua_createtable(L, m->n < 1 << 20 ? (int)m->n : 0, 0);
     lua_Integer n = 0;
     for (int64_t i = 0; i < m->n; i++) {
@@ -404,7 +443,7 @@ static int l_names(lua_State *L) {
 static int l_only(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
     luaL_checkany(L, 2);
-    unsigned char *keep = choose(L, 2, m, "model:only");
+    unsigned char *keep = tarn_bind_choose(L, 2, m, "model:only");
     bool any = false;
     for (int64_t i = 0; i < m->n; i++) {
         any = any || keep[i];
@@ -635,7 +674,5 @@ tarn_status tarn_bind_model(tarn_host *h, tarn_error *err) {
     TARN_TRY(tarn_bind_structure(h, err));
     tarn_bind_vocab(h);
     tarn_bind_model_plan_type(L);
-    TARN_TRY(tarn_host_load_embedded(h, "stdlib/plan.lua", err));
-    lua_setfield(L, LUA_REGISTRYINDEX, "tarn.plan");
     return TARN_OK;
 }

@@ -15,6 +15,8 @@ tarn_model **tarn_bind_models(lua_State *L, const char *function, int least, int
 tarn_model **tarn_bind_new_model(lua_State *L);
 // The model on top is ready: computed now if all its inputs are in memory. Returns 1.
 int tarn_bind_finish_model(lua_State *L);
+// Marks the slots that the pattern or function at idx chooses in a new userdata on the stack.
+unsigned char *tarn_bind_choose(lua_State *L, int idx, tarn_model *m, const char *function);
 // Slot of the tensor named at idx; raises with the nearest name.
 int64_t tarn_bind_slot(lua_State *L, int idx, const tarn_model *m, const char *function);
 // Options missing and on_integer of the table at idx; false when neither is given.
@@ -26,6 +28,17 @@ void tarn_bind_push_info(lua_State *L, const tarn_model *m, int64_t i);
 // `folder`, where the output would go, is not NULL.
 void tarn_bind_push_plan(lua_State *L, tarn_model *m, const tarn_plan_options *o, const char *folder);
 void tarn_bind_model_plan_type(lua_State *L);
+
+// model_recorded.c: inside a recorded function. m op the value at `other`, where that is a recorded number or
+// a schedule of them, pushed; false: it is none. The others push their number where a model is recorded.
+bool tarn_bind_recorded_factor(lua_State *L, const tarn_op *op, tarn_model *m, int other, bool reversed);
+bool tarn_bind_recorded_dot(lua_State *L, const char *function, bool cosine);
+bool tarn_bind_recorded_norm(lua_State *L, double p);
+// Pushes a model of the values at the stack indices `at`, of which some are recorded.
+void tarn_bind_new_recorded(lua_State *L, int64_t n, const char *const *names, const int *at, double mass);
+
+// by.c: pushes the list of what the schedule at idx is for each slot of m; false: it is no schedule.
+bool tarn_bind_schedule_values(lua_State *L, int idx, tarn_model *m);
 
 // map.c: merge.map and model:map.
 void tarn_bind_map(tarn_host *h);

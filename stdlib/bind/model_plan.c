@@ -318,7 +318,10 @@ static int push_raw(lua_State *L, holder *h, tarn_model *m, const tarn_plan_opti
 void tarn_bind_push_plan(lua_State *L, tarn_model *m, const tarn_plan_options *o, const char *folder) {
     int top = lua_gettop(L);
     tarn_context *cx = tarn_host_context(L);
-    lua_getfield(L, LUA_REGISTRYINDEX, "tarn.plan");
+    tarn_error err;
+    if (tarn_host_load_embedded(tarn_host_of(L), "stdlib/plan.lua", &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
     holder *h = tarn_lua_new(L, "plan holder", sizeof *h);
     tarn_text_init(&h->json, &cx->budget);
     tarn_arena_init(&h->arena, &cx->budget);

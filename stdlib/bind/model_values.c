@@ -223,7 +223,7 @@ static void show_cost(const tarn_model *m, tarn_text *out) {
     tarn_stream_plan total;
     tarn_error ignored;
     char size[32];
-    if (m->nin == 0 || tarn_model_in_memory(m)) {
+    if (m->nin == 0 || m->recording || tarn_model_in_memory(m)) {
         return;
     }
     tarn_status s = tarn_plan_make(m->cx, (tarn_model *)(uintptr_t)m, NULL, NULL, &p, &ignored);
@@ -252,7 +252,7 @@ void tarn_bind_model_show(lua_State *L, int idx, tarn_text *out) {
     show_expression(m, 2, out);
     tarn_text_printf(out, ": %lld tensors, %lld parameters, %s, %s, %s", (long long)m->n, (long long)tarn_model_numel(m),
                      dtype ? dtype : "mixed dtypes", tarn_show_bytes(tarn_model_bytes(m), size),
-                     tarn_model_in_memory(m) ? "in memory" : m->nin == 0 ? "in files" : "planned");
+                     m->recording ? "recorded" : tarn_model_in_memory(m) ? "in memory" : m->nin == 0 ? "in files" : "planned");
     show_cost(m, out);
     if (m->mass != 0 && m->mass != 1) {
         tarn_text_printf(out, ", mass %g", m->mass);
@@ -277,6 +277,9 @@ static int l_norm(lua_State *L) {
     if (p != 1 && p != 2 && p != (double)INFINITY) {
         return tarn_lua_error(L, "model:norm: p is 1, 2 or math.huge, got %f", p);
     }
+    if (tarn_bind_recorded_norm(L, p)) {
+        return 1;
+    }
     tarn_bind_force(L, "model:norm()");
     if (p == 2) {
         TARN_LUA_TRY(L, tarn_model_dots(cx, 1, &m, &m, &l2, &err), &err);
@@ -289,6 +292,9 @@ static int l_norm(lua_State *L) {
 }
 
 static int l_dot(lua_State *L) {
+    if (tarn_bind_recorded_dot(L, "model:dot", false)) {
+        return 1;
+    }
     tarn_model *a = tarn_bind_check_model(L, 1), *b = tarn_bind_check_model(L, 2);
     double r;
     tarn_error err;
@@ -300,6 +306,9 @@ static int l_dot(lua_State *L) {
 }
 
 static int l_cosine(lua_State *L) {
+    if (tarn_bind_recorded_dot(L, "model:cosine", true)) {
+        return 1;
+    }
     tarn_model *a = tarn_bind_check_model(L, 1), *b = tarn_bind_check_model(L, 2);
     tarn_model *x[3] = {a, a, b}, *y[3] = {b, a, b};
     double r[3];

@@ -14,32 +14,14 @@ struct tarn_recipe {
     void *arg;
 };
 
-// A recipe reads what it declares as inputs and writes nothing.
+// A recipe reads what it declares as inputs, writes nothing, and plans: it trains nothing. Networks it may
+// have: `check` and `score` can run one.
 static const char *const refused[] = {
     "model.open",   "model.load",   "model.lora",   "model.list",  "model.checkpoints", "model.replay",
     "model.recall", "model.plans",  "model.of_plan", "model:save", "model:save_adapter", "model:stage",
     "recipe.load",  "recipe.run",   "recipe.lock",  "recipe.sweep", "recipe.verify",    "recipe.lineage",
-    "recipe.digests", "figure:save",
+    "recipe.digests", "figure:save", "cache", "data", "train", "eval", "search", "probe",
 };
-
-static int l_refuse(lua_State *L) {
-    return tarn_lua_error(L, "%s is not available to a recipe: it reads what `inputs` names and returns models",
-                          lua_tostring(L, lua_upvalueindex(1)));
-}
-
-static void refuse(lua_State *L, const char *name) {
-    const char *part = strpbrk(name, ".:");
-    lua_pushlstring(L, name, (size_t)(part - name));
-    if (*part == ':') {
-        tarn_bind_methods(L, lua_tostring(L, -1));
-    } else {
-        tarn_host_push_module(tarn_host_of(L), lua_tostring(L, -1));
-    }
-    lua_pushstring(L, name);
-    lua_pushcclosure(L, l_refuse, 1);
-    lua_setfield(L, -2, part + 1);
-    lua_pop(L, 2);
-}
 
 // open(name) -> model or nil
 static int l_open(lua_State *L) {
@@ -83,13 +65,6 @@ static int l_plan_of(lua_State *L) {
 
 static const char answer_key = 0;  // registry: the function that answers
 
-static int prepare(lua_State *L) {
-    for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
-        refuse(L, refused[k]);
-    }
-    return 0;
-}
-
 // (value of the script, serve, recipe): keeps the function that answers.
 static int l_keep(lua_State *L) {
     lua_settop(L, 3);
@@ -110,9 +85,9 @@ static int l_keep(lua_State *L) {
 static tarn_status start(tarn_recipe *r, const tarn_recipe_source *source, tarn_error *err) {
     lua_State *L = tarn_host_state(r->h);
     int results;
+    tarn_host_refuse(r->h, refused, (int)(sizeof refused / sizeof *refused),
+                     "it reads what `inputs` names and returns models");
     TARN_TRY(tarn_bind_open(r->h, err));
-    lua_pushcfunction(L, prepare);
-    TARN_TRY(tarn_host_call(r->h, 0, 0, err));
     TARN_TRY(source->ready ? source->ready(source->ready_arg, err) : TARN_OK);
     tarn_host_limit(r->h, r->seconds);
     TARN_TRY(tarn_host_run(r->h, source->name, source->text, source->len, 0, NULL, &results, err));

@@ -271,5 +271,7 @@ static const tarn_binding rows[] = {
 
 tarn_status tarn_bind_structure(tarn_host *h, tarn_error *err) {
     tarn_bind_rows(h, "model", rows, (int)(sizeof rows / sizeof *rows));
-    return tarn_bind_library(h, "stdlib/moe.lua", err);
+    tarn_host_lazy(h, "model", "stdlib/moe.lua", tarn_bind_library);
+    (void)err;
+    return TARN_OK;
 }

@@ -266,6 +266,83 @@ int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, cons
     return tarn_bind_only(L, top);
 }
 
+// ---- expressions of several rows ----
+
+// Pushes the nodes as expressions of g, or what they come to.
+static void push_built(lua_State *L, tarn_graph *g, bool values, bool recorded, int nout,
+                       const tarn_node *const *out) {
+    tarn_error err;
+    luaL_checkstack(L, nout + 4, "tensor");
+    for (int k = 0; k < nout; k++) {
+        if (!out[k]) {
+            tarn_bind_push_node(L, g, NULL, recorded);  // raises what the graph says
+        }
+    }
+    if (!values) {
+        for (int k = 0; k < nout; k++) {
+            tarn_bind_push_node(L, g, out[k], recorded);
+        }
+        return;
+    }
+    size_t bytes = 0;
+    for (int k = 0; k < nout; k++) {
+        bytes += (size_t)tarn_desc_numel(&out[k]->desc) * 8;
+    }
+    tarn_lua_account(L, bytes);
+    tarn_tensor *results = tarn_bind_hold(L, nout);
+    int holder = lua_gettop(L);
+    tarn_error_clear(&err);
+    if (tarn_graph_eval(g, nout, out, NULL, results, &err) != TARN_OK) {
+        tarn_lua_raise(L, &err);
+    }
+    for (int k = 0; k < nout; k++) {
+        tarn_bind_push_tensor(L, &results[k]);
+    }
+    lua_remove(L, holder);
+}
+
+int tarn_bind_build(lua_State *L, const char *function, int n, const int *idx, int nout,
+                    tarn_bind_builder build, const void *arg) {
+    enum { MOST = 6, RESULTS = 4 };
+    operand x[MOST], present[MOST];
+    const tarn_node *in[MOST] = {NULL}, *out[RESULTS] = {NULL};
+    int count = 0, top = lua_gettop(L);
+    luaL_checkstack(L, 12, function);
+    for (int k = 0; k < n; k++) {
+        if (idx[k]) {
+            read_operand(L, idx[k], function, &x[k]);
+            present[count++] = x[k];
+        }
+    }
+    settle_numbers(count, present);
+    bool recorded = false;
+    tarn_graph *g = largest_graph(L, count, present, &recorded), *own = NULL;
+    if (!g) {
+        tarn_lua_tensor *holder = tarn_bind_new_tensor(L);  // closes the graph whatever happens
+        own = g = holder->graph = tarn_graph_new(tarn_host_context(L));
+        if (!g) {
+            tarn_error err;
+            tarn_raise_nomem(&err, function, sizeof *g);
+            return tarn_lua_raise(L, &err);
+        }
+    }
+    for (int k = 0, i = 0; k < n; k++) {
+        in[k] = idx[k] ? node_of(g, &present[i++]) : NULL;
+    }
+    if (g->err.status == TARN_OK) {
+        build(g, in, arg, out);
+    }
+    if (g->err.status != TARN_OK) {
+        tarn_bind_push_node(L, g, NULL, recorded);
+    }
+    push_built(L, g, own != NULL, recorded, nout, out);
+    if (own) {
+        release(lua_touserdata(L, top + 1));
+        lua_remove(L, top + 1);
+    }
+    return nout;
+}
+
 // ---- values ----
 
 static void *planning_key(void) {
@@ -476,16 +553,30 @@ static int m_tostring(lua_State *L) {
 
 // ---- metamethods ----
 
-#define ARITHMETIC(NAME)                                          \
-    static int m_##NAME(lua_State *L) {                           \
-        static const int idx[2] = {1, 2};                         \
-        return tarn_bind_apply(L, &tarn_op_##NAME, 2, idx, NULL); \
+// A tensor on the left of a model: the model's own operation.
+static bool meets_model(lua_State *L) { return tarn_bind_to_model(L, 2) != NULL; }
+
+static int by_model(lua_State *L, const char *event) {
+    lua_settop(L, 2);
+    luaL_getmetafield(L, 2, event);
+    lua_insert(L, 1);
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+#define ARITHMETIC(NAME)                                                                              \
+    static int m_##NAME(lua_State *L) {                                                               \
+        static const int idx[2] = {1, 2};                                                             \
+        return meets_model(L) ? by_model(L, "__" #NAME) : tarn_bind_apply(L, &tarn_op_##NAME, 2, idx, NULL); \
     }
 ARITHMETIC(add)
 ARITHMETIC(sub)
 ARITHMETIC(mul)
 ARITHMETIC(div)
-ARITHMETIC(pow)
+static int m_pow(lua_State *L) {
+    static const int idx[2] = {1, 2};
+    return tarn_bind_apply(L, &tarn_op_pow, 2, idx, NULL);
+}
 static int m_neg(lua_State *L) { return tarn_bind_unary(L, &tarn_op_neg, 1, NULL); }
 
 // The methods written in Lua.
@@ -530,7 +621,7 @@ static int m_concat(lua_State *L) {
 }
 
 static void complete(lua_State *L, int idx, char how, void (*add)(void *, const char *), void *arg) {
-    static const char *const fields[] = {"shape", "dtype", "rank", "planned", NULL};
+    static const char *const fields[] = {"shape", "dtype", "rank", "planned", "recorded", NULL};
     (void)idx;
     if (how == '.') {
         for (int i = 0; fields[i]; i++) {
@@ -604,6 +695,9 @@ static const tarn_binding rows[] = {
     {{"tensor.planned", "t.planned -> boolean", "True while the values are not there: the tensor is an "
       "expression over files, or stands inside a recorded function (grad …).", "print(tensor { 1, 2 }.planned)\n-- > false"},
      NULL},
+    {{"tensor.recorded", "t.recorded -> boolean", "True inside a function that is being recorded (grad, compile …), of what depends "
+      "on its arguments.", "grad(function(x) print(x.recorded) return x end, 1.0)\n-- > true"},
+     NULL},
     {{"tensor.indexing", "indexing: t[i], t[{i, j}], t[{ {first, last, step}, {}, k }], t[index] -> tensor or number",
       "Indices count from 1, negative ones from the end; a range includes both ends, {} is all of an axis, and axes "
       "that are left out stay whole. A single index takes its axis away, a range keeps it. In memory the result is a "
@@ -642,6 +736,9 @@ tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     tarn_bind_tensor_view(h);
     tarn_bind_tensor_inplace(h);
     tarn_bind_tensor_linalg(h);
+    tarn_bind_tensor_conv(h);
+    tarn_bind_tensor_nn(h);
+    tarn_bind_tensor_more(h);
     TARN_TRY(tarn_bind_tensor_ops(h, err));
     TARN_TRY(tarn_bind_library(h, "stdlib/lua/tensor.lua", err));
     give_numbers_methods(L);

@@ -46,6 +46,24 @@ int tarn_bind_take(lua_State *L, int idx, int axis, int index, const char *funct
 // The view of a tensor in memory, or the expression, that the key at `key` names.
 int tarn_bind_select(lua_State *L, int idx, int key);
 
+// ---- expressions of several rows ----
+
+// Fills out[0 .. nout) with nodes made of x; a NULL comes with an error in the graph.
+typedef void (*tarn_bind_builder)(tarn_graph *g, const tarn_node *const *x, const void *arg,
+                                  const tarn_node **out);
+// Builds on the values at idx[0 .. n) (0: none, x[k] is NULL) and pushes nout results: expressions where
+// an operand is one, else values, computed at once.
+int tarn_bind_build(lua_State *L, const char *function, int n, const int *idx, int nout,
+                    tarn_bind_builder build, const void *arg);
+// Raises when there are more than `most` arguments; nil at the end does not count.
+void tarn_bind_count(lua_State *L, const char *function, int most);
+// What reductions are told at stack index 2 and 3: (dim, keepdim), see tensor.reductions.
+typedef struct tarn_bind_reduction {
+    int64_t i[TARN_MAX_RANK + 2];  // keep, scope, axes …
+    int n;                         // axes; 0: all
+} tarn_bind_reduction;
+void tarn_bind_read_reduction(lua_State *L, const char *function, int rank, tarn_bind_reduction *r);
+
 // ---- registration ----
 
 void tarn_bind_tensor_make(tarn_host *h);
@@ -53,5 +71,8 @@ tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
 void tarn_bind_tensor_view(tarn_host *h);
 void tarn_bind_tensor_inplace(tarn_host *h);
 void tarn_bind_tensor_linalg(tarn_host *h);
+void tarn_bind_tensor_conv(tarn_host *h);
+void tarn_bind_tensor_nn(tarn_host *h);
+void tarn_bind_tensor_more(tarn_host *h);
 
 #endif

@@ -16,6 +16,9 @@ static tarn_lua_tensor *writable(lua_State *L, int idx, const char *function) {
                                       : "%s: a planned tensor (of a file) cannot be changed; load it first, "
                                         "with :load()", function);
     }
+    if (u->t.storage->frozen) {
+        tarn_lua_error(L, "%s: the tensor is part of a model or of a compiled function, which do not change; :clone() it first", function);
+    }
     for (int k = 0; k < u->t.rank; k++) {
         if (u->t.stride[k] == 0 && u->t.shape[k] > 1) {
             tarn_lua_error(L, "%s: elements of an expanded tensor share memory; :clone() it first",

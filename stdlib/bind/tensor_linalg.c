@@ -166,17 +166,18 @@ static const tarn_binding rows[] = {
       "value is off by more. route = \"exact\" is LAPACK's gesdd; \"gram\" takes eigenvectors of the smaller Gram matrix, formed in f64 "
       "(as good as exact for f32, half the digits for small values of f64; pays for few values of long matrices); \"random\" projects on the range of t times "
       "noise with oversample more columns and power steps (Halko, Martinsson and Tropp 2011), and needs a rank to pay. For the last two the residual is computed from "
-      "the product itself. f64 if t is f64, else f32. A call into LAPACK cannot be stopped half-way. Not differentiable. Tier B.",
+      "the product itself. f64 if t is f64, else f32. A call into LAPACK cannot be stopped half-way. Differentiable, by the formulas of the exact decomposition on every route: where two values are equal to rounding their "
+      "vectors have no derivative, and a gradient that needs one is NaN (S alone has one; for the polar factor take t:polar()). Tier B.",
       "local U, S, Vh, rest = tensor { {3, 0}, {0, 4}, {0, 0} }:svd()\nprint(S, rest)\n-- > f32[2]\n-- > [4., 3.]\t0.0\n"
       "local u, s, vh, left = tensor { {3, 0}, {0, 4} }:svd { rank = 1 }\nprint(u:matmul(s:reshape { 1, 1 } * vh), left)\n-- > f32[2, 2]\n-- > [[0., 0.],\n-- >  [0., 4.]]\t3.0"}, l_svd},
     {{"tensor:eigh", "t:eigh() -> values, vectors", "Eigenvalues (ascending) and eigenvectors (one in each column, its entry of largest magnitude positive) "
-      "of symmetric matrices; only the lower triangle is read. Not differentiable. Tier B.",
+      "of symmetric matrices; only the lower triangle is read, and a gradient is one by the lower triangle. Where eigenvalues are equal to rounding, a gradient that needs their vectors is NaN. Tier B.",
       "local w, v = tensor { {2, 0}, {0, 1} }:eigh()\nprint(w)\n-- > f32[2]\n-- > [1., 2.]"}, l_eigh},
     {{"tensor:qr", "t:qr() -> Q, R", "t = Q R with orthonormal columns in Q [.., m, k] and an upper triangular R [.., k, n] whose diagonal is not negative; k = min(m, n). "
-      "Not differentiable. Tier B.",
+      "A gradient needs linearly independent columns (the first m, where t is wide); else it is an error. Tier B.",
       "local Q, R = tensor { {0, 2}, {3, 1} }:qr()\nprint(R)\n-- > f32[2, 2]\n-- > [[3., 1.],\n-- >  [0., 2.]]"}, l_qr},
-    {{"tensor:cholesky", "t:cholesky() -> L", "The lower triangular L with t = L L^T, of positive definite matrices (an error otherwise); only the lower triangle is read. "
-      "Not differentiable. Tier B.",
+    {{"tensor:cholesky", "t:cholesky() -> L", "The lower triangular L with t = L L^T, of positive definite matrices (an error otherwise); only the lower triangle is read, and a gradient is "
+      "one by the lower triangle. Tier B.",
       "print(tensor { {4, 2}, {2, 10} }:cholesky())\n-- > f32[2, 2]\n-- > [[2., 0.],\n-- >  [1., 3.]]"}, l_cholesky},
     {{"tensor:solve", "a:solve(b) -> x", "x with a x = b, by LU factorisation with pivoting; b is a vector, a matrix, or a batch like a. A singular a is an error. Tier B.",
       "print(tensor { {2, 0}, {1, 4} }:solve(tensor { 2, 9 }))\n-- > f32[2]\n-- > [1., 2.]"}, l_solve},
@@ -186,7 +187,7 @@ static const tarn_binding rows[] = {
     {{"tensor:polar", "t:polar({route = \"svd\"}) -> Q", "The orthogonal polar factor: the matrix with orthonormal columns (rows, where t is wide) that is nearest to t. route = \"iterate\" "
       "uses matrix products only (steps of Newton-Schulz kind, at most 10 for a condition number up to 1000, 34 for any), which run on all processors where the SVD runs on one; a matrix "
       "that is singular to rounding may be refused. \"rotation\" gives the nearest rotation of a square t: determinant +1. "
-      "Not differentiable. Tier B.",
+      "A gradient (by way of the SVD) is NaN where the factor has none: a rank below min(m, n), of a square t below n - 1. Tier B.",
       "print(tensor { {0, -3}, {2, 0} }:polar())\n-- > f32[2, 2]\n-- > [[ 0., -1.],\n-- >  [ 1.,  0.]]"}, l_polar},
     {{"tensor:orthogonal_power", "q:orthogonal_power(t) -> tensor", "q^t for an orthogonal q and any number t: every plane that q turns is turned by t times its angle in (-pi, pi]. A determinant "
       "of -1 is an error unless t is whole: t:polar { route = \"rotation\" } makes rotations. Not differentiable. Tier B.",

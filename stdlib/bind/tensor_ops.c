@@ -9,7 +9,7 @@
 
 static const tarn_op *row_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
-static void check_count(lua_State *L, const char *function, int most) {
+void tarn_bind_count(lua_State *L, const char *function, int most) {
     int n = lua_gettop(L);
     while (n > most && lua_isnil(L, n)) {
         n--;
@@ -24,25 +24,21 @@ static void check_count(lua_State *L, const char *function, int most) {
 static int l_point(lua_State *L) {
     static const int idx[3] = {1, 2, 3};
     const tarn_op *op = row_of(L);
-    check_count(L, op->name, op->min_in);
+    tarn_bind_count(L, op->name, op->min_in);
     lua_settop(L, op->min_in);
     return tarn_bind_apply(L, op, op->min_in, idx, NULL);
 }
 
 // ---- reductions ----
 
-typedef struct {
-    int64_t i[TARN_MAX_RANK + 2];  // keep, scope, axes …
-    int n;                         // axes
-} reduction;
-
 static const char *const reduction_names[] = {"dim", "keepdim", NULL};
 
 // (t, dim, keepdim): dim is a number, a list, or a table that also has the options dim and keepdim;
 // the last may be {keepdim = true}. All dimensions named and none kept: the same as none named.
-static void read_reduction(lua_State *L, const char *function, int rank, reduction *r) {
-    *r = (reduction){0};
-    check_count(L, function, 3);
+void tarn_bind_read_reduction(lua_State *L, const char *function, int rank,
+                              tarn_bind_reduction *r) {
+    *r = (tarn_bind_reduction){0};
+    tarn_bind_count(L, function, 3);
     lua_settop(L, 3);
     for (int k = 2; k <= 3; k++) {
         if (lua_isboolean(L, k) && k == 3) {
@@ -72,9 +68,9 @@ static void read_reduction(lua_State *L, const char *function, int rank, reducti
 static int l_reduce(lua_State *L) {
     const tarn_op *op = row_of(L);
     tarn_desc d;
-    reduction r;
+    tarn_bind_reduction r;
     tarn_bind_desc(L, 1, op->name, &d);
-    read_reduction(L, op->name, d.rank, &r);
+    tarn_bind_read_reduction(L, op->name, d.rank, &r);
     tarn_attr a = {.ni = r.n + 2, .i = r.i};
     return tarn_bind_unary(L, op, 1, &a);
 }
@@ -83,9 +79,9 @@ static int l_reduce(lua_State *L) {
 static int l_arg(lua_State *L) {
     const tarn_op *op = row_of(L);
     tarn_desc d;
-    reduction r;
+    tarn_bind_reduction r;
     tarn_bind_desc(L, 1, op->name, &d);
-    read_reduction(L, op->name, d.rank, &r);
+    tarn_bind_read_reduction(L, op->name, d.rank, &r);
     if (tarn_desc_numel(&d) == 0) {
         return tarn_lua_error(L, "%s: the tensor has no elements", op->name);
     }
@@ -98,7 +94,7 @@ static int l_dot(lua_State *L) {
     static const int idx[2] = {1, 2};
     const tarn_op *op = row_of(L);
     tarn_attr a = {.ni = 2, .i = (const int64_t[]){0, 0}};
-    check_count(L, op->name, 2);
+    tarn_bind_count(L, op->name, 2);
     lua_settop(L, 2);
     return tarn_bind_apply(L, op, 2, idx, &a);
 }
@@ -156,7 +152,7 @@ static int l_cast(lua_State *L) {
     tarn_desc d;
     tarn_bind_desc(L, 1, "tensor:to", &d);
     tarn_dtype t = tarn_bind_dtype_at(L, 2, "tensor:to");
-    check_count(L, "tensor:to", 2);
+    tarn_bind_count(L, "tensor:to", 2);
     if (t == d.dtype && !d.weak) {
         lua_settop(L, 1);
         return 1;
@@ -178,7 +174,7 @@ static void as_matrix(lua_State *L, int idx, const tarn_desc *d, bool column) {
 
 static int l_matmul(lua_State *L) {
     tarn_desc a, b, d;
-    check_count(L, "matmul", 2);
+    tarn_bind_count(L, "matmul", 2);
     tarn_bind_desc(L, 1, "matmul", &a);
     tarn_bind_desc(L, 2, "matmul", &b);
     if (a.rank == 0 || b.rank == 0) {
@@ -219,7 +215,7 @@ static const char *const sort_names[] = {"dim", "descending", NULL};
 // (t, dim, {descending = true}) or (t, {dim =, descending =}).
 static bool read_sort(lua_State *L, const char *function, int rank, int *axis) {
     int options = lua_istable(L, 2) ? 2 : 3;
-    check_count(L, function, options);
+    tarn_bind_count(L, function, options);
     lua_settop(L, 3);
     *axis = rank - 1;
     if (lua_isboolean(L, 3) && options == 3) {

@@ -453,8 +453,21 @@ static int l_pad(lua_State *L) {
         i[3 * k + 2] = 1;
         i[3 * d.rank + k] = before + d.shape[k] + after;
     }
+    static const char *const names[] = {"value", NULL};
+    lua_settop(L, 3);
+    tarn_lua_check_options(L, 3, "tensor:pad", names, false);
+    double value = tarn_lua_opt_number(L, 3, "tensor:pad", "value", 0);
     tarn_attr a = {.ni = 4 * d.rank, .i = i};
-    return tarn_bind_unary(L, &tarn_op_pad, 1, &a);
+    tarn_bind_unary(L, &tarn_op_pad, 1, &a);
+    if (value == 0) {
+        return 1;
+    }
+    lua_pushinteger(L, 1);  // ones where t is, zeros around
+    tarn_bind_broadcast(L, -1, d.rank, d.shape);
+    tarn_bind_unary(L, &tarn_op_pad, -1, &a);
+    lua_pushnumber(L, value);
+    int choose[3] = {lua_gettop(L) - 1, 4, lua_gettop(L)};
+    return tarn_bind_apply(L, &tarn_op_where, 3, choose, NULL);
 }
 
 // clang-format off
@@ -485,8 +498,8 @@ static const tarn_binding rows[] = {
       "-- > f32[3]\n-- > [2., 0., 1.]"}, l_scatter_add},
     {{"tensor:masked_select", "t:masked_select(mask) -> tensor", "The elements where the bool tensor mask is true, in row-major order. Needs values, so it reads "
       "files when t is planned.", "local t = tensor { 1, -2, 3 }\nprint(t:masked_select(t:gt(0)))\n-- > f32[2]\n-- > [1., 3.]"}, l_masked_select},
-    {{"tensor:pad", "t:pad({ {before, after}, … }) -> tensor", "With zeros around: one pair for each dimension.",
-      "print(tensor { 1, 2 }:pad({ {1, 2} }))\n-- > f32[5]\n-- > [0., 1., 2., 0., 0.]"}, l_pad},
+    {{"tensor:pad", "t:pad({ {before, after}, … }, {value = 0}) -> tensor", "With zeros, or another value, around: one pair for each dimension.",
+      "print(tensor { 1, 2 }:pad({ {1, 2} }))\n-- > f32[5]\n-- > [0., 1., 2., 0., 0.]\nprint(tensor { 1, 2 }:pad({ {1, 0} }, { value = 5 }))\n-- > f32[3]\n-- > [5., 1., 2.]"}, l_pad},
     {{"tensor.cat", "tensor.cat({a, b, …}, dim) -> tensor", "Joined along dim (1 when left out); all other dimensions and the dtypes agree.",
       "print(tensor.cat({ tensor { 1, 2 }, tensor { 3 } }))\n-- > f32[3]\n-- > [1., 2., 3.]"}, l_cat},
 };

@@ -132,59 +132,6 @@ return function(define, check)
       return tensor.sum(tensor.ne(t, 0), axes, keep):gt(0)
     end)
 
-  -- ---- exponentials, shifted so that they do not overflow ----
-
-  -- Any shift near the largest element will do; its whole part has no derivative, so none of it is
-  -- left in a gradient.
-  local function shift(t, axes, keep)
-    local m = t:max(axes, keep):floor()
-    return tensor.where(tensor.isfinite(m), m, 0)
-  end
-
-  local function logsumexp(t, axes, keep)
-    if axes == nil and not keep then
-      local m = shift(t, nil, false)
-      return (t - m):exp():sum():log() + m
-    end
-    local m = shift(t, axes, true)
-    local s = (t - m):exp():sum(axes, true):log() + m
-    if keep then return s end
-    return s:squeeze(axes)
-  end
-
-  define("tensor:logsumexp", "t:logsumexp(dim, {keepdim = false}) -> tensor or number",
-    "log(sum(exp(t))) over all elements or over dimensions, without overflow.",
-    "print(tensor { 1000, 1000 }:logsumexp() - 1000 - math.log(2) < 1e-6)\n-- > true",
-    function(t, dim, options)
-      local axes, keep = reduction("tensor:logsumexp", dim, options)
-      return logsumexp(t, axes, keep)
-    end)
-
-  define("tensor:softmax", "t:softmax(dim) -> tensor",
-    "exp(t) / sum(exp(t)) along dim (the last when left out).",
-    "print(tensor { 0, 0 }:softmax())\n-- > f32[2]\n-- > [0.5000, 0.5000]",
-    function(t, dim)
-      dim = dim or -1
-      local e = (t - shift(t, dim, true)):exp()
-      return e / e:sum(dim, true)
-    end)
-
-  local function log_softmax(t, dim) return t - logsumexp(t, dim or -1, true) end
-
-  define("tensor:log_softmax", "t:log_softmax(dim) -> tensor",
-    "log(softmax(t)) along dim (the last when left out), without overflow.",
-    "print(tensor { 0, 0 }:log_softmax()[1] + math.log(2) < 1e-6)\n-- > true", log_softmax)
-
-  define("tensor:entropy", "t:entropy(dim) -> tensor or number",
-    "The entropy, in nats, of softmax(t) along dim (the last when left out): of the prediction that the "
-    .. "logits t stand for.",
-    "print(math.abs(tensor { 0, 0 }:entropy() - math.log(2)) < 1e-6)\n-- > true",
-    function(t, dim)
-      local l = log_softmax(t, dim)
-      local p = l:exp()
-      return -tensor.where(p:gt(0), p * l, 0):sum(dim or -1)
-    end)
-
   -- ---- element-wise ----
 
   define("tensor:clamp", "t:clamp(min, max) -> tensor",

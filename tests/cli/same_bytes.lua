@@ -27,6 +27,20 @@ local models = {
 
 -- Every row as it comes, all of its operands used.
 local needed = { nearswap = { t = 0.01 }, lines = { alpha = 0.5, beta = 1 }, emr = { task = 2 } }
+-- Statistics that fit: squares for what is per entry, products of rows or columns for what is per layer.
+local function squares(m) return m:map(function(t) return t * t end) end
+local function products(m, outputs)
+  local tensors = {}
+  for name, t in pairs(m) do
+    if t.rank == 2 then
+      t = t:load()
+      tensors[name] = outputs and t:matmul(t:t()) or t:t():matmul(t)
+    end
+  end
+  return model.new(tensors)
+end
+local statistics = { fisher = squares, base_fisher = squares, gram = products, inputs = products,
+  outputs = function(m) return products(m, true) end }
 local kept = { unmask = "tall_masks", tsv_task = "tsv_c" }
 for _, row in ipairs(merge.methods()) do
   local o = needed[row.name] or {}
@@ -34,6 +48,10 @@ for _, row in ipairs(merge.methods()) do
     o = { merge[kept[row.name]] { base = base, a, b }, task = 2 }
   else
     table.move({ a, b, c }, 1, math.min(row.most or 3, 3), 1, o)
+  end
+  for _, s in ipairs(row.statistics) do
+    local make = statistics[s.name]
+    o[s.name] = s.of_base and make(base) or { make(a), make(b), make(c) }
   end
   o.base = row.base ~= "none" and base or nil
   models["row_" .. row.name] = merge[row.name](o)

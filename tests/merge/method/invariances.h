@@ -93,8 +93,9 @@ static const struct {
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-// Its operands are no plain models, but what other methods make (masks, factors).
-static inline bool is_special(const tarn_method *m) { return m->needs & TARN_BESIDE; }
+// Its operands are no plain models, but what other methods make (masks, factors), or it needs statistics
+// (test_curvature.c).
+static inline bool is_special(const tarn_method *m) { return (m->needs & TARN_BESIDE) || m->statistics; }
 static inline bool promises(const tarn_method *m, unsigned what) {
     for (size_t i = 0; i < COUNT(broken); i++) {
         if (strcmp(broken[i].method, m->name) == 0) {

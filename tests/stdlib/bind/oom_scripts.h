@@ -67,6 +67,11 @@ static const oom_script oom_scripts[] = {
      "m = m:only 'fc[23]':rename(function(n) return 'x.' .. n end):cast 'f16' "
      "m = model.join { m, base:slice('fc1.bias', 2, 5) } "
      "return tostring(m) .. m:norm() .. (low - base):cosine(high - base) .. low:norm(1)"},
+    {"decompositions differentiated", "a = tensor({ { 2, 1 }, { 1, 3 }, { 0, 1 } }, { dtype = 'f64' })",
+     "return tostring(grad(function(t) "
+     "local u, s = t:svd { rank = 1 } local q, r = t:qr() local c = t:t():matmul(t) local w, v = c:eigh() "
+     "return s:sum() + u:sum() + (q:exp()):sum() + r:sum() + (v * w):sum() + c:cholesky():sum() + t:polar():sum() "
+     "+ tensor.einsum('ij,ij->', t, t:cumsum(1)) + t:sort():masked_fill(t:gt(1), 0)[1]:sum() end, a))"},
     {"plan", "ties = merge.ties { base = base, low, high, density = 0.2, weight = by.name { { 'fc1', 1 }, { '.', 2 } } }",
      "return tostring(ties:plan { dtype = 'f16' }) .. tostring(ties)"},
     ONE_METHOD("linear", "{ low, high, weight = { 0.6, 0.4 } }"),
@@ -202,6 +207,26 @@ static const oom_script oom_scripts[] = {
      "local function f(w) return (x:matmul(w):relu() ^ 2):sum() end "
      "local v, g = value_and_grad(f, w) local h = hvp(f, w, g) local _, j = jvp(f, w, g) "
      "return tostring(grad(f, w)) .. v .. tostring(h) .. tostring(j) .. tostring(vjp(function(w) return w * w end, w, g))"},
+    {"network functions", "x = tensor.randn({ 3, 4 }, 1) w = tensor.randn({ 4 }, 2)",
+     "local y = tensor({ 1, 0, 3 }, { dtype = 'i64' }) "
+     "local function f(w) local h = x:layer_norm(w, w):gelu():dropout(0.5, 3) local q = h:reshape { 1, 3, 4 }:rope() "
+     "q = q:attention(q, q, { causal = true }):reshape { 3, 4 } "
+     "return (q:group_norm(2, w, w) + w:reshape { 1, 4 }:embedding(0)):cross_entropy(y) end "
+     "local n, mean, var, c = x:batch_norm_train(w, w) "
+     "return tostring(hvp(f, w, w)) .. tostring(n) .. tostring(x:softmax(1)) .. x:logsumexp() .. x:kl_div(n)"},
+    {"grad of models", "m = model.new { ['layers.0.w'] = tensor.randn({ 3, 2 }, 1), ['layers.1.w'] = tensor.randn({ 2, 2 }, 2), "
+     "['layers.0.n'] = tensor({ 1 }, { dtype = 'i64' }) } x = tensor.randn({ 4, 3 }, 3)",
+     "local function f(m, c) return (x:matmul(m['layers.0.w']):matmul((by.depth(c) * m)['layers.1.w']) ^ 2):mean() + m:norm() end "
+     "local c = tensor { 1, 2 } local v, g, more = value_and_grad(f, m, c) local h = hvp(f, m, g, c) "
+     "local w = grad(function(c) return f(merge.linear { m + c[1] * (m - m), m }, c):sum() end, c) "
+     "local j = jvp(function(t) return merge.model_stock { base = m, (1 + t) * m, 3 * m } end, 1.0, 1.0) "
+     "return v .. g:norm() .. tostring(h) .. tostring(w) .. j:norm() .. grad { f, m, c, only = '0' }:norm() "
+     ".. tostring(vjp(function(m) return 2 * m end, m, m))"},
+    {"compile", "m = model.new { w = tensor.randn({ 3, 2 }, 1), b = tensor.randn({ 2 }, 2) } x = tensor.randn({ 4, 3 }, 3)",
+     "local function loss(m, x) return ((x:matmul(m.w) + m.b):relu() ^ 2):mean() end "
+     "local step = compile(function(m, o, rate) local v, g = value_and_grad(loss, m, o.x) return m - rate * g, { v, 'k', g:norm() } end, "
+     "{ donate = { 1 } }) local t, more = 1 * m, nil for i = 1, 3 do t, more = step(t, { x = x, how = 'a' }, 0.1 * i) end "
+     "return tostring(t.w) .. more[1] .. more[2] .. more[3] .. compile(function(a) return a + 1 end)(2)"},
 };
 enum { OOM_SCRIPTS = sizeof oom_scripts / sizeof *oom_scripts };
 

@@ -91,6 +91,10 @@ static void check_row(const tarn_host *h, int i) {
 static void test_rows(void **state) {
     world w;
     open_world(&w);
+    tarn_error err;
+    if (tarn_host_load_lazy(w.h, NULL, &err) != TARN_OK) {
+        complain("a lazy module does not load: %s", err.message);
+    }
     assert_true(tarn_host_doc_count(w.h) > 20);
     for (int i = 0; i < tarn_host_doc_count(w.h); i++) {
         check_row(w.h, i);
@@ -157,6 +161,7 @@ static void run_example(int i) {
     tarn_status s;
     tarn_error err = {0};
     open_world(&w);
+    assert_true(i < tarn_host_doc_count(w.h));  // loads what is lazy
     const tarn_doc *d = tarn_host_doc_at(w.h, i);
     char name[128];
     snprintf(name, sizeof name, "%s", d->name);
