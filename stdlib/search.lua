@@ -1,0 +1,15 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Searching where there is no gradient: grids and random points with a journal, one dimension by golden
+-- section or Brent, many by CMA-ES.
+local told = require "train.told"
+
+return function(define_row, check, core)
+  local function define(name, signature, text, example, f) define_row(name, signature, text, example, told(f)) end
+  require "search.points"(define, check, core)
+  require "search.line"(define, check, core)
+  require "search.cmaes"(define, check, core)
+  require "search.soup"(define, check, core)
+  require "search.sweep"(define, check, core)
+  require "search.lorahub"(define, check, core)
+  require "search.regmean"(define, check, core)
+end

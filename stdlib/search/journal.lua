@@ -1,0 +1,67 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- A journal: a file of JSON lines, one for what is finished, each written in one go. A last line that a
+-- killed run left unfinished is dropped when the file is read again.
+local json = require "json"
+local decode = require "json.decode".decode
+local journal = {}
+
+-- Plain values as json.encode wants them: objects with their keys in byte order.
+local function ordered(v)
+  if type(v) ~= "table" then return v end
+  if #v > 0 then
+    local list = {}
+    for i, item in ipairs(v) do list[i] = ordered(item) end
+    return list
+  end
+  local keys, object = {}, {}
+  for key in pairs(v) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for i, key in ipairs(keys) do object[i] = { key, ordered(v[key]) } end
+  return json.object(object)
+end
+
+-- The same value, the same text.
+function journal.text(v)
+  return json.encode(ordered(v))
+end
+
+-- json.null stands for what is not a finite number.
+local function restored(v)
+  if type(v) ~= "table" then return v end
+  if v == require "json.decode".null then return 0 / 0 end
+  for key, item in pairs(v) do v[key] = restored(item) end
+  return v
+end
+
+-- The rows of the file; none where there is no file yet.
+function journal.read(path)
+  local rows, whole = {}, {}
+  local file = io.open(path, "rb")
+  if not file then return rows end
+  local text = file:read "a"
+  file:close()
+  local n = 0
+  for line, ended in text:gmatch "([^\n]+)(\n?)" do
+    n = n + 1
+    local ok, row = pcall(decode, line)
+    if ok and type(row) == "table" then
+      rows[#rows + 1], whole[#whole + 1] = restored(row), line .. "\n"
+    elseif ended == "" then -- the end of a run that was killed: what comes next must not follow it
+      file = assert(io.open(path, "wb"))
+      assert(file:write(table.concat(whole)))
+      file:close()
+    else
+      error(("%s, line %d: not a line of a journal (%s)"):format(path, n, tostring(row)), 0)
+    end
+  end
+  return rows
+end
+
+function journal.append(path, row)
+  local file = assert(io.open(path, "ab"))
+  file:setvbuf("full", 1 << 16)
+  assert(file:write(journal.text(row), "\n"))
+  assert(file:close())
+end
+
+return journal

@@ -1,0 +1,248 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Networks that train side by side and meet every few steps. Each member is a run of train.fit in a
+-- coroutine of its own, which stops in a callback behind every step; when all have arrived, the rule of the
+-- population sees their weights and may give them others. So a member trains exactly as it would alone.
+return function(define, check, core)
+  local leaves = require "train.leaves"(core)
+  local average = require "train.average"(check, core)
+  local nn_net = require "nn.net"
+  local what = "train.population"
+
+  local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
+
+  -- ---- rules: apply(members, info) -> members; a member is a flat table name -> tensor ----
+
+  local function rule(name, o, title, apply)
+    return setmetatable({ name = name, options = o, every = o.every, apply = apply },
+      { __tostring = function() return title end, __name = "rule", __metatable = false })
+  end
+
+  local pulled = compile(function(members, keep, take)
+    local out = {}
+    for i = 1, #members do out[i] = {} end
+    for _, name in ipairs(leaves.names(members[1])) do
+      local sum = members[1][name]
+      for i = 2, #members do sum = sum + members[i][name] end
+      local mean = sum / #members
+      for i, x in ipairs(members) do out[i][name] = keep * x[name] + take * mean end
+    end
+    return out
+  end)
+
+  define("train.papa", "train.papa {alpha = 0.99, every = 10, scaled = true} -> rule",
+    "For train.population: every so many steps each member moves towards the mean of all, theta = alpha theta + (1 - "
+    .. "alpha) mean (Jolicoeur-Martineau et al. 2023, PAPA, arXiv:2304.03094). alpha = 1 leaves the members alone; "
+    .. "alpha = 0 makes them the mean: with every = the steps of some epochs PAPA-all, with a few steps local SGD "
+    .. "(Stich 2019, arXiv:1805.09767), with 1 what one machine would do with the batches of all.\n"
+    .. "  scaled: 1 - alpha falls with the rate, in proportion to the highest so far",
+    "print(train.papa { alpha = 0.9 })\n-- > train.papa { alpha = 0.9, every = 10 }",
+    function(o)
+      local name = "train.papa"
+      check(name, o, { "alpha", "every", "scaled" })
+      average.number(name, o, "alpha", 0, 1)
+      average.whole(name, o, "every", 1)
+      o = o or {}
+      local alpha, every, scaled = o.alpha or 0.99, o.every or 10, o.scaled ~= false
+      return rule(name, { every = every }, ("%s { alpha = %g, every = %d }"):format(name, alpha, every),
+        function(members, info)
+          local take = (1 - alpha) * (scaled and info.peak > 0 and info.rate / info.peak or 1)
+          return pulled(members, 1 - take, take)
+        end)
+    end)
+
+  local function mixed(seed, k)
+    return (seed * 0x9E3779B97F4A7C15 + k * 0xD1B54A32D192ED03) & 0x7FFFFFFFFFFFFFFF
+  end
+
+  -- The tensors of the members after a share p of the coordinates was dealt out anew.
+  local function shuffled(list, p, g)
+    local shape, n = list[1].shape, list[1]:numel()
+    local chosen = tensor.range(n):masked_select(tensor.rand({ n }, g, { dtype = "f64" }):lt(p))
+    local k = chosen:numel()
+    if k == 0 then return list end
+    local rows, taken = {}, {}
+    for i, t in ipairs(list) do
+      rows[i] = t:reshape { n }
+      taken[i] = rows[i]:index_select(1, chosen)
+    end
+    local order = tensor.rand({ k, #list }, g, { dtype = "f64" }):argsort(2)
+    local dealt = tensor.stack(taken, 2):gather(2, order)
+    local hole = tensor.ones({ n }, { dtype = "f64" }):scatter_add(1, chosen, tensor.full({ k }, -1, { dtype = "f64" }))
+    local out = {}
+    for i, t in ipairs(rows) do
+      local emptied = tensor.where(hole:gt(0), t, tensor.zeros_like(t))
+      out[i] = emptied:scatter_add(1, chosen, dealt[{ {}, i }]):reshape(shape)
+    end
+    return out
+  end
+
+  -- name -> its share: p (1 - l / (L - 1)) in layer l of L; what is before the first counts as it, what is
+  -- behind the last as that.
+  local function shares_of(net, names, p, decreasing)
+    local share, depth = {}, nn_net.is(net) and net.depth or 0
+    local place = {}
+    for _, q in ipairs(nn_net.is(net) and net:params() or {}) do
+      place[q.name] = q.layer or q.place == "embed" and 0 or depth - 1
+    end
+    for _, name in ipairs(names) do
+      local l = place[name]
+      share[name] = decreasing and l and depth > 1 and p * (1 - l / (depth - 1)) or p
+    end
+    return share
+  end
+
+  define("train.wash", "train.wash {p = 0.001, every = 1, decreasing = true} -> rule",
+    "For train.population: after every step (or so many) each coordinate of the weights is drawn with probability p, "
+    .. "and its values are dealt out anew among the members, at random (Fournier et al. 2024, WASH, arXiv:2405.17517). "
+    .. "The mean of the members does not change by that, and little has to travel; they stay in one basin. Statistics "
+    .. "of batch norms stay where they are.\n"
+    .. "  decreasing: p falls by depth, p (1 - l / (L - 1)) in layer l of L, so that the last keeps to itself",
+    "print(train.wash { p = 0.01 })\n-- > train.wash { p = 0.01, every = 1 }",
+    function(o)
+      local name = "train.wash"
+      check(name, o, { "p", "every", "decreasing" })
+      average.number(name, o, "p", 0, 1)
+      average.whole(name, o, "every", 1)
+      o = o or {}
+      local p, every, decreasing = o.p or 0.001, o.every or 1, o.decreasing ~= false
+      return rule(name, { every = every }, ("%s { p = %g, every = %d }"):format(name, p, every),
+        function(members, info)
+          local out, g = {}, tensor.generator(mixed(info.seed, info.step))
+          local names = leaves.names(members[1])
+          local share = shares_of(info.net, names, p, decreasing)
+          for i in ipairs(members) do out[i] = {} end
+          for _, key in ipairs(names) do
+            local list = {}
+            for i, x in ipairs(members) do list[i] = x[key] end
+            if not info.buffer[key] and share[key] > 0 then list = shuffled(list, share[key], g) end
+            for i, t in ipairs(list) do out[i][key] = t end
+          end
+          return out
+        end)
+    end)
+
+  -- ---- the population ----
+
+  local own = { "members", "share", "vary", "init" }
+  local refused = { "checkpoint", "resume", "callbacks", "early_stop", "log" }
+
+  -- seed or table of seeds, for the k-th (from 0) of several runs: other orders, augmentations, dropout.
+  local function seeds_of(seed, k, init)
+    if type(seed) ~= "table" then
+      seed = seed or 0
+      seed = { init = seed, order = seed, augment = seed, dropout = seed }
+    end
+    return { init = (seed.init or 0) + (init and k or 0), order = (seed.order or 0) + k,
+      augment = (seed.augment or 0) + k, dropout = (seed.dropout or 0) + k }
+  end
+
+  local function data_of(d, i, n)
+    if type(d) == "table" and not d.batches and not d.x and #d > 0 then
+      if #d ~= n then fail("%d data sets for %d members", #d, n) end
+      return d[i]
+    end
+    return d
+  end
+
+  local function options_of(o, i)
+    local out = {}
+    for key, v in pairs(o) do out[key] = v end
+    for _, key in ipairs(own) do out[key] = nil end
+    out.seed, out.quiet = seeds_of(o.seed, i - 1, o.init == "each"), true
+    for key, v in pairs(o.vary and o.vary(i) or {}) do out[key] = v end
+    for _, key in ipairs(refused) do
+      if out[key] ~= nil then fail("%s is not for a population", key) end
+    end
+    out.callbacks = { step = function(info) coroutine.yield(info) end }
+    return out
+  end
+
+  -- All members one step on: {info of each}, or nil and what the runs gave.
+  local function advance(threads)
+    local infos, results = {}, {}
+    for i, t in ipairs(threads) do
+      local ok, x, log = coroutine.resume(t)
+      if not ok then error(("member %d: %s"):format(i, tostring(x)), 0) end
+      if coroutine.status(t) == "dead" then results[i] = { x, log } else infos[i] = x end
+    end
+    if next(results) == nil then return infos end
+    if next(infos) ~= nil then fail "the members take different numbers of steps; give steps" end
+    return nil, results
+  end
+
+  local function share_of(o)
+    local share = o.share
+    if share == nil then share = train.papa() end
+    if type(share) == "function" then return { every = 1, models = share } end
+    if type(share) ~= "table" or not share.apply then
+      fail("share is train.papa {…}, train.wash {…} or a function of the models, got %s", core.kind(share))
+    end
+    return share
+  end
+
+  local function replace(infos, values)
+    for i, info in ipairs(infos) do info.replace(values[i]) end
+  end
+
+  -- What a function of models gives: others for some or all of them.
+  local function by_function(f, infos, about)
+    local models = {}
+    for i, info in ipairs(infos) do models[i] = info.theta() end
+    for i, m in pairs(f(models, about) or {}) do infos[i].replace(leaves.flatten(m, what)) end
+  end
+
+  local function population(net, d, options)
+    local o = {}
+    for key, v in pairs(options or {}) do o[key] = v end
+    local n, share = o.members or 4, share_of(o)
+    average.whole(what, { members = n }, "members", 1)
+    if o.init ~= nil and o.init ~= "same" and o.init ~= "each" then
+      fail("init is \"same\" or \"each\", got %s", tostring(o.init))
+    end
+    local threads, buffer = {}, {}
+    for _, q in ipairs(nn_net.is(net) and net:params() or {}) do buffer[q.name] = q.buffer or nil end
+    for i = 1, n do
+      local set, own_options = data_of(d, i, n), options_of(o, i)
+      threads[i] = coroutine.create(function() return train.fit(net, set, own_options) end)
+    end
+    local about = { net = net, buffer = buffer, seed = seeds_of(o.seed, 0).order, peak = 0 }
+    while true do
+      local infos, results = advance(threads)
+      if not infos then
+        local models, logs = {}, {}
+        for i, r in ipairs(results) do models[i], logs[i] = r[1], r[2] end
+        return models, logs
+      end
+      about.step, about.epoch, about.rate = infos[1].step, infos[1].epoch, infos[1].rate
+      about.peak = math.max(about.peak, about.rate)
+      if about.step % share.every == 0 then
+        if share.models then
+          by_function(share.models, infos, about)
+        else
+          local values = {}
+          for i, info in ipairs(infos) do values[i] = leaves.flatten(info.theta(), what) end
+          replace(infos, share.apply(values, about))
+        end
+      end
+    end
+  end
+
+  define("train.population",
+    "train.population(net, data or {d1, …}, {members = 4, share = train.papa {}, vary =, init = \"same\", …}) -> "
+    .. "{m1, …}, {log1, …}",
+    "Trains several networks side by side that share their weights now and then, and gives them all: for their mean, a "
+    .. "soup or an ensemble. Each is a run of train.fit, whose options these are, with its own seeds of order, "
+    .. "augmentation and dropout: the k-th has seed + k - 1.\n"
+    .. "  share: train.papa {…}, train.wash {…}, or function({m1, …}, info) -> {m1, …} after every step; info has step, "
+    .. "epoch, rate\n"
+    .. "  vary: function(k) -> options of member k that differ (augment, weight_decay, …)\n"
+    .. "  init: \"same\" first weights, or \"each\" its own\n"
+    .. "The steps of optimisers are kept through a meeting. The mean needs new statistics of batch norms "
+    .. "(eval.bn_reset).",
+    "local d, net = data.two_moons { n = 200, seed = 1 }, nn.mlp { 2, 16, 2 }\n"
+    .. "local models = train.population(net, d, { members = 3, epochs = 20, batch = 50, lr = 0.02, seed = 1 })\n"
+    .. "print(#models, eval.accuracy(net, d)(merge.linear(models)) > 0.9)\n-- > 3\ttrue",
+    population)
+
+  return seeds_of
+end
