@@ -5,7 +5,7 @@
 --
 --     tarn run recipe.lua --help
 --     tarn run recipe.lua --base ../data/base.safetensors --low … --high … --digits … -o out
---     tarn lock recipe.lua --base …         writes recipe.lock: digests of the inputs, parameters, versions
+--     tarn lock recipe.lua --base …         writes recipe.lock (here it lies beside): digests of the inputs, parameters
 
 -- y = fc3(relu(fc2(relu(fc1(x)))))
 local function forward(m, x)
