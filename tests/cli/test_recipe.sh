@@ -47,7 +47,7 @@ grep -qF '| low |  | CC0-1.0 | dec9de53' out/README.md || wrong "the table of in
 
 # with the lock that lies beside the example: it fits the example, and what does not fit it is refused
 # shellcheck disable=SC2086
-says 0 "ten: saved, checked" "$tarn" run "$root/examples/6-recipe/recipe.lua" $inputs -o ten
+says 0 "ten: saved, as the lock says, checked" "$tarn" run "$root/examples/6-recipe/recipe.lua" $inputs -o ten
 cmp ten/model.safetensors out/model.safetensors || wrong "the lock of the example makes something else"
 # shellcheck disable=SC2086
 says 1 "density" "$tarn" run "$root/examples/6-recipe/recipe.lua" $inputs --set density=0.3 -o other
