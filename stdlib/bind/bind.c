@@ -229,7 +229,7 @@ static tarn_status open_values(tarn_host *h, tarn_error *err) {
 // Protected as a whole: registering allocates, and Lua raises when memory ends.
 static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
-        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_compile, tarn_bind_yaml,
+        tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_compile, tarn_bind_checkpointing, tarn_bind_yaml,
         open_plot, open_values, tarn_bind_recipe, open_lazy,
     };
     static const tarn_lua_class text = {"text", release_text, NULL};

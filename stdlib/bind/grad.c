@@ -168,7 +168,8 @@ static void record(lua_State *L, problem *p, int rest) {
     p->part = tarn_bind_parts(L, p->function, p->leaves, p->only, &p->n);
     p->count = (int)lua_rawlen(L, p->leaves);
     if (p->n == 0) {
-        tarn_lua_error(L, "%s: there is nothing to differentiate by", p->function);
+        tarn_lua_error(L, "%s: there is nothing to differentiate by%s", p->function,
+                       !lua_isnoneornil(L, p->only) ? ": `only` chooses no floating-point tensor of it" : "");
     }
     p->wrt = tarn_bind_scratch(L, (size_t)p->n * sizeof *p->wrt);
     p->outer = tarn_bind_scratch(L, (size_t)p->n * sizeof *p->outer);
@@ -607,8 +608,9 @@ static const tarn_node **open_batch(lua_State *L, const problem *p, tarn_graph *
     return node;
 }
 
-int tarn_bind_example_squares(lua_State *L) {
-    problem p = {.function = "example_squares"};
+// squares (where wanted), norms, value
+static int by_example(lua_State *L, const char *function, bool squares) {
+    problem p = {.function = function};
     open_call(L, &p);
     check_direction(L, &p, "the batch: a tensor or a table of tensors whose first dimension counts examples");
     int nbatch = 0;
@@ -618,16 +620,22 @@ int tarn_bind_example_squares(lua_State *L) {
     tarn_error err;
     tarn_error_clear(&err);
     roots[0] = one_number(L, &p);
-    if (tarn_example_squares(p.g, roots[0], nbatch, batch, p.n, p.wrt, roots + 2, &roots[1], &err) != TARN_OK) {
+    if (tarn_example_squares(p.g, roots[0], nbatch, batch, p.n, p.wrt, squares ? roots + 2 : NULL, &roots[1], &err) !=
+        TARN_OK) {
         raise(L, &p, &err);
     }
-    answers a = finish(L, &p, p.n + 2, roots);
-    push_derivative(L, &p, &a, 2);
+    answers a = finish(L, &p, 2 + (squares ? p.n : 0), roots);
+    if (squares) {
+        push_derivative(L, &p, &a, 2);
+    }
     for (int k = 1; k >= 0; k--) {
         tarn_bind_push_part(L, &(tarn_bind_part){.n = 1, .first = k}, 0, p.g, a.node, a.value);
     }
-    return 3;
+    return squares ? 3 : 2;
 }
+
+int tarn_bind_example_squares(lua_State *L) { return by_example(L, "probe.example_squares", true); }
+int tarn_bind_example_norms(lua_State *L) { return by_example(L, "example_norms", false); }
 
 #define THETA "local theta = model.new { w = tensor { 1, 2 }, b = tensor { 3 } }\n"
 

@@ -20,7 +20,7 @@ static const char *const refused[] = {
     "model.open",   "model.load",   "model.lora",   "model.list",  "model.checkpoints", "model.replay",
     "model.recall", "model.plans",  "model.of_plan", "model:save", "model:save_adapter", "model:stage",
     "recipe.load",  "recipe.run",   "recipe.lock",  "recipe.sweep", "recipe.verify",    "recipe.lineage",
-    "recipe.digests", "figure:save", "cache", "data", "train", "eval", "search", "probe",
+    "recipe.digests", "cache", "data", "train", "eval", "search", "probe",
 };
 
 // open(name) -> model or nil

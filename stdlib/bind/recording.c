@@ -93,7 +93,7 @@ void tarn_bind_check_room(lua_State *L, const char *function, uint64_t peak) {
         char need[32], left[32], limit[32];
         tarn_error err;
         tarn_raise(&err, "OutOfMemory", "%s: this takes up to %s beside its arguments, and %s of the budget of %s are "
-                   "left; a smaller batch or --memory with more lets it fit",
+                   "left; a smaller batch, checkpoint(f, …) around parts of the function or --memory with more lets it fit",
                    function, tarn_show_bytes(peak, need), tarn_show_bytes(room, left), tarn_show_bytes(b->limit, limit));
         tarn_lua_raise(L, &err);
     }

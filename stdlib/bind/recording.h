@@ -68,6 +68,7 @@ void tarn_bind_push_part(lua_State *L, const tarn_bind_part *part, double mass, 
 tarn_model *tarn_bind_ready(lua_State *L, int idx, const char *function);
 // example_squares(f, x, batch, …) -> Σ g_n², |g_n|², f(x, batch, …): see vm/grad/example.h.
 int tarn_bind_example_squares(lua_State *L);
+int tarn_bind_example_norms(lua_State *L);  // without the first
 void *tarn_bind_scratch(lua_State *L, size_t bytes);  // zeroed; pushed, the collector frees it
 
 #endif

@@ -384,7 +384,8 @@ void tarn_bind_value(lua_State *L, int idx, tarn_tensor *out) {
         return;
     }
     if (x.u->recorded) {
-        tarn_lua_error(L, "a value inside a recorded function is not known yet (return it instead)");
+        tarn_lua_error(L, "a value inside a recorded function is not known yet: :item() and :totable() "
+                       "belong outside (return the tensor)");
     }
     tarn_bind_force(L, "this value");
     tarn_lua_account(L, (size_t)tarn_desc_numel(&x.d) * 8);
@@ -593,6 +594,13 @@ static int m_idiv(lua_State *L) { return by_method(L, "floor_divide"); }
 static int m_mod(lua_State *L) { return by_method(L, "remainder"); }
 
 static int m_compare(lua_State *L) {
+    for (int i = 1; i <= 2; i++) {
+        const tarn_lua_tensor *u = tarn_bind_to_tensor(L, i);
+        if (u && u->recorded) {
+            return tarn_lua_error(L, "a comparison inside a recorded function has no answer yet, so it cannot choose "
+                                  "what is done: tensor.where(a:gt(b), x, y) chooses between values");
+        }
+    }
     return tarn_lua_error(L, "tensors are compared element by element: a:lt(b), a:le(b), a:gt(b), "
                           "a:ge(b), a:eq(b); the number of a one-element tensor is a:item()");
 }

@@ -147,7 +147,9 @@ static void push_repeated(lua_State *L, int idx, int64_t n, const char *f) {
         if (pass == 1) {
             tarn_lua_account(L, (size_t)total * 8);
             u = tarn_bind_new_tensor(L);
-            TARN_LUA_TRY(L, tarn_tensor_new(tarn_host_context(L), TARN_I64, 1, &total, &u->t, &err), &err);
+            if (tarn_tensor_new(tarn_host_context(L), TARN_I64, 1, &total, &u->t, &err) != TARN_OK) {
+                tarn_lua_raise(L, &err);
+            }
         }
         for (int64_t k = 0; k < n; k++) {
             lua_rawgeti(L, idx, k + 1);

@@ -128,6 +128,9 @@ static int l_with_values(lua_State *L) {
                                       tarn_bind_kind(L, -1));
             }
             tarn_bind_value(L, -1, &v.tensors[i]);
+            if (m->slots[i].rank == 0 && v.tensors[i].rank == 1 && v.tensors[i].shape[0] == 1) {
+                v.tensors[i].rank = 0;  // what computes keeps them so, since without an axis they are numbers
+            }
         } else {
             TARN_LUA_TRY(L, tarn_model_tensor(tarn_host_context(L), m, i, &v.tensors[i], &err), &err);
         }
@@ -173,6 +176,11 @@ static void add_tensor(lua_State *L, tarn_sha256 *h, tarn_text *line, const char
     }
     hash_tensor(t, digest);
     tarn_digest_line(h, line, name, len, t->dtype, t->rank, t->shape, digest);
+    if (line->failed) {
+        tarn_error err;
+        tarn_raise_nomem(&err, "a fingerprint", len);
+        tarn_lua_raise(L, &err);
+    }
 }
 
 // Of values in memory, as the digest of a model in files.
@@ -255,7 +263,8 @@ static const luaL_Reg functions[] = {
     {"line", l_line},
     {"run", l_run},           {"stopping", l_stopping},
     {"with_values", l_with_values}, {"fingerprint", l_fingerprint},
-    {"text_hash", l_text_hash}, {"example_squares", tarn_bind_example_squares}, {NULL, NULL}};
+    {"text_hash", l_text_hash}, {"example_squares", tarn_bind_example_squares},
+    {"example_norms", tarn_bind_example_norms}, {NULL, NULL}};
 
 static int push_functions(lua_State *L) {
     static const char key;

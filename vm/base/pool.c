@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Workers sleep on a condition variable between runs and claim tasks through one atomic counter.
+// Workers claim tasks through one atomic counter and sleep on a condition variable between runs.
+// Waking one takes longer than a short run, so a worker that had a run soon after the last one
+// looks out for the next for a moment before it sleeps, and a run ends without those that did not
+// come.
 #include "vm/base/pool.h"
 
 #include <pthread.h>
@@ -7,6 +10,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
+
+enum { MOMENT = 50000 };  // nanoseconds
 
 typedef struct {
     tarn_pool *pool;
@@ -19,8 +25,11 @@ struct tarn_pool {
     pthread_cond_t wake;  // a run began, or the pool ends
     pthread_cond_t done;  // a worker left the run
     int size;             // workers, the caller included
-    int active;           // helpers still inside the current run
-    uint64_t epoch;       // counts runs
+    int asleep;           // helpers that wait for `wake`
+    atomic_llong inside;  // helpers in the current run; changes under the lock
+    atomic_llong epoch;   // counts runs; changes under the lock
+    int64_t began;        // when the last run did
+    bool open;            // helpers may still enter the current run
     bool quit;
     bool busy;  // a run is under way
     // the current run
@@ -62,25 +71,61 @@ static void work(tarn_pool *p, int index) {
     }
 }
 
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// Looks at a counter until it is no longer `was`, a moment at most.
+static void look_out(atomic_llong *counter, long long was) {
+    int64_t until = now() + MOMENT;
+    for (int i = 1; atomic_load(counter) == was && (i % 64 || now() < until); i++) {
+        pause_briefly();
+    }
+}
+
 static void *worker_main(void *arg) {
     worker *w = arg;
     tarn_pool *p = w->pool;
-    uint64_t seen = 0;
+    long long seen = 0;
+    bool soon = false;  // the last run came a moment after the one before
+    int64_t left = 0;
     pthread_mutex_lock(&p->lock);
     for (;;) {
-        while (!p->quit && p->epoch == seen) {
+        if (soon) {
+            pthread_mutex_unlock(&p->lock);
+            look_out(&p->epoch, seen);
+            pthread_mutex_lock(&p->lock);
+        }
+        while (!p->quit && atomic_load(&p->epoch) == seen) {
+            p->asleep++;
             pthread_cond_wait(&p->wake, &p->lock);
+            p->asleep--;
         }
         if (p->quit) {
             break;
         }
-        seen = p->epoch;
-        pthread_mutex_unlock(&p->lock);
-        work(p, w->index);
-        pthread_mutex_lock(&p->lock);
-        if (--p->active == 0) {
-            pthread_cond_signal(&p->done);
+        seen = atomic_load(&p->epoch);
+        soon = p->began - left < MOMENT;
+        if (p->open) {
+            atomic_fetch_add(&p->inside, 1);
+            pthread_mutex_unlock(&p->lock);
+            work(p, w->index);
+            pthread_mutex_lock(&p->lock);
+            if (atomic_fetch_sub(&p->inside, 1) == 1) {
+                pthread_cond_signal(&p->done);
+            }
         }
+        left = now();
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -166,13 +211,23 @@ tarn_status tarn_pool_run(tarn_pool *p, int64_t tasks, tarn_task_fn fn, void *ar
     p->status = TARN_OK;
     atomic_store(&p->next, 0);
     atomic_store(&p->failed, tasks);
-    p->active = p->size - 1;
-    p->epoch++;
-    pthread_cond_broadcast(&p->wake);
+    p->open = true;
+    p->began = now();
+    atomic_fetch_add(&p->epoch, 1);
+    if (p->asleep > 0) {
+        pthread_cond_broadcast(&p->wake);
+    }
     pthread_mutex_unlock(&p->lock);
     work(p, 0);
     pthread_mutex_lock(&p->lock);
-    while (p->active > 0) {
+    p->open = false;
+    long long inside = atomic_load(&p->inside);
+    if (inside > 0) {
+        pthread_mutex_unlock(&p->lock);
+        look_out(&p->inside, inside);
+        pthread_mutex_lock(&p->lock);
+    }
+    while (atomic_load(&p->inside) > 0) {
         pthread_cond_wait(&p->done, &p->lock);
     }
     p->busy = false;

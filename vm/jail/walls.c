@@ -125,7 +125,7 @@ static int add_rules(scmp_filter_ctx f) {
         r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
     }
     r = r ? r : seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1,
-                                 SCMP_A0(SCMP_CMP_LE, TARN_JAIL_ANSWER));
+                                 SCMP_A0(SCMP_CMP_LE, TARN_JAIL_ANSWER, 0));
     // Memory that is nobody's file and never code.
     r = r ? r : seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),

@@ -182,7 +182,7 @@ static tarn_status apply(roles r, tarn_context *cx, const tarn_tensor *in, const
     tarn_desc_of(&in[0], &desc[0]);
     tarn_desc_of(&in[1], &desc[1]);
     TARN_TRY(form_of(r, desc, a, &s, err));
-    TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
+    TARN_TRY(tarn_result(cx, d, out, err));
     tarn_status status = TARN_OK;
     for (int k = 0; k < 2 && status == TARN_OK; k++) {
         status = tarn_tensor_plain(cx, &in[k], d->dtype, &plain[k], err);
@@ -325,6 +325,7 @@ static void axes_conv(tarn_axes *t, const tarn_node *y) {
                                     .max_in = 2,                                                   \
                                     .infer = infer_##NAME,                                         \
                                     .apply = apply_##NAME,                                         \
+                                    .placed = true,                                                \
                                     .workspace = workspace_##NAME,                                 \
                                     .vjp = vjp_conv,                                               \
                                     .jvp = jvp_conv,                                               \

@@ -116,6 +116,10 @@ static tarn_status look(exec_maker *m, const tarn_node *n, bool *view) {
     m->step[n->id] = m->step[x->id];
     m->stream[n->id] =
         n->op->same_order && m->numel[n->id] == m->numel[x->id] ? m->stream[x->id] : -1;
+    if (n->op->late) {  // no group that is open already takes what is made of it
+        m->step[n->id] = m->nproto - 1;
+        m->stream[n->id] = -1;
+    }
     return set_layout(m, n->id, &out) ? TARN_OK : nomem(m);
 }
 

@@ -540,6 +540,75 @@ TARN_VJP(vjp_norm) {
     return tarn_unbroadcast(g, tarn_reshape(g, part, w->desc.rank, w->desc.shape), w);
 }
 
+// Forward: with x' = (x - mean) r, the map J of a change of x to that of x' is its own adjoint, so
+// norm_vjp with weights of one is J; and r changes by -r^2 mean(x' dx). Statistics and sums have no
+// share: what they are of does.
+
+static const tarn_node *channels(tarn_graph *g, const tarn_node *y, double value) {
+    const tarn_node *v = tarn_cast(g, tarn_num(g, value), tarn_float_of(1, &X->desc));
+    return tarn_broadcast(g, v, 2, X->desc.shape + 2);
+}
+static const tarn_node *normed(tarn_graph *g, const tarn_node *y, const tarn_node *stats) {
+    const tarn_node *in[4] = {X, channels(g, y, 1), channels(g, y, 0), stats};
+    return tarn_node_make(g, &tarn_op_norm, 4, in, &y->attr);
+}
+// J(v w).
+static const tarn_node *turned(tarn_graph *g, const tarn_node *y, const tarn_node *w,
+                               const tarn_node *stats, const tarn_node *v) {
+    const tarn_node *of[3] = {X, stats, v}, *sums;
+    const int64_t shape[3] = {2, 1, X->desc.shape[2] * X->desc.shape[3]};
+    if (X->desc.shape[1] == 1 && X->desc.shape[2] == 1) {  // by rows: they sum for themselves
+        sums = tarn_broadcast(g, tarn_cast(g, tarn_num(g, 0), TARN_F64), 3, shape);
+    } else {
+        sums = tarn_node_make(g, &tarn_op_norm_sums, 3, of, &y->attr);
+    }
+    const tarn_node *in[5] = {X, w, stats, v, sums};
+    return tarn_node_make(g, &tarn_op_norm_vjp, 5, in, &y->attr);
+}
+TARN_JVP(jvp_norm) {
+    const tarn_node *stats = y->in[3];
+    const tarn_node *d = dx[0] ? turned(g, y, channels(g, y, 1), stats, dx[0]) : NULL;
+    d = d ? tarn_mul(g, d, y->in[1]) : NULL;
+    d = tarn_add_opt(g, d, dx[1] ? tarn_mul(g, normed(g, y, stats), dx[1]) : NULL);
+    return tarn_add_opt(g, d, dx[2]);
+}
+TARN_JVP(jvp_sums) {
+    const tarn_node *stats = y->in[1], *gy = y->in[2], *moved = NULL, *in[3] = {X, stats, dx[2]};
+    const int64_t rows[2] = {0, 1}, *out = y->desc.shape;
+    if (dx[0]) {  // the sums of gy J(dx)
+        bool each = X->desc.shape[1] != 1 || X->desc.shape[2] != 1;
+        const tarn_node *both[2];
+        moved = tarn_mul(g, gy, turned(g, y, channels(g, y, 1), stats, dx[0]));
+        moved = tarn_reduce(g, &tarn_op_sum, moved, each ? 1 : 2, each ? rows + 1 : rows, false);
+        both[0] = tarn_cast(g, tarn_reshape(g, moved, 2, out + 1), TARN_F64);
+        both[1] = tarn_broadcast(g, tarn_cast(g, tarn_num(g, 0), TARN_F64), 2, out + 1);
+        moved = tarn_stack(g, 2, both);
+    }
+    return tarn_add_opt(g, moved,
+                        dx[2] ? tarn_node_make(g, &tarn_op_norm_sums, 3, in, &y->attr) : NULL);
+}
+// y = r (u - mean(u) - x' mean(x' u)), u = gy w.
+TARN_JVP(jvp_vjp) {
+    const tarn_node *w = y->in[1], *stats = y->in[2], *gy = y->in[3];
+    const tarn_node *in[5] = {X, dx[1], stats, gy, y->in[4]};
+    const tarn_node *d = dx[3] ? turned(g, y, w, stats, dx[3]) : NULL;
+    d = tarn_add_opt(g, d, dx[1] ? tarn_node_make(g, &tarn_op_norm_vjp, 5, in, &y->attr) : NULL);
+    if (!dx[0]) {
+        return d;
+    }
+    const int64_t groups[4] = {X->desc.shape[0], 1, X->desc.shape[2], 1};
+    const tarn_node *var = tarn_reshape(g, tarn_slice(g, stats, 0, 1, 1), 4, groups);
+    const tarn_node *r = tarn_cast(g, slope(g, y, var), tarn_dtype_compute(y->desc.dtype));
+    const tarn_node *x = normed(g, y, stats), *u = tarn_mul(g, gy, w);
+    const tarn_node *moved = turned(g, y, channels(g, y, 1), stats, dx[0]);
+    const tarn_node *p = mean_of(g, y, tarn_mul(g, x, dx[0]));
+    const tarn_node *q = mean_of(g, y, tarn_mul(g, x, u));
+    const tarn_node *sum = tarn_add(g, tarn_mul(g, p, y), tarn_mul(g, q, moved));
+    sum = tarn_add(g, sum, tarn_mul(g, mean_of(g, y, tarn_mul(g, moved, u)), x));
+    sum = tarn_mul(g, r, sum);
+    return d ? tarn_sub(g, d, sum) : tarn_sub(g, tarn_num(g, 0), sum);
+}
+
 static void axes_norm(tarn_axes *t, const tarn_node *y) {
     for (int d = 0; d < 4; d++) {
         tarn_axes_link(t, X, d, y, d, TARN_GROUP_PERMUTATION);
@@ -603,10 +672,10 @@ const tarn_node *tarn_norm(tarn_graph *g, const tarn_node *x, const tarn_node *w
                                     .decompose = NAME##_apart, __VA_ARGS__};
 WHOLE(norm_stats, 1, .infer = infer_stats, .apply = apply_stats, .axes = axes_stats,
       .summary = "means and biased variances of x [A, S, G, K] over S and K, in f64")
-WHOLE(norm, 4, .infer = infer_norm, .apply = apply_norm, .vjp = vjp_norm, .axes = axes_norm,
+WHOLE(norm, 4, .infer = infer_norm, .apply = apply_norm, .vjp = vjp_norm, .jvp = jvp_norm, .axes = axes_norm,
       .summary = "(x - mean) / sqrt(var + eps) * w + b, with statistics over S and K of x [A, S, G, K]")
-WHOLE(norm_sums, 3, .infer = infer_sums, .apply = apply_sums,
+WHOLE(norm_sums, 3, .infer = infer_sums, .apply = apply_sums, .jvp = jvp_sums,
       .summary = "sums over rows of g (x - mean) / sqrt(var + eps) and of g, in f64: the derivatives of norm by w and b")
-WHOLE(norm_vjp, 5, .infer = infer_vjp, .apply = apply_vjp,
+WHOLE(norm_vjp, 5, .infer = infer_vjp, .apply = apply_vjp, .jvp = jvp_vjp,
       .summary = "the derivative of norm by x")
 // clang-format on

@@ -121,6 +121,7 @@ struct tarn_op {
     // at once: jobs with such a row run side by side.
     bool serial;
     bool same_order;  // VIEW: keeps the row-major order of elements (streams pass through)
+    bool late;        // VIEW: what is made of it runs after all nodes that stand before it in the graph
     // Derivatives emit nodes; NULL result: zero. Absent: through `decompose`, else not differentiable.
     const tarn_node *(*vjp)(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);
     const tarn_node *(*jvp)(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx);

@@ -328,7 +328,8 @@ static tarn_status apply(tarn_context *cx, job *j, int nin, const tarn_tensor *i
     tarn_tensor plain = {0}, index = {0};
     tarn_desc x;
     tarn_desc_of(&in[0], &x);
-    TARN_TRY(tarn_tensor_zeros(cx, d->dtype, d->rank, d->shape, out, err));
+    TARN_TRY(tarn_result(cx, d, out, err));
+    memset(tarn_tensor_data(out), 0, tarn_dtype_bytes(d->dtype, tarn_desc_numel(d)));
     tarn_status s = tarn_tensor_plain(cx, &in[0], floating(&x), &plain, err);
     if (s == TARN_OK && nin == 2) {
         s = tarn_tensor_plain(cx, &in[1], TARN_I64, &index, err);
@@ -407,6 +408,7 @@ static void axes_by_index(tarn_axes *t, const tarn_node *y) {
                                     .min_in = COUNT,                                               \
                                     .max_in = COUNT,                                               \
                                     .apply = apply_##NAME,                                         \
+                                    .placed = true,                                                \
                                     .workspace = workspace_pool,                                   \
                                     __VA_ARGS__};
 ROW(pool_mean, 1, mean, sum, .infer = infer_mean, .vjp = vjp_pool, .jvp = jvp_pool,

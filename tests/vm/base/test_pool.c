@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread pool: every task once, worker numbers unique, the lowest failure reported whatever the
-// timing, every task below it run, stopping, calls from inside a task, two pools at once. Run it under
-// the thread sanitizer too (preset tsan).
+// timing, every task below it run, stopping, calls from inside a task, two pools at once, runs
+// close together and apart. Run it under the thread sanitizer too (preset tsan).
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 
 #include "tests/support.h"
 
@@ -187,10 +188,57 @@ static void shared_budget(void **state) {
     tarn_context_free(&cx);
 }
 
+// Ends when as many tasks are under way as there are workers.
+static tarn_status meet(void *arg, int64_t i, int worker, tarn_error *err) {
+    work *w = arg;
+    (void)i, (void)worker;
+    atomic_fetch_add(&w->inside[0], 1);
+    for (time_t end = time(NULL) + 20; atomic_load(&w->inside[0]) < tarn_pool_size(w->pool);) {
+        if (time(NULL) > end) {
+            TARN_RAISE(err, "Task", "a worker sleeps");
+        }
+        sched_yield();
+    }
+    return TARN_OK;
+}
+
+// Runs close together, which workers look out for, and apart, for which they have to be woken; all
+// of a run has happened when it returns. Nobody waits busily: processor time stands still in
+// between.
+static void gaps(void **state) {
+    (void)state;
+    static const long gap[] = {0, 0, 5, 30, 80, 400};  // microseconds
+    for (int k = 1; k < 4; k++) {
+        tarn_pool *p = tarn_pool_create(sizes[k]);
+        for (int round = 0; round < 300; round++) {
+            static work w;
+            tarn_error err = {0};
+            int64_t n = 2 + round % 7;
+            memset(&w, 0, sizeof w);
+            nanosleep(&(struct timespec){.tv_nsec = gap[round % 6] * 1000}, NULL);
+            OK(tarn_pool_run(p, n, task, &w, NULL, &err));
+            for (int64_t i = 0; i < n + 3; i++) {
+                assert_int_equal(w.ran[i], i < n);
+            }
+            if (round % 20 < 6) {
+                memset(&w, 0, sizeof w);
+                w.pool = p;
+                nanosleep(&(struct timespec){.tv_nsec = gap[round % 6] * 1000}, NULL);
+                OK(tarn_pool_run(p, sizes[k], meet, &w, NULL, &err));
+            }
+        }
+        clock_t before = clock();
+        nanosleep(&(struct timespec){.tv_nsec = 60000000}, NULL);
+        assert_true((double)(clock() - before) / CLOCKS_PER_SEC < 0.03);
+        tarn_pool_destroy(p);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_tasks), cmocka_unit_test(lowest_failure), cmocka_unit_test(stopped),
         cmocka_unit_test(nested),    cmocka_unit_test(two_pools),      cmocka_unit_test(shared_budget),
+        cmocka_unit_test(gaps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums of squares and norms of per-example gradients, from one walk over the batch, against a gradient for
-// each example by itself, in f64.
+// Sums of squares and norms of per-example gradients, from one walk over the batch, against a
+// gradient for each example by itself, in f64.
 #include <math.h>
 
 #include "tests/support.h"
@@ -14,9 +14,9 @@ static tarn_context cx;
 
 typedef struct {
     tarn_graph *g;
-    int64_t n;                     // examples
+    int64_t n;  // examples
     int nwrt, nbatch;
-    int64_t first, of;             // examples of the data that the batch holds, and how many there are
+    int64_t first, of;  // examples of the data that the batch holds, and how many there are
     const tarn_node *wrt[MOST], *batch[MOST];
     uint64_t seed;
 } trial;
@@ -32,8 +32,9 @@ static const tarn_node *parameter(trial *t, int rank, const int64_t *shape) {
     tarn_tensor x = filled(&cx, TARN_F64, rank, shape, ++t->seed * 1000);
     return t->wrt[t->nwrt++] = leaf(t, &x);
 }
-#define P(t, ...) \
-    parameter(t, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+#define P(t, ...)                                                                                  \
+    parameter(t, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                        \
+              (const int64_t[]){__VA_ARGS__})
 
 // [n, …] of floats, or of integers below `limit`.
 static const tarn_node *examples(trial *t, int64_t limit, int rank, const int64_t *each) {
@@ -53,24 +54,29 @@ static const tarn_node *examples(trial *t, int64_t limit, int rank, const int64_
     tarn_tensor_release(&all);
     return t->batch[t->nbatch++] = leaf(t, &x);
 }
-#define X(t, ...) \
-    examples(t, 0, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
-#define TOKENS(t, limit, ...) \
-    examples(t, limit, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+#define X(t, ...)                                                                                  \
+    examples(t, 0, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                      \
+             (const int64_t[]){__VA_ARGS__})
+#define TOKENS(t, limit, ...)                                                                      \
+    examples(t, limit, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                  \
+             (const int64_t[]){__VA_ARGS__})
 
 static const tarn_node *shaped(trial *t, const tarn_node *x, int rank, const int64_t *shape) {
     return tarn_reshape(t->g, x, rank, shape);
 }
-#define SHAPED(t, x, ...) \
-    shaped(t, x, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+#define SHAPED(t, x, ...)                                                                          \
+    shaped(t, x, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                        \
+           (const int64_t[]){__VA_ARGS__})
 
 // As networks do: all rows in one product, with the weight [out, in] turned.
-static const tarn_node *linear(trial *t, const tarn_node *x, const tarn_node *w, const tarn_node *b) {
+static const tarn_node *linear(trial *t, const tarn_node *x, const tarn_node *w,
+                               const tarn_node *b) {
     const int64_t turn[2] = {1, 0}, last = x->desc.shape[x->desc.rank - 1];
     int64_t shape[TARN_MAX_RANK], rows[2] = {tarn_desc_numel(&x->desc) / last, last};
     memcpy(shape, x->desc.shape, sizeof shape);
     shape[x->desc.rank - 1] = w->desc.shape[0];
-    const tarn_node *y = tarn_matmul(t->g, tarn_reshape(t->g, x, 2, rows), tarn_permute(t->g, w, turn));
+    const tarn_node *y =
+        tarn_matmul(t->g, tarn_reshape(t->g, x, 2, rows), tarn_permute(t->g, w, turn));
     y = tarn_reshape(t->g, y, x->desc.rank, shape);
     return b ? tarn_add(t->g, y, b) : y;
 }
@@ -95,7 +101,8 @@ static const tarn_node *convolution(trial *t, int64_t groups, int64_t stride) {
     const tarn_node *y = tarn_node_make(t->g, &tarn_op_conv2d, 2, in, &a);
     const tarn_norm_shape s = {t->n, y->desc.shape[1] * y->desc.shape[2], 2, 3, true, 1e-3};
     y = tarn_relu(t->g, tarn_norm(t->g, tarn_add(t->g, y, P(t, 6)), P(t, 6), P(t, 6), &s));
-    return total(t, linear(t, SHAPED(t, y, t->n, tarn_desc_numel(&y->desc) / t->n), P(t, 2, tarn_desc_numel(&y->desc) / t->n), NULL));
+    return total(t, linear(t, SHAPED(t, y, t->n, tarn_desc_numel(&y->desc) / t->n),
+                           P(t, 2, tarn_desc_numel(&y->desc) / t->n), NULL));
 }
 static const tarn_node *conv(trial *t) { return convolution(t, 1, 1); }
 static const tarn_node *conv_groups(trial *t) { return convolution(t, 2, 2); }
@@ -113,7 +120,8 @@ static const tarn_node *embedding(trial *t) {
 static const tarn_node *layer_norm(trial *t, bool centred) {
     const tarn_node *x = linear(t, X(t, 4, 3), P(t, 5, 3), P(t, 5));
     const tarn_norm_shape s = {t->n * 4, 1, 1, 5, centred, 1e-3};
-    return total(t, linear(t, tarn_norm(t->g, x, P(t, 5), centred ? P(t, 5) : NULL, &s), P(t, 2, 5), NULL));
+    return total(
+        t, linear(t, tarn_norm(t->g, x, P(t, 5), centred ? P(t, 5) : NULL, &s), P(t, 2, 5), NULL));
 }
 static const tarn_node *norm_layer(trial *t) { return layer_norm(t, true); }
 static const tarn_node *norm_rms(trial *t) { return layer_norm(t, false); }
@@ -130,10 +138,12 @@ static const tarn_node *twice(trial *t) {
 }
 static const tarn_node *two_tables(trial *t) {
     const tarn_node *w = P(t, 4, 3);
-    const tarn_node *x = tarn_embedding(t->g, w, TOKENS(t, 4, 2)), *y = tarn_embedding(t->g, w, TOKENS(t, 4, 2));
+    const tarn_node *x = tarn_embedding(t->g, w, TOKENS(t, 4, 2)),
+                    *y = tarn_embedding(t->g, w, TOKENS(t, 4, 2));
     return total(t, tarn_mul(t->g, x, y));
 }
-// A transformer's block: class token, positions, heads, attention, a table of positions without examples.
+// A transformer's block: class token, positions, heads, attention, a table of positions without
+// examples.
 static const tarn_node *transformer(trial *t) {
     enum { T = 4, C = 6, H = 2 };
     tarn_graph *g = t->g;
@@ -142,12 +152,15 @@ static const tarn_node *transformer(trial *t) {
     const tarn_node *both[2] = {tarn_broadcast(g, P(t, 1, 1, C), 3, token), x};
     x = tarn_concat(g, 2, both, 1);
     x = tarn_add(g, x, tarn_embedding(g, P(t, 7, C), tarn_iota(g, T)));
-    const tarn_node *qkv = SHAPED(t, linear(t, x, P(t, 3 * C, C), P(t, 3 * C)), t->n, T, 3, H, C / H), *head[3];
+    const tarn_node *qkv =
+                        SHAPED(t, linear(t, x, P(t, 3 * C, C), P(t, 3 * C)), t->n, T, 3, H, C / H),
+                    *head[3];
     for (int k = 0; k < 3; k++) {
         head[k] = tarn_permute(g, SHAPED(t, tarn_slice(g, qkv, 2, k, 1), t->n, T, H, C / H), order);
     }
     const tarn_attention_options o = {.causal = true, .scale = 0.5};
-    const tarn_node *a = tarn_permute(g, tarn_attention(g, head[0], head[1], head[2], NULL, &o), order);
+    const tarn_node *a =
+        tarn_permute(g, tarn_attention(g, head[0], head[1], head[2], NULL, &o), order);
     x = tarn_add(g, x, linear(t, SHAPED(t, a, t->n, T, C), P(t, C, C), NULL));
     return total(t, x);
 }
@@ -160,7 +173,8 @@ static const tarn_node *composed(trial *t) {
     half[1] = tarn_mul(g, tarn_slice(g, m, 1, 2, 2), tarn_num(g, -2));
     return total(t, linear(t, X(t, 4), tarn_concat(g, 2, half, 1), NULL));
 }
-// Element-wise rows that stretch the parameter, in both orders, and a product with the shared factor left.
+// Element-wise rows that stretch the parameter, in both orders, and a product with the shared
+// factor left.
 static const tarn_node *stretched(trial *t) {
     tarn_graph *g = t->g;
     const tarn_node *x = X(t, 3, 4);
@@ -172,6 +186,11 @@ static const tarn_node *stretched(trial *t) {
 // A product of its own for each group.
 static const tarn_node *experts(trial *t) {
     return total(t, tarn_matmul(t->g, X(t, 2, 3, 4), P(t, 2, 4, 5)));
+}
+// Weights so large that norms alone take the Gram matrices of the rows, and squares some examples
+// at a time.
+static const tarn_node *wide(trial *t) {
+    return total(t, linear(t, X(t, 2, 1500), P(t, 1700, 1500), P(t, 1700)));
 }
 static const tarn_node *mean_of_means(trial *t) {
     tarn_graph *g = t->g;
@@ -195,15 +214,17 @@ static void start(trial *t, int64_t first, int64_t n) {
 static void check(const tarn_node *(*make)(trial *t)) {
     trial t, one;
     tarn_error err = {0};
-    const tarn_node *root[MOST + 1];
-    tarn_tensor got[MOST + 1], want[MOST], g[MOST];
+    const tarn_node *root[MOST + 2];
+    tarn_tensor got[MOST + 2], want[MOST], g[MOST];
     start(&t, 0, EXAMPLES);
     const tarn_node *y = make(&t);
     if (!y) {
         fail_msg("%s", t.g->err.message);
     }
     OK(tarn_example_squares(t.g, y, t.nbatch, t.batch, t.nwrt, t.wrt, root, &root[t.nwrt], &err));
-    evaluate(&t, t.nwrt + 1, root, got);
+    OK(tarn_example_squares(t.g, y, t.nbatch, t.batch, t.nwrt, t.wrt, NULL, &root[t.nwrt + 1],
+                            &err));
+    evaluate(&t, t.nwrt + 2, root, got);
     double norms[EXAMPLES] = {0};
     for (int64_t e = 0; e < EXAMPLES; e++) {
         start(&one, e, 1);
@@ -236,19 +257,20 @@ static void check(const tarn_node *(*make)(trial *t)) {
         }
         tarn_tensor_release(&want[k]);
     }
-    for (int64_t e = 0; e < EXAMPLES; e++) {
-        double v = tarn_tensor_get(&got[t.nwrt], e);
-        if (!(fabs(v - norms[e]) <= 1e-12 * norms[e])) {
-            fail_msg("norm of example %d: %.17g, expected %.17g", (int)e + 1, v, norms[e]);
+    for (int64_t e = 0; e < 2 * EXAMPLES; e++) {  // with the squares, and alone
+        double v = tarn_tensor_get(&got[t.nwrt + e / EXAMPLES], e % EXAMPLES),
+               norm = norms[e % EXAMPLES];
+        if (!(fabs(v - norm) <= 1e-12 * norm)) {
+            fail_msg("norm of example %d: %.17g, expected %.17g", (int)(e % EXAMPLES) + 1, v, norm);
         }
     }
-    for (int k = 0; k <= t.nwrt; k++) {
+    for (int k = 0; k < t.nwrt + 2; k++) {
         tarn_tensor_release(&got[k]);
     }
     tarn_graph_release(t.g);
 }
 
-#define CASE(name) \
+#define CASE(name)                                                                                 \
     static void test_##name(void **state) { check(name); }
 CASE(mlp)
 CASE(conv)
@@ -265,6 +287,7 @@ CASE(composed)
 CASE(stretched)
 CASE(experts)
 CASE(mean_of_means)
+CASE(wide)
 
 // A batch of one is the plain gradient.
 static void test_one_example(void **state) {
@@ -290,15 +313,17 @@ static void refused(const tarn_node *(*make)(trial *t), const char *at) {
     const tarn_node *root[MOST + 1];
     start(&t, 0, EXAMPLES);
     const tarn_node *y = make(&t);
-    assert_int_equal(tarn_example_squares(t.g, y, t.nbatch, t.batch, t.nwrt, t.wrt, root, &root[t.nwrt], &err),
-                     TARN_ERROR);
+    assert_int_equal(
+        tarn_example_squares(t.g, y, t.nbatch, t.batch, t.nwrt, t.wrt, root, &root[t.nwrt], &err),
+        TARN_ERROR);
     assert_string_equal(err.code, "NotByExample");
     assert_non_null(strstr(err.message, at));
     tarn_graph_release(t.g);
 }
 static const tarn_node *decayed(trial *t) {
     const tarn_node *w = P(t, 2, 3);
-    return tarn_add(t->g, total(t, linear(t, X(t, 3), w, NULL)), tarn_total(t->g, &tarn_op_sum, tarn_mul(t->g, w, w)));
+    return tarn_add(t->g, total(t, linear(t, X(t, 3), w, NULL)),
+                    tarn_total(t->g, &tarn_op_sum, tarn_mul(t->g, w, w)));
 }
 static const tarn_node *turned(trial *t) {  // time first
     const int64_t order[3] = {1, 0, 2};
@@ -320,12 +345,15 @@ static int close_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mlp), cmocka_unit_test(test_conv), cmocka_unit_test(test_conv_groups),
-        cmocka_unit_test(test_conv_depthwise), cmocka_unit_test(test_embedding), cmocka_unit_test(test_norm_layer),
-        cmocka_unit_test(test_norm_rms), cmocka_unit_test(test_tied), cmocka_unit_test(test_twice),
-        cmocka_unit_test(test_two_tables), cmocka_unit_test(test_transformer), cmocka_unit_test(test_composed),
-        cmocka_unit_test(test_stretched), cmocka_unit_test(test_experts), cmocka_unit_test(test_mean_of_means),
-        cmocka_unit_test(test_one_example), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_mlp),           cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_conv_groups),   cmocka_unit_test(test_conv_depthwise),
+        cmocka_unit_test(test_embedding),     cmocka_unit_test(test_norm_layer),
+        cmocka_unit_test(test_norm_rms),      cmocka_unit_test(test_tied),
+        cmocka_unit_test(test_twice),         cmocka_unit_test(test_two_tables),
+        cmocka_unit_test(test_transformer),   cmocka_unit_test(test_composed),
+        cmocka_unit_test(test_stretched),     cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_mean_of_means), cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_one_example),   cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -290,7 +290,23 @@ MAKE(polar) {
     return tarn_polar(t->g, a, route);
 }
 
+MAKE(checkpoint) {
+    SHAPE(0, 3);
+    const tarn_node *x = operand(t, rank, shape, -2, 2);
+    const int64_t start = t->g->count - below(&t->seed, 2);  // with the operand and without
+    const tarn_attr a = {.ni = 1, .i = &start};
+    const tarn_node *y = tarn_mul(t->g, tarn_unary(t->g, &tarn_op_sin, x), x);
+    return tarn_node_make(t->g, &tarn_op_checkpoint, 1, &y, &a);
+}
+MAKE(barrier) {
+    SHAPE(0, 3);
+    const tarn_attr a = {.ni = 1, .i = shape};
+    const tarn_node *x = operand(t, rank, shape, -2, 2), *y = tarn_mul(t->g, x, x);
+    return tarn_node_make(t->g, &tarn_op_barrier, 1, &y, rank ? &a : NULL);
+}
+
 static const entry entries[] = {
+    {&tarn_op_checkpoint, make_checkpoint, 0, false}, {&tarn_op_barrier, make_barrier, 0, false},
     {&tarn_op_where, make_where, 0, false},     {&tarn_op_cast, make_cast, 0, true},
     {&tarn_op_sum, make_sum, 0, false},         {&tarn_op_max, make_max, 0, false},
     {&tarn_op_min, make_min, 0, false},         {&tarn_op_dot, make_dot, 0, false},

@@ -477,6 +477,7 @@ static void activations(void **state) {
             tarn_tensor_set(&x, 1, 1e30);
             tarn_tensor_set(&x, 2, -1e30);
             tarn_tensor_set(&x, 3, (double)NAN);
+            tarn_tensor_set(&x, 4, -(double)NAN);
             tarn_tensor y = run_row(all[k].op, 1, &x, NULL);
             for (int64_t i = 0; i < n; i++) {
                 double v = at(&x, i), unit = wide ? 0x1p-52 : 0x1p-23,
@@ -490,7 +491,7 @@ static void activations(void **state) {
                 tarn_tensor_release(&x);
                 continue;
             }
-            for (int64_t i = 1; i < 4; i++) {
+            for (int64_t i = 1; i < 5; i++) {
                 tarn_tensor_set(&x, i, 1);
             }
             call c = {.op = all[k].op, .n = 1, .x = {x}};

@@ -103,10 +103,11 @@ UNARY_FLOAT(cos, tk_cosf(x), tk_cos(x))
 UNARY_FLOAT(acos, tk_acosf(x), tk_acos(x))
 UNARY_NUM(relu, x < 0 ? 0 : x)
 // Activations and their slopes, in f32 to some 4 units of |x|: one exponential of what is below 0 each.
+// A NaN keeps its sign all the way: of two NaNs that differ a compiler may give either.
 // The normal distribution function at -|x| is exp(-x^2 / 2) P(1 / (1 + k |x|)), P fitted to 1e-8.
 static inline float density32(float x) { return tk_expf_below(x * x * -0.5f); }
 static inline float normal32(float x) {
-    float t = 1.0f / (1.0f + 0x1.1eb852p-2f * __builtin_fabsf(x)), p = -0x1.b165c6p-4f;
+    float t = 1.0f / (1.0f + 0x1.1eb852p-2f * (x < 0.0f ? -x : x)), p = -0x1.b165c6p-4f;
     p = p * t + 0x1.8f3d14p-2f;
     p = p * t + -0x1.e56396p-3f;
     p = p * t + 0x1.136016p-2f;
@@ -117,18 +118,19 @@ static inline float normal32(float x) {
 }
 static inline double normal64(double x) { return 0.5 * (1.0 + tk_erf(x * 0x1.6a09e667f3bcdp-1)); }
 static inline float gate32(float z) {
-    float e = tk_expf_below(-__builtin_fabsf(z));
+    float e = tk_expf_below(z > 0.0f ? -z : z);
     return (z < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 // s + x s (1 - s) dz; where s is 0 or 1 dz may be infinite.
 static inline float gate_slope32(float x, float z, float dz) {
-    float e = tk_expf_below(-__builtin_fabsf(z)), r = 1.0f / (1.0f + e);
+    float e = tk_expf_below(z > 0.0f ? -z : z), r = 1.0f / (1.0f + e);
     float s = (z < 0.0f ? e : 1.0f) * r, d = e * r * r;
     return d == 0.0f ? s : s + x * d * dz;
 }
 static inline double gate_slope64(double x, double z, double dz) {
     double s = tk_sigmoid(z), d = s * tk_sigmoid(-z);
-    return d == 0.0 ? s : s + x * d * dz;
+    double y = d == 0.0 ? s : s + x * d * dz;
+    return z != z ? z : y;
 }
 // gelu by tanh is x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
 #define INNER(T, x) (((x) * (x) * (T)0.044715 + 1) * (x) * (T)1.5957691216057308)
