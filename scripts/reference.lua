@@ -28,8 +28,10 @@ end
 -- missing here gets a chapter under its own name.
 local chapters = {
   { title = "Tensors", "tensor" }, { title = "Models", "model" }, { title = "Merge methods", "merge" },
-  { title = "Schedules", "by" }, { title = "Derivatives", "grad", "value_and_grad", "vjp", "jvp", "hvp", "compile" },
+  { title = "Schedules", "by" },
+  { title = "Derivatives", "grad", "value_and_grad", "vjp", "jvp", "hvp", "compile", "checkpoint" },
   { title = "Networks", "nn", "net", "loss", "linearisation" },
+  { title = "Training", "train", "average", "swag", "members" },
   { title = "Reading YAML", "yaml" }, { title = "Plots", "plot", "figure" },
   { title = "The run and help", "tarn", "help" },
 }

@@ -6,4 +6,6 @@ return function(define, check, core)
   require "data.files"(define, check, core, sets)
   require "data.made"(define, check, core, sets)
   require "data.shapes"(define, check, core, sets)
+  require "data.clusters"(define, check)
+  require "data.tfidf"(define, check)
 end

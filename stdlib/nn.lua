@@ -143,6 +143,14 @@ return function(define, check)
       return compose.sequential(list, o)
     end)
 
+  public("nn.checkpoint", "nn.checkpoint(layer) -> net",
+    "A layer, or several in nn.sequential, whose activations a backward pass computes again instead of keeping them: "
+    .. "see checkpoint. Values, gradients and the names of tensors are those of the layer.",
+    "local function block() return nn.sequential { nn.linear(8, 8), \"gelu\", nn.linear(8, 8) } end\n"
+    .. "local net = nn.sequential { nn.checkpoint(block()), nn.checkpoint(block()), nn.linear(8, 2) }\n"
+    .. "print(net:params()[1].name, net:init({})[\"2.bias\"].shape)\n-- > 0.0.weight\t[2]",
+    compose.checkpoint)
+
   public("nn.residual", "nn.residual(layer, {shortcut =, act =}) -> net",
     "x + layer(x), or shortcut(x) + layer(x), and an activation behind the sum. The tensors of the layer keep their "
     .. "names; those of the shortcut are under shortcut.",

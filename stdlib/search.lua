@@ -10,6 +10,7 @@ return function(define_row, check, core)
   require "search.cmaes"(define, check, core)
   require "search.soup"(define, check, core)
   require "search.sweep"(define, check, core)
+  require "search.paint"(define, check, core)
   require "search.lorahub"(define, check, core)
   require "search.regmean"(define, check, core)
 end

@@ -52,7 +52,7 @@ static double share(const tarn_model *m, int k, int64_t row) {
     for (int q = 1; q < m->nin; q++) {
         n += has(m, q, row);
     }
-    return lent(m, k, row) ? 1.0 / n : 0;
+    return lent(m, k, row) > 0 ? 1.0 / n : 0;
 }
 static double filled(const tarn_model *m, int k, int64_t row) {
     bool any = false;

@@ -44,9 +44,16 @@ return function(define, check, core)
     return names, buffers
   end
 
-  local function reset(net, theta, data, o)
+  local reset
+  function reset(net, theta, data, o)
     check(what, o, { "batch", "key" })
     if not net_of.is(net) then error(("%s: expected a network, got %s"):format(what, core.kind(net)), 2) end
+    local list = net.member and net_of.list(theta)
+    if list then -- an ensemble: each member for itself
+      local out = {}
+      for k, one in ipairs(list) do out[k] = reset(net.member(k), one, data, o) end
+      return out
+    end
     local names, buffers = buffers_of(net)
     if #buffers == 0 then return theta end
     local all, again = opened(theta, names)

@@ -80,6 +80,12 @@ function compose.branch(list, join)
     end }
 end
 
+function compose.checkpoint(body)
+  local copy = { again = true }
+  for key, v in pairs(as_net("nn.checkpoint", body)) do copy[key] = v end
+  return net.new(copy)
+end
+
 -- x + f(x), or shortcut(x) + f(x), and an activation after it.
 function compose.residual(body, o)
   o = o or {}

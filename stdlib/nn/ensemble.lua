@@ -77,7 +77,7 @@ local function routed(s, route, x, z, top)
   end
   local shape = w.shape
   for i = w.rank + 1, z.rank do shape[i] = 1 end
-  return chosen(w, top):log_softmax(1):reshape(shape)
+  return chosen(w, top):log_softmax(1):to(z.dtype):reshape(shape)
 end
 
 -- ---- the network ----
@@ -101,14 +101,16 @@ local function outputs(s, x, alike, weights)
   local n = list and #list or alike and 1 or #children
   if not alike and n ~= #children then s:fail("%d models for %d networks", n, #children) end
   local share = type(weights) ~= "function" and shares("nn.ensemble", weights, n)
-  local z, kept = {}, {}
+  local z, kept, dtype = {}, {}, nil
   for k = 1, n do
     if not share or share[k] > 0 then
       local name = alike and "member" or tostring(k)
       z[#z + 1] = list and s:under(list[k], k, name, x) or s:call(name, x)
       kept[#z] = share and share[k]
+      dtype = (not dtype or z[#z].dtype == "f64") and z[#z].dtype or dtype
     end
   end
+  for k, t in ipairs(z) do z[k] = t:to(dtype) end
   return tensor.stack(z, 1), share and kept
 end
 
@@ -132,6 +134,7 @@ function module.new(nets, o)
   local alike, first = net.is(nets), children[1].net
   return net.new { kind = "ensemble", children = children, input = first.input, tokens = first.tokens,
     predicts = first.predicts, note = type(combine) == "string" and combine or "own",
+    member = function(k) return children[alike and 1 or k].net end,
     forward = function(s, x)
       local z, share = outputs(s, x, alike, route or weights)
       if share then return join(z, logs(share, z.rank, z.dtype)) end
@@ -180,17 +183,17 @@ function module.define(public, check)
     .. "local a, b, x = net:init { seed = 1 }, net:init { seed = 2 }, tensor { {1, 2} }\n"
 
   public("nn.ensemble", "nn.ensemble(net or {net1, net2, …}, {combine = \"probabilities\", weights =, top =}) -> net",
-    "Many models as one predictor: a network whose parameters are a list of models, ens({a, b, …}, x), of any length; or "
-    .. "of one for each of a list of networks. So eval.report(ens, data){a, b}, ens:loss(data) and train.distil take it "
-    .. "like any network; a single model counts as a list of one. In training mode the second result holds the next "
-    .. "values of buffers for each member.\n"
-    .. "  combine: \"probabilities\": log of sum w_m softmax(f(x; theta_m)), the deep ensemble (Lakshminarayanan et al. "
-    .. "2017, arXiv:1612.01474); \"logits\": sum w_m f(x; theta_m); \"vote\": log of the share of members for each "
+    "Many models as one predictor: a network whose parameters are a list of models, ens({a, b, …}, x), of any length; "
+    .. "or of one for each of a list of networks. So eval.report(ens, data){a, b}, ens:loss(data) and train.distil "
+    .. "take it like any network; a single model counts as a list of one. In training mode the second result holds the "
+    .. "next values of buffers for each member.\n"
+    .. "  combine: \"probabilities\": log of sum w_m softmax(f(x; theta_m)), the deep ensemble (Lakshminarayanan et "
+    .. "al. 2017, arXiv:1612.01474); \"logits\": sum w_m f(x; theta_m); \"vote\": log of the share of members for each "
     .. "class, of equal shares the lower class wins; \"max_confidence\": what the member with the largest probability "
     .. "says; or a function(z, w) of all outputs [members, .., classes] and log weights [members, .. or 1, 1]\n"
     .. "  weights: one number a member, which are divided by their sum (default: all the same; members of weight 0 are "
-    .. "not run); or a function(x, z) of the input and the members' log probabilities that gives log weights, [members, "
-    .. "n] or [members, n, t], as nn.posterior and nn.router do\n"
+    .. "not run); or a function(x, z) of the input and the members' log probabilities that gives log weights, "
+    .. "[members, n] or [members, n, t], as nn.posterior and nn.router do\n"
     .. "  top: of weights by a function only the largest so many count, at each place",
     made .. "local p = nn.ensemble(net)({ a, b }, x):exp()\n"
     .. "print(p:equal(nn.ensemble(net)({ b, a }, x):exp()), math.abs(p:sum() - 1) < 1e-6)\n"
@@ -202,10 +205,10 @@ function module.define(public, check)
     end)
 
   public("nn.posterior", "nn.posterior {prior =} -> function",
-    "Weights of nn.ensemble for networks that predict the next token: how probable each member is as the source of what "
-    .. "it has seen, p(D = j | x_1 … x_t) in proportion to prior_j p_j(x_2 … x_t), at each place t of [n, t] tokens "
-    .. "(branch-train-merge, Li et al. 2022, arXiv:2208.03306). The first token is not scored; there the prior decides. "
-    .. "prior: one number a member (default: all the same); forest:prior estimates it.",
+    "Weights of nn.ensemble for networks that predict the next token: how probable each member is as the source of "
+    .. "what it has seen, p(D = j | x_1 … x_t) in proportion to prior_j p_j(x_2 … x_t), at each place t of [n, t] "
+    .. "tokens (branch-train-merge, Li et al. 2022, arXiv:2208.03306). The first token is not scored; there the prior "
+    .. "decides. prior: one number a member (default: all the same); forest:prior estimates it.",
     "local net = nn.gpt { vocab = 8, width = 8, layers = 1, heads = 1, context = 8 }\n"
     .. "local ens = nn.ensemble(net, { weights = nn.posterior { prior = { 3, 1 } }, top = 1 })\n"
     .. "local a, b, x = net:init { seed = 1 }, net:init { seed = 2 }, tensor({ {5} }, { dtype = \"i64\" })\n"

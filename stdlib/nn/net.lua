@@ -12,6 +12,8 @@
 --             applies a child, s:fail(…) raises with the path
 --   group     what schedules by depth see in it: "layer" (all of it is one layer), "beside" (it belongs to the layer
 --             before it: norms), "embed", "final", "head"; nil: its children decide
+--   again     true: a backward pass computes it again instead of keeping what it computes
+--   frozen    true: it runs in evaluation mode whatever the mode of the network around it
 --   cost      function(net, x, y) -> floating-point operations of its products, from shapes
 --
 -- Nothing here knows whether tensors are in memory or recorded.
@@ -31,13 +33,16 @@ local function fail(text, ...)
 end
 module.fail = fail
 
+-- An error as it was raised; of ours the text, whose place is still to be told.
+function module.text_of(err) return getmetatable(err) == Message and err.text or err end
+
 -- f(…), where an error of ours is raised at the place that called the function that ends in this call.
 local function guarded(f, ...)
   local results = table.pack(pcall(f, ...))
   if results[1] then return table.unpack(results, 2, results.n) end
   local err = results[2]
-  if getmetatable(err) == Message then error(err.text, 2) end
-  error(err, 0)
+  local text = module.text_of(err)
+  error(text, text == err and 0 or 2)
 end
 module.guarded = guarded
 
@@ -247,16 +252,18 @@ function scope.under(s, theta, k, name, x)
   return y
 end
 
+local function forward(run, n, path, at, x, ...)
+  if not n.chain then return n.forward(setmetatable({ run, n, path, at }, Scope), x, ...) end
+  for _, c in ipairs(n.children) do x = apply(run, c.net, join(path, c.name), at .. c.at, x) end
+  return x
+end
+
 function apply(run, n, path, at, x, ...)
   local wanted = run.wanted and run.wanted[path]
+  if n.frozen and run.training then run = setmetatable({ training = false }, { __index = run }) end
   if wanted == "input" then run.captured[path] = x end
   local y
-  if n.chain then
-    y = x
-    for _, c in ipairs(n.children) do y = apply(run, c.net, join(path, c.name), at .. c.at, y) end
-  else
-    y = n.forward(setmetatable({ run, n, path, at }, Scope), x, ...)
-  end
+  if n.again then y = checkpoint(forward, run, n, path, at, x, ...) else y = forward(run, n, path, at, x, ...) end
   if wanted == "output" then run.captured[path] = y end
   if run.watch then y = run.watch(n, path, x, y) or y end
   return y
@@ -269,11 +276,18 @@ function module.list(theta)
   return type(theta) == "table" and not getmetatable(theta) and theta[1] ~= nil and theta or nil
 end
 
+local function shape_of(v) return v.shape end
+
+-- "tensor", "model" or the type of Lua.
+local function kind(v)
+  return type(v) ~= "userdata" and type(v) or pcall(shape_of, v) and "tensor" or "model"
+end
+
 -- A function name, shape -> tensor that checks both.
 local function reader(theta)
   local list = type(theta) == "table" and not getmetatable(theta)
-  if not list and type(theta) ~= "userdata" then
-    fail("nn: the parameters are a model, or a table of tensors by name, not a %s", type(theta))
+  if not list and kind(theta) ~= "model" then
+    fail("nn: the parameters are a model, or a table of tensors by name, not a %s: net(theta, x)", kind(theta))
   end
   local seen, several = {}, module.list(theta)
   return function(name, shape)
@@ -307,11 +321,13 @@ end
 module.reader = reader
 
 local function input_of(x)
-  if type(x) == "table" then x = x.x end
-  if type(x) ~= "userdata" then
-    fail("nn: expected an input tensor or a batch (a table with x), got %s", type(x))
+  local input = x
+  if type(x) == "table" then input = x.x end
+  if kind(input) ~= "tensor" then
+    fail("nn: expected an input tensor or a batch (a table with x), got %s", input == nil and x ~= nil
+      and "a table without x" or kind(input))
   end
-  return x
+  return input
 end
 
 local modes = { eval = false, train = true }

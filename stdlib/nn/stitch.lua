@@ -26,17 +26,19 @@ function module.new(a, at, b, behind, o)
   o, behind = o or {}, behind or at
   local first, last = compose.upto(a, at), compose.from(b, behind)
   local map = layer.linear(width(a, at, o.input, "a"), width(b, behind, o.input, "b"))
+  first.frozen, last.frozen = true, true
   return compose.chain { kind = "stitched", input = o.input or a.input, tokens = a.tokens, predicts = b.predicts,
-    halves = { b = b, upto = compose.upto(b, behind) },
+    halves = { a = first, b = b, before_b = compose.upto(b, behind) },
     children = { { name = "a", net = first }, { name = "stitch", net = map }, { name = "b", net = last } } }
 end
 
 function module.define(public, check)
   public("nn.stitch", "nn.stitch(a, part, b, part of b, {input = a.input}) -> net",
-    "The network a up to and with a part, an affine map over the last dimension (on images: a convolution of 1 x 1), and "
-    .. "the network b behind a part (default: the same), as one network (Lenc and Vedaldi 2014, arXiv:1411.5908; Bansal "
-    .. "et al. 2021, arXiv:2106.07682). Its tensors are those of a under a., of b under b., stitch.weight and "
-    .. "stitch.bias. train.stitch fills them from two models. Parts are those of net:upto.",
+    "The network a up to and with a part, an affine map over the last dimension (on images: a convolution of 1 x 1), "
+    .. "and the network b behind a part (default: the same), as one network (Lenc and Vedaldi 2014, arXiv:1411.5908; "
+    .. "Bansal et al. 2021, arXiv:2106.07682). The two halves run in evaluation mode even in training. Its tensors are "
+    .. "those of a under a., of b under b., stitch.weight and stitch.bias. train.stitch fills them from two models. "
+    .. "Parts are those of net:upto.",
     "local net = nn.mlp { 2, 8, 3 }\nlocal s = nn.stitch(net, \"act1\", nn.mlp { 2, 5, 4, 3 }, \"act2\")\n"
     .. "print(table.concat(s:init {}:names(), \" \"))\n"
     .. "-- > a.fc1.weight a.fc1.bias stitch.weight stitch.bias b.fc3.weight b.fc3.bias",

@@ -41,8 +41,10 @@ local function traced(root, input)
     end })
     return 0
   end, { theta = theta, x = not root.tokens and x or nil }, {})
-  if not ok then return nil, err end
-  return seen
+  if ok then return seen end
+  local why = tostring(err)
+  if why:find "out of memory" or why:find "not enough memory" then error(err, 0) end -- says nothing about the input
+  return nil, err
 end
 
 -- Own and total counts of every part, in order.

@@ -58,9 +58,10 @@ function journal.read(path)
 end
 
 function journal.append(path, row)
+  local line = journal.text(row) .. "\n" -- made before there is a file
   local file = assert(io.open(path, "ab"))
-  file:setvbuf("full", 1 << 16)
-  assert(file:write(journal.text(row), "\n"))
+  file:setvbuf "no" -- one write, whatever the length
+  assert(file:write(line))
   assert(file:close())
 end
 

@@ -54,12 +54,12 @@ return function(define, check, core)
     return core.with_values(models[1]:load(), merged)
   end
 
-  define("search.regmean_plus", "search.regmean_plus(net, {a, b, …}, {data of a, of b, …}, {alpha = 0.9, weight =, ridge = 0, "
-    .. "batch = 256}) -> model",
+  define("search.regmean_plus", "search.regmean_plus(net, {a, b, …}, {data of a, of b, …}, {alpha = 0.9, weight =, "
+    .. "ridge = 0, batch = 256}) -> model",
     "RegMean++: merge.regmean layer by layer. The Gram matrices of a layer are taken from each model's data after they "
     .. "went through the layers below as they are merged already; within the layer they go through the model's own. "
-    .. "Layers are those of net:layers(). For networks of one layer it is RegMean. Labels are not needed. alpha, weight, "
-    .. "ridge: as in merge.regmean; batch: as in probe.gram. arXiv:2508.03121 (2025).",
+    .. "Layers are those of net:layers(). For networks of one layer it is RegMean. Labels are not needed. alpha, "
+    .. "weight, ridge: as in merge.regmean; batch: as in probe.gram. arXiv:2508.03121 (2025).",
     "local net = nn.mlp { 2, 3, 2 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
     .. "local da, db = { x = tensor { {1, 2}, {3, 1}, {0, 1} } }, { x = tensor { {2, 2}, {1, 5}, {4, 1} } }\n"
     .. "print(search.regmean_plus(net, { a, b }, { da, db }):mass())\n-- > 1.0", regmean_plus)

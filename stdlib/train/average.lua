@@ -83,10 +83,10 @@ return function(check, core)
     return self
   end
 
-  -- Does the model of this step count?
+  -- Does the model of this step count? (In dense rules each does, and every says something else.)
   local function due(self, step)
     local o = self.options
-    return step >= (o.from or 0) and step % (o.every or 1) == 0
+    return step >= (o.from or 0) and (self.rule.dense or step % (o.every or 1) == 0)
   end
 
   function Average:over(where, o)
@@ -114,6 +114,36 @@ return function(check, core)
     end
   end
 
+  -- ---- in a checkpoint of train.fit ----
+
+  -- All keys texts, all values tensors; models as tables of theirs.
+  local function packed(x)
+    if core.kind(x) == "model" then return leaves.flatten(x, "train.fit") end
+    if type(x) ~= "table" then return x end
+    local out = {}
+    for key, v in pairs(x) do out[tostring(key)] = packed(v) end
+    return out
+  end
+
+  -- -> nested tables of tensors, plain values
+  function Average:state()
+    local kept = self.rule.state and self.rule.state(self) or self.kept
+    return packed(kept), { n = self.n, seen = self.seen, rule = self.plain }
+  end
+
+  -- A list again of what packed() made of one.
+  function module.list(x)
+    local out = {}
+    while x and x[tostring(#out + 1)] do out[#out + 1] = x[tostring(#out + 1)] end
+    return out
+  end
+
+  -- m: the model that the run goes on from.
+  function Average:restore(kept, plain, m)
+    self.n, self.seen, self.plain, self.last = plain.n, plain.seen, plain.rule, m
+    self.kept = self.rule.restore and self.rule.restore(self, kept, m) or kept
+  end
+
   -- ---- what came of it ----
 
   function Average:model(net, data)
@@ -121,8 +151,17 @@ return function(check, core)
     local value = self.rule.value(self)
     local m = core.kind(value) == "model" and value or core.with_values(self.last, value)
     if net == nil then return m end
-    if data == nil then error(self.name .. ":model: the statistics of batch norms are taken over data; give a set", 2) end
+    if data == nil then
+      error(self.name .. ":model: the statistics of batch norms are taken over data; give a set", 2)
+    end
     return eval.bn_reset(net, m, data)
+  end
+
+  -- Models in a list, from such a list of tables.
+  function module.models(kept, m)
+    local out = {}
+    for i, x in ipairs(module.list(kept)) do out[i] = core.with_values(m, x) end
+    return out
   end
 
   module.due = due

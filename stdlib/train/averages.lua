@@ -41,7 +41,7 @@ return function(define, check, core)
     "local d, net = data.two_moons { n = 100, seed = 1 }, nn.mlp { 2, 8, 2 }\n"
     .. "local swa = train.swa { from = 10 }\n"
     .. "train.fit(net, d, { epochs = 8, batch = 25, callbacks = { swa }, optimiser = train.sgd { lr = 0.5 } })\n"
-    .. "print(swa, swa:model())\n-- > train.swa of 6 models\tmodel memory: 4 tensors, 42 parameters, f32, 168 B, in memory",
+    .. "print(swa, swa:model():numel())\n-- > train.swa of 6 models\t42",
     function(o)
       return average.new("train.swa", average.options("train.swa", o, {}), swa)
     end)
@@ -56,6 +56,7 @@ return function(define, check, core)
       self.n = #list
     end,
     value = function(self) return merge.linear(self.kept):load() end,
+    restore = function(_, kept, m) return average.models(kept, m) end,
   }
 
   define("train.lawa", "train.lawa {window = 5, every =, from = 0} -> average",
@@ -103,8 +104,8 @@ return function(define, check, core)
     .. "model\n"
     .. "  warmup: step t decays by min(decay, (1 + t) / (10 + t))\n"
     .. "  every: steps from one model to the next; from: the first that counts\n"
-    .. "Statistics of batch norms are averaged like the weights; avg:model(net, data) takes them anew. merge.ema is the "
-    .. "same sum over files, written out; see train.swa for the rest.",
+    .. "Statistics of batch norms are averaged like the weights; avg:model(net, data) takes them anew. merge.ema is "
+    .. "the same sum over files, written out; see train.swa for the rest.",
     "local ema = train.ema { decay = 0.5 }\n"
     .. "for v = 1, 3 do ema:add(model.new { { \"w\", tensor { v } } }) end\n"
     .. "print(ema:model().w)  -- (1/8 + 2/4 + 3/2) / (1 - 1/8)\n-- > f32[1]\n-- > [2.4286]",
@@ -140,7 +141,7 @@ return function(define, check, core)
       if i >= 1 and l[i] == least(l, i, n) then
         local total = 0
         for k = i, n do total = total + l[k] end
-        v.first, v.last, v.limit = i, i - 1, v.ratio * total / v.converge
+        v.first, v.last, v.limit = i, i, v.ratio * total / v.converge
       end
     end
     -- A loss is inside once one of the `tolerate` from it on is within the limit.
@@ -162,9 +163,9 @@ return function(define, check, core)
   end
 
   -- kept[k]: the sum over the steps of the k-th loss, counts in plain; joined into kept.sum when it is inside.
-  local function joined(self, last)
+  local function joined(self, last, s)
     local v, p = self.valley, self.plain
-    local s, n = self.kept.sum, p.inside or 0
+    local n = p.inside or 0
     for k = math.max(v.first, (p.upto or 0) + 1), last do
       local key = "part" .. k
       if self.kept[key] then s, n = sum(s, self.kept[key]), n + p.counts[key] end
@@ -183,10 +184,11 @@ return function(define, check, core)
     local v, p = self.valley, self.plain
     if v.over then return end
     told(v, loss)
+    p.losses = v.losses
     if not v.first then
       forget(self, #v.losses - v.converge + 1)
     elseif v.last > (p.upto or 0) then
-      self.kept.sum, p.inside = joined(self, v.last)
+      self.kept.sum, p.inside = joined(self, v.last, self.kept.sum)
       p.upto = v.last
       forget(self, v.last)
     end
@@ -194,6 +196,7 @@ return function(define, check, core)
   end
 
   local swad = {
+    dense = true,
     add = function(self, x, m, step, loss)
       local v, p, o = self.valley, self.plain, self.options
       if v.over then return end
@@ -207,45 +210,39 @@ return function(define, check, core)
     end,
     value = function(self)
       local first, last = ended(self.valley)
-      if not first then -- no valley: the steps of the last losses
+      if not first then
         error(("%s: the loss has no valley yet; %d were seen, converge = %d"):format(self.name, #self.valley.losses,
           self.valley.converge), 3)
       end
-      local s, n = self.kept.sum and copied(self.kept.sum), nil
-      local own = self.kept.sum
-      self.kept.sum = s
-      s, n = joined(self, last)
-      self.kept.sum = own
-      return divided(s, n)
+      return divided(joined(self, last, self.kept.sum and copied(self.kept.sum)))
     end,
     watch = function(self, lists)
       local o = self.options
       table.insert(lists.step, function(info)
-        if info.step >= (o.from or 0) and not self.valley.over then self:add(info.theta(), info.step) end
+        if average.due(self, info.step) and not self.valley.over then self:add(info.theta(), info.step) end
         if o.stop and self.valley.over then info.stop() end
       end)
       if o.loss then return end
       table.insert(lists.epoch, function(info)
-        if not info.val_loss then error("train.swad: there is no validation loss; give val to train.fit, or loss", 0) end
-        if info.step >= (o.from or 0) then judged(self, info.val_loss) end
+        if not info.val_loss then
+          error("train.swad: there is no validation loss; give val to train.fit, or loss", 0)
+        end
+        if average.due(self, info.step) then judged(self, info.val_loss) end
         if o.stop and self.valley.over then info.stop() end
       end)
+    end,
+    restore = function(self, kept)
+      self.valley = valley(self.options)
+      for _, loss in ipairs(self.plain.losses or {}) do told(self.valley, loss) end
+      return kept
     end,
     methods = {
       window = function(self) return ended(self.valley) end,
     },
   }
 
-  local function swad_options(name, o, own)
-    o = average.options(name, o, own)
-    whole(name, o, "converge", 1)
-    whole(name, o, "tolerate", 1)
-    number(name, o, "ratio", 1, math.huge)
-    o.converge, o.tolerate, o.ratio = o.converge or 3, o.tolerate or 6, o.ratio or 1.3
-    return o
-  end
-
-  define("train.swad", "train.swad {loss =, every =, converge = 3, tolerate = 6, ratio = 1.3, stop = false} -> average",
+  define("train.swad",
+    "train.swad {loss =, every =, from = 0, converge = 3, tolerate = 6, ratio = 1.3, stop = false} -> average",
     "Dense averaging in the valley of the validation loss (Cha et al. 2021, SWAD, arXiv:2102.08604). Every step "
     .. "counts from the first loss that is the least of `converge`, itself and the next, until the loss stays above "
     .. "`ratio` times the mean of those for `tolerate` losses in a row, which are left out. The losses are val_loss of "
@@ -261,10 +258,14 @@ return function(define, check, core)
     .. "print(swad:window())\nprint(swad:model().w:item())  -- (3 + 4 + 5 + 6) / 4\n-- > 3\t6\n-- > 4.5",
     function(o)
       local name = "train.swad"
-      o = swad_options(name, o, { "loss", "converge", "tolerate", "ratio", "stop" })
-      if o.loss ~= nil and type(o.loss) == "number" then
+      o = average.options(name, o, { "loss", "converge", "tolerate", "ratio", "stop" })
+      whole(name, o, "converge", 1)
+      whole(name, o, "tolerate", 1)
+      number(name, o, "ratio", 1, math.huge)
+      if type(o.loss) == "number" or type(o.loss) == "string" then
         error(name .. ": loss is a function of the model, as net:loss(data)", 2)
       end
+      o.converge, o.tolerate, o.ratio = o.converge or 3, o.tolerate or 6, o.ratio or 1.3
       local self = average.new(name, o, swad)
       self.valley = valley(o)
       return self
@@ -280,7 +281,8 @@ return function(define, check, core)
 
   define("average:over", "avg:over(folder or {m1, m2, …}, {step =}) -> avg",
     "Shows an average the checkpoints of a folder, in the order of their steps (as model.checkpoints finds them), or "
-    .. "the models of a list, whose steps are 1, 2, …: those that from and every let count. One is in memory at a time.",
+    .. "the models of a list, whose steps are 1, 2, …: those that from and every let count. One is in memory at a "
+    .. "time.",
     "print(train.swa({ from = 2 }):over({ a, b, c }))\n-- > train.swa of 2 models", average.class.over)
 
   define("average:model", "avg:model() or avg:model(net, data) -> model",

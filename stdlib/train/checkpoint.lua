@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The state of a run in one safetensors file, replaced as a whole: weights under theta., the optimiser's
--- tensors under state., the best weights so far under best., losses and rates of every step, and the rest,
--- plain values, as the bytes of a JSON text.
+-- tensors under state., those of averages under average., the best weights so far under best., losses and rates of
+-- every step, and the rest, plain values, as the bytes of a JSON text.
 return function(core)
   local journal = require "search.journal"
   local decode = require "json.decode".decode
@@ -45,6 +45,7 @@ return function(core)
     add(parts, "theta.", run.params)
     add(parts, "theta.", run.buffers)
     add(parts, "state.", flat(run.state, "", {}))
+    add(parts, "average.", flat(run.kept, "", {}))
     if run.best then add(parts, "best.", run.best) end
     if #run.log.losses > 0 then
       parts["log.losses"] = tensor(run.log.losses, { dtype = "f64" })
@@ -80,6 +81,7 @@ return function(core)
     if not names.plain then error(("train.fit: %s is no checkpoint of train.fit"):format(path), 0) end
     local best, any = with_prefix(m, "best.")
     local run = { theta = with_prefix(m, "theta."), state = nested(with_prefix(m, "state.")),
+      averages = nested(with_prefix(m, "average.")),
       best = any and best or nil, plain = decode(text_of(m:tensor "plain")), log = { losses = {}, rates = {} } }
     if names["log.losses"] then
       run.log.losses, run.log.rates = m:tensor("log.losses"):totable(), m:tensor("log.rates"):totable()

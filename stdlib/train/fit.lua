@@ -60,7 +60,7 @@ return function(define, check, core, schedule_of, optimiser_of)
   end
 
   local function callbacks_of(o)
-    local lists = { step = {}, epoch = {} }
+    local lists = { step = {}, epoch = {}, averages = {} }
     if o == nil then return lists end
     if type(o) == "function" then o = { epoch = o } elseif type(o) == "table" and o.watch then o = { o } end
     if type(o) ~= "table" then
@@ -70,6 +70,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     for key, f in pairs(o) do
       if type(f) == "table" and f.watch then -- train.swa and its relatives
         f:watch(lists)
+        table.insert(lists.averages, f)
       elseif type(f) == "function" then
         local list = key == "step" and lists.step or lists.epoch
         list[#list + 1] = f
@@ -241,17 +242,20 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   -- ---- the run between two steps ----
 
-  local function description(o, seeds, opt, n)
-    return { optimiser = opt.title, batch = o.batch, examples = n, seeds = ("%d %d %d "
-      .. "%d"):format(seeds.init, seeds.order,
-      seeds.augment, seeds.dropout) }
+  local function description(o, seeds, opt, n, averages)
+    local titles = {}
+    for i, a in ipairs(averages) do titles[i] = a.name end
+    return { averages = titles[1] and table.concat(titles, ", "), optimiser = opt.title, batch = o.batch,
+      examples = n, seeds = ("%d %d %d %d"):format(seeds.init, seeds.order, seeds.augment, seeds.dropout) }
   end
 
   local function save(run, o)
     if run.saved == run.step then return end
     run.plain = { step = run.step, epoch = run.epoch, sum = run.sum, count = run.count, right = run.right,
       rows = #run.log > 0 and { table.unpack(run.log) } or nil, best = run.best_value, since = run.since,
-      about = run.about }
+      about = run.about, averages = {} }
+    run.kept = {}
+    for i, a in ipairs(run.averages) do run.kept[tostring(i)], run.plain.averages[i] = a:state() end
     checkpoint.write(o.checkpoint.path, run)
     run.saved = run.step
     if o.checkpoint.keep then
@@ -277,6 +281,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     run.step, run.epoch, run.sum, run.count, run.right = p.step, p.epoch, p.sum, p.count, p.right
     run.log.losses, run.log.rates = kept.log.losses, kept.log.rates
     for i, row in ipairs(p.rows or {}) do run.log[i] = row end
+    for i, a in ipairs(run.averages) do a:restore(kept.averages[tostring(i)] or {}, p.averages[i], run.model()) end
     run.saved, run.first = run.step, run.step
   end
 
@@ -387,8 +392,10 @@ return function(define, check, core, schedule_of, optimiser_of)
     local o = {}
     for key, v in pairs(options or {}) do o[key] = v end
     local set, seeds = data_set(d, "data"), seeds_of(o.seed)
+    if set.n == 0 then fail "data: the data set has no examples" end
     if o.epochs and o.steps then fail "give epochs or steps, not both" end
     o.batch = whole("batch", o.batch, 1, 128)
+    if o.drop_last and set.n < o.batch then fail("with drop_last, %d examples make no batch of %d", set.n, o.batch) end
     o.epochs, o.steps = whole("epochs", o.epochs, 0), whole("steps", o.steps, 0)
     o.early_stop, o.checkpoint = early_of(o.early_stop), checkpoint_of(o.checkpoint)
     log.check(o.log)
@@ -409,7 +416,8 @@ return function(define, check, core, schedule_of, optimiser_of)
     local run = { params = params, buffers = buffers, state = opt:init(params), step = 0, epoch = 1, sum = 0.0,
       count = 0, right = counts_right(o) and 0 or nil, log = { losses = {}, rates = {} }, since = 0, total = total,
       per_epoch = math.max(per_epoch, 1), epochs = -(-total // math.max(per_epoch, 1)), first = 0, before = 0.0,
-      began = core.now(), about = description(o, seeds, opt, set.n), measure = measure_of(net, o) }
+      began = core.now(), about = description(o, seeds, opt, set.n, callbacks.averages),
+      averages = callbacks.averages, measure = measure_of(net, o) }
     function run.model() return core.with_values(base, merged(run.params, run.buffers)) end
     function run.replace(values) -- name -> tensor: what the run goes on from
       for name, t in pairs(values) do
@@ -462,8 +470,8 @@ return function(define, check, core, schedule_of, optimiser_of)
     .. "  clip: the longest norm of the gradient, or {norm =, value =}; weight_decay: of an optimiser that is a name\n"
     .. "  accuracy: false leaves the count of right answers out\n"
     .. "  callbacks: function(info) after each epoch, or {step = f, epoch = f}; info has step, epoch, loss, accuracy, "
-    .. "rate, next_rate(), val_loss, val_accuracy, log, theta() (the model), replace{[name] = tensor} (what the run goes "
-    .. "on from) and stop(). train.swa and other averages stand in the list as they are\n"
+    .. "rate, next_rate(), val_loss, val_accuracy, log, theta() (the model), replace{[name] = tensor} (what the run "
+    .. "goes on from) and stop(). train.swa and other averages stand in the list as they are\n"
     .. "  early_stop: epochs without a better val_loss, or {patience = 5, metric = \"loss\" or \"accuracy\", "
     .. "min_delta = 0, restore = true}: the best model is what comes back\n"
     .. "  checkpoint: {path = \"run.safetensors\", every = steps, keep = folder}: the state of the run after every so "

@@ -40,13 +40,14 @@ return function(core)
   local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
   leaves.floating = floating
 
-  -- The floating tensors of a model that is loaded where it is not.
+  -- The floating tensors of a model that is loaded where it is not; those without an axis get one, since
+  -- what is computed of them would be numbers (core.with_values takes it off again).
   local function of_model(m)
     local out = {}
     m = m:load()
     for _, name in ipairs(m:names()) do
       local t = m:tensor(name)
-      if floating[t.dtype] then out[name] = t end
+      if floating[t.dtype] then out[name] = #t.shape == 0 and t:reshape { 1 } or t end
     end
     return out
   end

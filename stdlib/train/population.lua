@@ -57,21 +57,20 @@ return function(define, check, core)
   -- The tensors of the members after a share p of the coordinates was dealt out anew.
   local function shuffled(list, p, g)
     local shape, n = list[1].shape, list[1]:numel()
-    local chosen = tensor.range(n):masked_select(tensor.rand({ n }, g, { dtype = "f64" }):lt(p))
+    if n == 0 then return list end
+    local mask = tensor.rand({ n }, g):lt(p)
+    local chosen = tensor.range(n):masked_select(mask)
     local k = chosen:numel()
     if k == 0 then return list end
-    local rows, taken = {}, {}
+    local rows, taken, out = {}, {}, {}
     for i, t in ipairs(list) do
       rows[i] = t:reshape { n }
       taken[i] = rows[i]:index_select(1, chosen)
     end
-    local order = tensor.rand({ k, #list }, g, { dtype = "f64" }):argsort(2)
+    local order = tensor.rand({ k, #list }, g):argsort(2)
     local dealt = tensor.stack(taken, 2):gather(2, order)
-    local hole = tensor.ones({ n }, { dtype = "f64" }):scatter_add(1, chosen, tensor.full({ k }, -1, { dtype = "f64" }))
-    local out = {}
     for i, t in ipairs(rows) do
-      local emptied = tensor.where(hole:gt(0), t, tensor.zeros_like(t))
-      out[i] = emptied:scatter_add(1, chosen, dealt[{ {}, i }]):reshape(shape)
+      out[i] = tensor.where(mask, 0, t):scatter_add(1, chosen, dealt[{ {}, i }]):reshape(shape)
     end
     return out
   end
@@ -233,8 +232,8 @@ return function(define, check, core)
     "Trains several networks side by side that share their weights now and then, and gives them all: for their mean, a "
     .. "soup or an ensemble. Each is a run of train.fit, whose options these are, with its own seeds of order, "
     .. "augmentation and dropout: the k-th has seed + k - 1.\n"
-    .. "  share: train.papa {…}, train.wash {…}, or function({m1, …}, info) -> {m1, …} after every step; info has step, "
-    .. "epoch, rate\n"
+    .. "  share: train.papa {…}, train.wash {…}, or function({m1, …}, info) -> {m1, …} after every step; info has "
+    .. "step, epoch, rate\n"
     .. "  vary: function(k) -> options of member k that differ (augment, weight_decay, …)\n"
     .. "  init: \"same\" first weights, or \"each\" its own\n"
     .. "The steps of optimisers are kept through a meeting. The mean needs new statistics of batch norms "

@@ -53,6 +53,10 @@ return function(define, check, core)
       if #k.columns > self.options.rank then table.remove(k.columns, 1) end
     end,
     value = mean_of,
+    restore = function(self, kept)
+      kept.columns, self.made = average.list(kept.columns), nil
+      return kept
+    end,
   }
 
   local methods = {}
@@ -163,14 +167,27 @@ return function(define, check, core)
     add = function(self, _, m, step)
       local o, list = self.options, self.kept
       if o.folder then
-        m:save(path_of(o.folder, step), { overwrite = true })
-        m = model.open(path_of(o.folder, step))
+        local path = path_of(o.folder, step)
+        m:save(path, { overwrite = true })
+        m = model.open(path)
       end
-      list[#list + 1] = m
-      if #list > (o.last or math.huge) then table.remove(list, 1) end
-      self.n = #list
+      local steps = self.plain.steps or {}
+      list[#list + 1], steps[#steps + 1] = m, step
+      if #list > (o.last or math.huge) then
+        table.remove(list, 1)
+        table.remove(steps, 1)
+      end
+      self.n, self.plain.steps = #list, steps
     end,
     value = function(self) return merge.linear(self.kept):load() end,
+    state = function(self) return self.options.folder and {} or self.kept end,
+    restore = function(self, kept, m)
+      local folder = self.options.folder
+      if not folder then return average.models(kept, m) end
+      local list = {}
+      for i, step in ipairs(self.plain.steps or {}) do list[i] = model.open(path_of(folder, step)) end
+      return list
+    end,
     watch = function(self, lists)
       local o = self.options
       table.insert(o.at == "epoch" and lists.epoch or lists.step, function(info)
@@ -185,10 +202,10 @@ return function(define, check, core)
     methods = { models = function(self) return { table.unpack(self.kept) } end },
   }
 
-  define("train.collect", "train.collect {at = \"low\" or \"epoch\" or \"step\", from = 0, every =, last =, folder =} -> "
-    .. "members",
+  define("train.collect",
+    "train.collect {at = \"low\" or \"epoch\" or \"step\", from = 0, every =, last =, folder =} -> members",
     "Keeps models along a run of train.fit, for ensembles and soups. at = \"low\" takes one whenever the rate is about "
-    .. "to rise: the ends of the cycles of train.snapshot (Huang et al. 2017, snapshot ensembles, arXiv:1704.00109) and "
+    .. "to rise: the ends of the cycles of train.snapshot (Huang et al. 2017, snapshot ensembles, arXiv:1704.00109), "
     .. "the low points of train.fge (Garipov et al. 2018, fast geometric ensembling, arXiv:1802.10026), which go on "
     .. "behind the last step. \"epoch\" takes the end of each, \"step\" those of the numbers that every divides.\n"
     .. "  from: the first step that counts; last: only so many, the latest, stay\n"

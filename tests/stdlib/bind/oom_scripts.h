@@ -37,6 +37,7 @@ typedef struct {
 
 typedef struct {
     long dense, step;  // allocations 1 … dense fail one by one, then every step-th
+    long most;         // steps grow to n / most, so that long scripts end as well; 0: they do not
     int caps;          // on memory, up to what the script needs
     bool examples;     // they remove what they wrote: stopped half way they leave files, whole ones
 } oom_effort;
@@ -227,6 +228,50 @@ static const oom_script oom_scripts[] = {
      "local step = compile(function(m, o, rate) local v, g = value_and_grad(loss, m, o.x) return m - rate * g, { v, 'k', g:norm() } end, "
      "{ donate = { 1 } }) local t, more = 1 * m, nil for i = 1, 3 do t, more = step(t, { x = x, how = 'a' }, 0.1 * i) end "
      "return tostring(t.w) .. more[1] .. more[2] .. more[3] .. compile(function(a) return a + 1 end)(2)"},
+    {"checkpoints", "w, x = tensor.randn({ 3, 3 }, 1), tensor.randn({ 4, 3 }, 3)",
+     "local function block(y, v) return { y = y:matmul(v):tanh(), n = 1 } end "
+     "local function f(v) return checkpoint(block, checkpoint(block, x, v).y, v).y:sum() end return tostring(grad(f, w))"},
+    {"modules", "",
+     "return table.concat({ type(nn.mlp), type(data.csv), type(train.fit), type(eval.nll), type(search.cmaes), "
+     "type(probe.fisher) }, ' ')"},
+    {"networks",
+     "net = nn.sequential { nn.linear(2, 3), nn.batch_norm(3), 'relu', nn.linear(3, 2) } x = tensor.randn({ 5, 2 }, 1) "
+     "theta, mlp = net:init { seed = 1 }, nn.mlp { 2, 3, 2 } d = { x = x, y = tensor({ 0, 1, 1, 0, 1 }, { dtype = 'i64' }) }",
+     "local m = mlp:init { seed = 2 } local f = mlp:loss(d, { batch = 3 }) local H <close> = f:linearize(m) "
+     "local y, state = net(theta, x, { mode = 'train', key = 1 }) "
+     "return tostring(net) .. net(theta, x):sum() .. y:sum() .. tostring(state['1.running_mean']) .. f(m) "
+     ".. f:report(m).error .. f:grad(m):norm() .. H:hvp(m):norm() .. H:ggn(m):norm()"},
+    {"data sets",
+     "local f = io.open(out .. 't.csv', 'w') f:write 'a,kind\\n1.5,oak\\n2,elm\\n' f:close() data.bytes { text = 'ab', length = 1 }",
+     "local s = {} for _, d in ipairs { data.csv(out .. 't.csv', { label = 'kind' }), data.bytes { text = 'abcdef', length = 2 }, "
+     "data.idx('tests/golden/idx/images.gz', 'tests/golden/idx/labels'), data.two_moons { n = 6, seed = 1 } } do "
+     "local some = d:subset { 2, 1 } "
+     "for _, b in some:batches { size = 1, seed = 3, augment = d.image and { shift = 1, noise = 0.1 } or nil } do "
+     "s[#s + 1] = b.x:to('f64'):sum() .. b.key end s[#s + 1] = tostring(d) .. some:digest() end return table.concat(s, ' ')"},
+    {"training",
+     "net = nn.sequential { nn.linear(2, 3), nn.batch_norm(3), 'relu', nn.dropout(0.2), nn.linear(3, 2) } "
+     "d = data.two_moons { n = 6, seed = 1 } train.adamw {}",
+     // stopped within an epoch: its time, which is never the same, is not written yet
+     "local ema = train.ema { decay = 0.5 } local m, log = train.fit(net, d, { batch = 2, seed = 1, quiet = true, "
+     "optimiser = train.adamw { clip = 1 }, checkpoint = { path = out .. 'run.safetensors' }, "
+     "callbacks = { ema, step = function(info) if info.step == 2 then info.stop() end end } }) "
+     "return m:norm() .. ' ' .. log.losses[2] .. ' ' .. ema:model():norm()"},
+    {"scores",
+     "net = nn.sequential { nn.linear(2, 3), nn.batch_norm(3), nn.linear(3, 2) } d = data.two_moons { n = 6, seed = 1 } "
+     "theta = net:init { seed = 1 } eval.accuracy(net, d)",
+     "local r = eval.report(net, d, { batch = 4 })(theta) local known = cache(eval.nll(net, d), out .. 'c') "
+     "return r.nll .. r.ece .. tostring(r.confusion) .. known(theta) .. known(1 * theta) .. eval.bn_reset(net, theta, d):norm()"},
+    {"probes",
+     "net = nn.mlp { 2, 3, 2 } theta = net:init { seed = 1 } d = data.two_moons { n = 3, seed = 1 } "
+     "x = tensor.randn({ 4, 2 }, 1) probe.fisher(net, theta, d)",
+     "local function f(w, b) return (b:matmul(w):relu() ^ 2):sum() end "
+     "local s, n, v = probe.example_squares(f, tensor { { 1, 2 }, { 0, 1 } }, x) "
+     "return probe.fisher(net, theta, d):norm() .. probe.example_norms(net, theta, d):sum() .. tostring(s) .. tostring(n) .. v"},
+    {"searches", "search.golden(math.abs, -1, 1)",
+     "local es = search.cmaes { start = { x = 1, y = 2 }, sigma = 1, seed = 1, evals = 12 } "
+     "local p, v = es:minimise(function(p) return p.x ^ 2 + p.y ^ 2 end) local n = 0 "
+     "for q in search.grid { a = { 1, 2 }, b = { 3, 4 } } do q:record(q.a * q.b) n = n + q.a end "
+     "return v .. n .. search.brent(function(x) return (x - 1) ^ 2 end, -3, 2)"},
 };
 enum { OOM_SCRIPTS = sizeof oom_scripts / sizeof *oom_scripts };
 
@@ -382,6 +427,11 @@ static void oom_tell(const oom_script *s, const char *how, const char *fault, co
                 (int)got->status, got->err.message, got->left, got->result + same);
 }
 
+static long next_step(const oom_effort *e, long n) {
+    long step = n < e->dense ? 1 : e->step, grown = e->most > 0 ? n / e->most : 0;
+    return step > grown ? step : grown;
+}
+
 // Until a run meets no failure. Returns how many runs were faulty.
 static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
     static oom_outcome want, got;
@@ -394,7 +444,7 @@ static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
     long runs = 0, ended = 0;
     int faults = 0;
     for (int onwards = 0; onwards < 2; onwards++) {
-        for (long n = 1;; n += n < e->dense ? 1 : e->step) {
+        for (long n = 1;; n += next_step(e, n)) {
             oom_run(s, n, onwards, OOM_CAP, &got);
             const char *fault = oom_fault(e, &want, &got);
             snprintf(how, sizeof how, "allocation %ld%s fails", n, onwards ? " and all later" : "");
@@ -456,7 +506,8 @@ static int oom_sweep_examples(const oom_effort *e) {
         char *text = malloc(room);
         assert_non_null(text);
         snprintf(text, room, "%s do %s\nend return table.concat(said, '\\n')", printing, d->example);
-        oom_script s = {d->name, "", text};
+        // Loading the library's modules is a script of its own; here it would be most of every example.
+        oom_script s = {d->name, "local _ = { nn.mlp, data.csv, train.fit, eval.nll, search.cmaes, probe.fisher }", text};
         faults += oom_sweep_script(&s, e);
         free(text);
     }

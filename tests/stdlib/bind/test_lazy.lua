@@ -10,7 +10,7 @@ local seen = {}
 for name in pairs(merge) do seen[name] = true end
 assert(seen.swa and seen.linear)
 check.raises("did you mean merge.lawa?", function() return merge.lawaa end)
-check.raises("read-only", function() local module = by; module.mine = 1 end)
+check.raises("read-only", function() local module = by; module.mine = 1 end) -- luacheck: ignore
 do
   local schedule = by.depth { 1, 0 }
   _G.by = nil

@@ -127,8 +127,14 @@ near(nn.ensemble(nn.ensemble(net))({ { a, b }, { c } }, x):exp(),
 local normed = nn.sequential { nn.linear(2, 4), nn.batch_norm(4) }
 local m1, m2 = normed:init { seed = 1 }, normed:init { seed = 2 }
 local _, state = nn.ensemble(normed)({ m1, m2 }, d.x, { mode = "train" })
-local _, alone = normed(m2, d.x, { mode = "train" })
-check.equal(state[2]["1.running_mean"]:equal(alone["1.running_mean"]), true)
+for k, m in ipairs { m1, m2 } do
+  local _, alone = normed(m, d.x, { mode = "train" })
+  check.equal(state[k]["1.running_mean"]:equal(alone["1.running_mean"]), true)
+end
+
+local reset = eval.bn_reset(nn.ensemble(normed), { m1, m2 }, d)
+check.near((reset[2] - eval.bn_reset(normed, m2, d)):norm(), 0, 0)
+assert((reset[2] - m2):norm() > 0.1)
 
 -- ---- members of one run: snapshots, fast geometric ensembles, SWAG ----
 

@@ -113,7 +113,7 @@ do
   local sure = merge.fisher { a, b, fisher = { fa, 0 * fa }, floor = 0 }
   for _, name in ipairs(a:names()) do
     local known = fa:tensor(name):gt(0):to "f32"
-    assert(((sure:tensor(name):load() - a:tensor(name)) * known):abs():max() == 0, name)
+    assert(((sure:tensor(name):load() - a:tensor(name)) * known):abs():max() < 1e-6, name)
   end
   local half = probe.fisher(net, a:cast "bf16", d)
   assert(oracle.distance(tensors(half), tensors(fa)) < 0.05)

@@ -28,3 +28,4 @@ local function llama(s)
     eps = s.eps, rope_base = s.rope_theta, tied = s.tied }
 end
 run("llama", llama, { kinds = { "empirical" } })
+run("llama", llama, { kinds = { "exact" }, dtypes = { "f64" } }) -- every token at every place

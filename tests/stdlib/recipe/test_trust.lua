@@ -29,7 +29,7 @@ local harmless = {
   ["model:files"] = "names the files of a declared input", ["net:capture"] = "a path in a network",
   ["merge.swa"] = "a folder goes through model.list", ["merge.lawa"] = "a folder goes through model.list",
 }
-local absent = { tarn = true, average = true, search = true } -- no such global; values that only a refused module makes
+local absent = { tarn = true, average = true, search = true, cmaes = true } -- values that only a refused module makes
 local names = {}
 for _, d in ipairs(tarn.docs()) do
   local arguments = d.signature:match "^[%w_.:]+(.*)$" or d.signature
@@ -46,14 +46,15 @@ for i, name in ipairs(names) do
   local module, sep, part = name:match "^(%w+)([.:]?)(.*)$"
   local value = values[module]
   if sep == ":" and not value then error(name .. ": who makes such a value, and may a recipe?") end
-  local call = sep == ":" and ('%s:%s "x"'):format(value, part) or name .. '("x", m.a)'
+  local call = sep == ":" and ('%s:%s "x.svg"'):format(value, part) or name .. '("x", m.a)'
   probe[i] = ("try(%q, function() return %s end)"):format(name, call)
 end
 local wrapper = [[
 local open = {}
 local function try(name, f)
   local ok, err = pcall(f)
-  if ok or not tostring(err):find("is not available to a recipe", 1, true) then open[#open + 1] = name .. ": " .. tostring(err) end
+  local what = not ok and tostring(err):match "([%w_.:]+) is not available to a recipe"
+  if what ~= name and what ~= name:match "^%w+" and what ~= "io" then open[#open + 1] = name .. ": " .. tostring(err) end
 end
 ]]
 -- Loading the lazy parts of the modules must not bring anything back.

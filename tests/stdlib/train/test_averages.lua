@@ -71,6 +71,20 @@ local none = train.swa():add(plain:init { seed = 1 }):add(plain:init { seed = 2 
 same(none:model(plain, moons), none:model(), "no batch norms, no change")
 check.raises("give a set", function() return swa:model(net) end)
 
+-- ---- digits: with a rate that stays high the averages are better than where the run ends ----
+
+do
+  local file = model.load "examples/data/digits.safetensors"
+  local function set(name) return { x = file[name .. ".images"], y = file[name .. ".labels"]:to "i64" } end
+  local mlp = nn.mlp { 64, 32, 10 }
+  local late, fading = train.swa { from = 500 }, train.ema { decay = 0.99 }
+  local last = train.fit(mlp, set "train", { epochs = 15, batch = 16, lr = 0.3, optimiser = "sgd", seed = 2,
+    callbacks = { late, fading } })
+  local f = mlp:loss(set "test")
+  assert(f(late:model()) < 0.9 * f(last), ("SWA %g, last %g"):format(f(late:model()), f(last)))
+  assert(f(fading:model()) < 0.9 * f(last), ("EMA %g, last %g"):format(f(fading:model()), f(last)))
+end
+
 -- ---- closed forms ----
 
 local same_thrice = train.swa()
@@ -103,6 +117,21 @@ mixed:add(model.new { { "w", tensor { 2 } }, { "n", tensor({ 5 }, { dtype = "i64
 check.equal(mixed:model().n:totable(), { 5 })
 check.equal(mixed:model().w:totable(), { 1.5 })
 
+-- A tensor without an axis, which only files hold, stays one.
+do
+  local path, header = folder "scalar.safetensors", '{"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}'
+  header = header .. (" "):rep(-#header % 8)
+  local file = assert(io.open(path, "wb"))
+  file:write(string.pack("<I8", #header), header, string.pack("<f", 3))
+  file:close()
+  local m = model.load(path)
+  for _, avg in ipairs { train.swa(), train.ema { decay = 0.5, start = "first" }, train.lawa(), train.swag() } do
+    local s = avg:add(m):add((3 * m):load()):model():tensor "s"
+    check.equal(#s.shape, 0)
+    check.equal(s:item(), 6.0, avg.name)
+  end
+end
+
 -- ---- SWAD ----
 
 local function window(losses, o)
@@ -127,6 +156,7 @@ check.equal(window({ 1, 1, 1 }, three), "1 3")
 check.equal(window({ 3, 2, 1 }, { converge = 1, tolerate = 1, ratio = 1 }), "1 3")
 check.equal(window({ 1, 2, 1 }, { converge = 1, tolerate = 1, ratio = 1 }), "1 1")
 check.equal(window({ 1, 2, 1 }, { converge = 1, tolerate = 2, ratio = 1 }), "1 3")
+check.equal(window({ -1, 2, 1 }, { converge = 1, tolerate = 1, ratio = 1.5 }), "1 1") -- the first is inside in any case
 check.raises("no valley yet; 1 were seen", function() return train.swad():add(value(1), 1, 2):model() end)
 
 -- In the trainer: a loss every second step; the mean is that of the steps of its window, dense.
@@ -142,6 +172,17 @@ for k, loss in ipairs(losses) do by_hand:add(value(k), k, loss) end
 local i, j = by_hand:window()
 check.equal({ swad:window() }, { i, j })
 close(swad:model(), merge.linear { table.unpack(kept, 2 * i - 1, 2 * j) }, "SWAD")
+-- Over the files of a run, every one counts, and every second has a loss.
+do
+  local o = { every = 6, converge = 1, tolerate = 1, ratio = 1.05 }
+  local list, values = model.checkpoints(run), train.swad(o)
+  for k = 2, #list, 2 do values:add(value(k), k, net:loss(held)(list[k]:load())) end
+  o.loss = net:loss(held)
+  local files = train.swad(o):over(run)
+  local first, last = values:window()
+  check.equal({ files:window() }, { first, last })
+  close(files:model(), merge.linear { table.unpack(list, 2 * first - 1, 2 * last) }, "SWAD over files")
+end
 -- With the loss of epochs, and the run stopped behind the valley.
 local stops = train.swad { converge = 1, tolerate = 1, ratio = 1, stop = true }
 local _, log = train.fit(net, moons, { epochs = 40, batch = 50, lr = 0.3, seed = 1, val = held, callbacks = stops })
@@ -149,6 +190,44 @@ assert(log.stopped == "callback" and #log < 40)
 local a, b = stops:window()
 check.equal({ a, b }, { 1, #log - 1 })
 check.raises("there is no validation loss", train.fit, net, moons, { steps = 7, batch = 50, callbacks = train.swad() })
+
+-- ---- a run that was stopped ----
+
+-- Everything that watches is in the checkpoint: the run that goes on ends with the bits of one that never
+-- stopped.
+local function watchers()
+  return { train.swa { from = 6, every = 3 }, train.ema { decay = 0.95 }, train.ema { start = "first", every = 2 },
+    train.lawa { window = 3, every = 4 }, train.swag { rank = 3, every = 5 }, train.collect { every = 8, last = 2 },
+    train.collect { every = 9, folder = run },
+    train.swad { loss = net:loss(held), every = 3, converge = 2, tolerate = 3, ratio = 1.1 } }
+end
+for _, cut in ipairs { 5, 16, 29 } do
+  local path = folder(("cut%d.safetensors"):format(cut))
+  local o = { batch = 50, lr = 0.05, seed = 2, checkpoint = { path = path, every = 100 } }
+  local function go(list, steps, resumed, stop)
+    o.steps, o.resume, o.callbacks = steps, resumed, { table.unpack(list) }
+    o.callbacks.step = stop and function(info) if info.step == stop then info.stop() end end
+    return train.fit(net, moons, o)
+  end
+  local whole = watchers()
+  local end_of_it = go(whole, 40, false)
+  go(watchers(), 40, false, cut)
+  local after = watchers()
+  same(go(after, 40, true), end_of_it, "the run")
+  for k, w in ipairs(whole) do
+    check.equal(after[k].n, w.n, w.name)
+    if k < 8 then
+      same(after[k]:model(), w:model(), ("%s, cut at %d"):format(w.name, cut))
+    else
+      check.equal({ after[k]:window() }, { w:window() })
+      if w:window() then same(after[k]:model(), w:model(), "SWAD, cut at " .. cut) end
+    end
+  end
+  same(after[5]:sample(1), whole[5]:sample(1), "a draw")
+  for i, m in ipairs(whole[6]:models()) do same(after[6]:models()[i], m, "members") end
+  for i, m in ipairs(whole[7]:models()) do same(after[7]:models()[i], m:load(), "members in files") end
+  check.raises("its averages is train.swa", go, { train.ema() }, 40, true)
+end
 
 -- ---- what is refused ----
 

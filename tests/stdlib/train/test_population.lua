@@ -251,6 +251,9 @@ check.raises("checkpoint is not for a population", train.population, net, moons,
 check.raises("2 data sets for 3 members", train.population, net, { moons, moons }, { members = 3 })
 check.raises("different numbers of steps", train.population, net, { few, many }, { members = 2, batch = 30 })
 check.raises("unknown option 'epoch'", train.population, net, moons, { epoch = 3 })
+check.raises("replace: the network has no fc9.weight", train.fit, net, moons, { steps = 1, callbacks = { step = function(i)
+  i.replace { ["fc9.weight"] = tensor { 1 } }
+end } })
 check.raises("expected a list of clients", train.federated, net, moons, {})
 check.raises("client 2 has no data", train.federated, net, { moons, {} }, {})
 check.raises("unknown option 'round'", train.federated, net, { moons }, { round = 3 })

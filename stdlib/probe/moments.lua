@@ -1,0 +1,164 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Second moments of what goes into linear maps and convolutions, and of the gradients by what comes out of them: the
+-- factors of each layer's curvature, for merge.regmean and merge.mats.
+return function(define, check, core)
+  local told = require "train.told"
+  local net_of = require "nn.net"
+  local over = require "probe.over"(core)
+
+  -- The layers that a Gram matrix describes: path -> {name of the weight, of the network}.
+  local function layers_of(root)
+    local layers = {}
+    for _, t in ipairs(net_of.structure(root).tensors) do
+      if t.spec.name == "weight" and not t.buffer then layers[t.path] = { name = t.name } end
+    end
+    net_of.walk(root, function(n, path)
+      local layer, linear = layers[path], n.kind == "linear" and not n.transposed
+      local conv = n.kind == "conv2d" and n.how.groups == 1
+      if layer and not (linear or conv) then layers[path] = nil end
+    end)
+    return layers
+  end
+
+  -- What the weight meets, as rows: [rows, in], or [rows, in h w] in the order of a convolution's weight.
+  local function rows(n, x)
+    local shape = x.shape
+    if n.kind == "conv2d" then
+      local w = n.weights[1].shape
+      local size, how = w[3] * w[4], {}
+      for k, v in pairs(n.how) do how[k] = v end
+      how.groups = w[2]
+      local one = tensor.eye(size):to(x.dtype):reshape { 1, size, size }
+      local kernels = one:expand { w[2], size, size }:reshape { w[2] * size, 1, w[3], w[4] }
+      x = x:conv2d(kernels, how)
+      shape = x.shape
+    end
+    local wide, count = shape[#shape], 1
+    for k = 1, #shape - 1 do count = count * shape[k] end
+    return x:reshape { count, wide }, count
+  end
+
+  local function gram_of(x) return x:t():matmul(x) end
+
+  -- wanted: {[name] = true}; nil: all.
+  local function inputs(root, layers, theta, batch, wanted)
+    local sums, counts = {}, {}
+    net_of.run(root, theta, batch, { mode = "eval", watch = function(n, path, x)
+      local layer = layers[path]
+      if not layer or n.kind ~= "linear" and n.kind ~= "conv2d" or wanted and not wanted[layer.name] then return end
+      local seen, count = rows(n, x)
+      local g = gram_of(seen)
+      sums[layer.name] = sums[layer.name] and sums[layer.name] + g or g
+      counts[layer.name] = (counts[layer.name] or 0) + count
+    end })
+    return sums, counts
+  end
+
+  local runs = over.compiled(function(root)
+    local layers, r = layers_of(root), {}
+    r.inputs = compile(function(parameters, rest, batch, wanted)
+      return inputs(root, layers, over.joined(parameters, rest), batch, wanted)
+    end)
+    -- A zero is added to the output of each layer: the gradient by it is that by the output.
+    r.shapes = compile(function(parameters, rest, batch)
+      local out = {}
+      net_of.run(root, over.joined(parameters, rest), batch, { mode = "eval", watch = function(n, path, _, y)
+        if layers[path] and (n.kind == "linear" or n.kind == "conv2d") then out[path] = 0 * y end
+      end })
+      return out
+    end)
+    r.outputs = compile(function(parameters, rest, batch, zeros, pick)
+      local theta = over.joined(parameters, rest)
+      local p = over.scored(root, theta, batch):softmax(-1)
+      local g = grad(function(added)
+        local y = (net_of.run(root, theta, batch, { mode = "eval",
+          watch = function(_, path, _, out) return added[path] and out + added[path] end }))
+        if root.predicts == "next" and batch.y == nil then y = y[{ {}, { 1, y.shape[2] - 1 } }] end
+        return (y:log_softmax(-1) * (p:sqrt() * pick)):sum()
+      end, zeros)
+      local sums = {}
+      for path, t in pairs(g) do
+        local shape, count = t.shape, 1
+        for k = 1, #shape - 1 do count = count * shape[k] end
+        local own = gram_of(t:reshape { count, shape[#shape] })
+        local name = layers[path].name
+        sums[name] = sums[name] and sums[name] + own or own
+      end
+      return sums
+    end)
+    return r
+  end)
+
+  local function add(sums, more)
+    for name, t in pairs(more) do sums[name] = sums[name] and sums[name] + t or t end
+  end
+
+  local function result(what, theta, sums, counts)
+    if not next(sums) then error(what .. ": there is no linear map or convolution that this describes", 3) end
+    local out = {}
+    for name, t in pairs(sums) do out[name] = t / (type(counts) == "table" and counts[name] or counts) end
+    return core.kind(theta) == "model" and model.new(out, { mass = 0 }) or out
+  end
+
+  local function gather(what, net, theta, data, size, wanted, more)
+    local parameters, rest = over.opened(what, net, theta)
+    local run, sums, counts = runs(net), {}, {}
+    over.chunks(what, data, size, function(b)
+      local batch = { x = b.x, y = b.y }
+      local s, n = run.inputs(parameters, rest, batch, wanted)
+      add(sums, s)
+      for name, k in pairs(n) do counts[name] = (counts[name] or 0) + k end
+      if more then more(run, parameters, rest, batch) end
+    end)
+    return sums, counts
+  end
+
+  local gram = told(function(net, theta, data, o)
+    check("probe.gram", o, { "batch", "only" })
+    local wanted = o and o.only and {}
+    for _, p in ipairs(wanted and net:params() or {}) do wanted[p.name] = o.only(p.name) or nil end
+    local sums, counts = gather("probe.gram", net, theta, data, o and o.batch or 256, wanted)
+    return result("probe.gram", theta, sums, counts)
+  end)
+
+  local moments = told(function(net, theta, data, o)
+    local what = "probe.moments"
+    check(what, o, { "batch" })
+    local back, scored = {}, 0
+    local size = o and o.batch or 256
+    local sums, counts = gather(what, net, theta, data, size, nil, function(run, parameters, rest, batch)
+      local zeros = run.shapes(parameters, rest, batch)
+      local z = over.scored(net, over.joined(parameters, rest), batch)
+      local shape = z.shape
+      local n, classes = 1, shape[#shape]
+      for k = 2, #shape - 1 do n = n * shape[k] end
+      shape[1] = 1
+      local picks = tensor.eye(n * classes):to(z.dtype)
+      for k = 1, n * classes do add(back, run.outputs(parameters, rest, batch, zeros, picks[k]:reshape(shape))) end
+      scored = scored + batch.x.shape[1] * n
+    end)
+    return result(what, theta, sums, counts), result(what, theta, back, scored)
+  end)
+
+  local made = "local net = nn.mlp { 2, 3, 2 }\nlocal theta = net:init { seed = 1 }\n"
+    .. "local d = { x = tensor { {1, 2}, {3, 4} } }\n"
+
+  define("probe.gram", "probe.gram(net, theta, data, {batch = 256, only =}) -> vector",
+    "For each linear map and convolution the matrix X' X / rows of what goes into it, [in, in] under the name of its "
+    .. "weight, for merge.regmean: rows are examples, tokens or places of an image; of a convolution they are the "
+    .. "pixels under the kernel, in the order of the weight [out, in h w]. Convolutions in groups and weights stored "
+    .. "[in, out] are left out, and so are products that are no layer of their own (tied heads): their weights are "
+    .. "averaged. only: a function(name) that chooses weights, as net:layers() gives them. Jin et al. 2023, "
+    .. "arXiv:2212.09849.",
+    made .. "print(probe.gram(net, theta, d)[\"fc1.weight\"])\n-- > f32[2, 2]\n-- > [[ 5.,  7.],\n-- >  [ 7., 10.]]",
+    gram)
+
+  define("probe.moments", "probe.moments(net, theta, data, {batch = 256}) -> inputs, outputs",
+    "The factors of each layer's Kronecker-factored Fisher information, for merge.mats { a, b, inputs = {ia, ib}, "
+    .. "outputs = {oa, ob} }: the second moments of its inputs, as probe.gram, and those of the gradients of log p by "
+    .. "its outputs, [out, out], with the expectation over classes exact: summed over the places of the layer, and the "
+    .. "mean over the rows that the network scores. Labels are not needed. Martens, Grosse 2015, arXiv:1503.05671; "
+    .. "Tam et al. 2024, arXiv:2312.04339.",
+    made .. "local inputs, outputs = probe.moments(net, theta, d)\n"
+    .. "print(inputs[\"fc2.weight\"].shape, outputs[\"fc2.weight\"].shape)\n-- > [3, 3]\t[2, 2]", moments)
+end
