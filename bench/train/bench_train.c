@@ -2,7 +2,10 @@
 // How fast training is, as ratios to PyTorch on the same processor in one run. Each row is a script
 // of tarn and its twin for PyTorch, one process each, that live through all repetitions and take
 // turns: what a row reports are ratios of neighbours in time, minimum and median. The twins print
-// what their last step computed, and a row whose twins disagree is marked.
+// what their last step computed, and a row whose twins disagree is marked. A PAIR is two scripts of
+// tarn, or one with other arguments: the price of one thing in another. Memory is the most that was
+// resident, and how far that rose after the script was ready: data and weights are there by then, and
+// most of the library.
 //
 //   bench_train --torch PYTHON [--tarn build/tarn] [--scripts bench/train] [--runs 9] [--threads 1,2] [--only ROW]
 //
@@ -16,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,10 +29,12 @@ typedef struct {
     const char *name, *script, *a, *b;  // arguments of both scripts
     int steps;                          // in one repetition
     double goal;                        // ratio
+    const char *other;                  // a of the other script of a pair, or null: the twin is Python
 } row;
 
 static const row rows[] = {
-#define ROW(name, script, a, b, steps, goal) {name, script, a, b, steps, goal},
+#define ROW(name, script, a, b, steps, goal) {name, script, a, b, steps, goal, NULL},
+#define PAIR(name, script, a, other, b, steps, goal) {name, script, a, b, steps, goal, other},
 #include "rows.h"
 };
 
@@ -44,6 +48,7 @@ typedef struct {
     FILE *to, *from;
     clockid_t clock;
     char said[128];
+    double ready;  // MB resident
 } twin;
 
 static void die(const char *what) {
@@ -62,6 +67,33 @@ static void listen_to(twin *t) {
         die("a script ended early; run it by itself to see why");
     }
     t->said[strcspn(t->said, "\n")] = '\0';
+}
+
+// A line of /proc/PID/status, in MB.
+static double memory_of(const twin *t, const char *line) {
+    char path[64], text[256];
+    double kb = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)t->pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(text, sizeof text, f)) {
+        if (strncmp(text, line, strlen(line)) == 0) {
+            kb = strtod(text + strlen(line), NULL);
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return kb / 1024;
+}
+
+static void forget_peak(const twin *t) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/clear_refs", (int)t->pid);
+    FILE *f = fopen(path, "w");
+    if (f) {
+        fputs("5", f);
+        fclose(f);
+    }
 }
 
 static twin start(char *const argv[]) {
@@ -87,6 +119,8 @@ static twin start(char *const argv[]) {
         die("no process");
     }
     listen_to(&t);
+    forget_peak(&t);
+    t.ready = memory_of(&t, "VmRSS:");
     return t;
 }
 
@@ -102,13 +136,16 @@ static cost steps_of(twin *t, int n) {
     return (cost){(read_clock(CLOCK_MONOTONIC) - wall) / n, (read_clock(t->clock) - cpu) / n};
 }
 
-static double stop(twin *t) {  // peak memory in MB
-    struct rusage u;
-    int status;
+typedef struct {
+    double peak, rise;  // MB
+} memory;
+
+static memory stop(twin *t) {
+    double peak = memory_of(t, "VmHWM:");
     fclose(t->to);
-    wait4(t->pid, &status, 0, &u);
+    waitpid(t->pid, NULL, 0);
     fclose(t->from);
-    return (double)u.ru_maxrss / 1024;
+    return (memory){peak, peak - t->ready};
 }
 
 static int by_value(const void *a, const void *b) {
@@ -127,7 +164,9 @@ static void measure(const options *o, const row *r, const char *threads) {
     snprintf(py, sizeof py, "%s/%s.py", o->scripts, r->script);
     const char *ours[] = {o->tarn, "--quiet", "--threads", threads, lua, r->a, r->b, NULL};
     const char *theirs[] = {o->torch, py, threads, r->a, r->b, NULL};
-    twin a = start((char *const *)(uintptr_t)ours), b = start((char *const *)(uintptr_t)theirs);
+    const char *pair[] = {o->tarn, "--quiet", "--threads", threads, lua, r->other, r->b, NULL};
+    twin a = start((char *const *)(uintptr_t)ours);
+    twin b = start((char *const *)(uintptr_t)(r->other ? pair : theirs));
     double wall[RUNS], cpu[RUNS], mine[RUNS];
     steps_of(&a, r->steps);
     steps_of(&b, r->steps);
@@ -141,9 +180,10 @@ static void measure(const options *o, const row *r, const char *threads) {
         mine[i] = x.wall;
     }
     double step = median(mine, o->runs), w = median(wall, o->runs), c = median(cpu, o->runs);
-    double memory = stop(&a), other = stop(&b);
-    printf("%-18s %7s %10.3f ms %7.2f %7.2f %7.2f %7.2f %7.2f %7.0f %7.0f%s\n", r->name, threads,
-           step * 1e3, wall[0], w, cpu[0], c, r->goal, memory, other, same ? "" : "  results differ");
+    memory m = stop(&a), n = stop(&b);
+    printf("%-18s %7s %10.3f ms %7.2f %7.2f %7.2f %7.2f %7.2f %7.0f %7.0f %7.0f %7.0f%s\n", r->name,
+           threads, step * 1e3, wall[0], w, cpu[0], c, r->goal, m.peak, n.peak, m.rise, n.rise,
+           same ? "" : "  results differ");
     fflush(stdout);
 }
 
@@ -171,8 +211,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    printf("%-18s %7s %13s %7s %7s %7s %7s %7s %7s %7s\n", "row", "threads", "step", "x torch",
-           "median", "x cpu", "median", "goal", "MB", "torch");
+    printf("%-18s %7s %13s %7s %7s %7s %7s %7s %7s %7s %7s %7s\n", "row", "threads", "step", "x other",
+           "median", "x cpu", "median", "goal", "MB", "other", "rise", "other");
     char *list = strdup(o.threads);
     for (char *t = list ? strtok(list, ",") : NULL; t; t = strtok(NULL, ",")) {
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

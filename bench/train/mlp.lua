@@ -1,21 +1,16 @@
 -- A step of SGD with momentum on a multilayer perceptron: arg = sizes and the batch, as "784-512-10 128".
 -- Weights come from a formula, so that the twin has the same.
+local formula = require "formula"
 local sizes, batch = {}, tonumber(arg[2])
 for n in arg[1]:gmatch "%d+" do sizes[#sizes + 1] = tonumber(n) end
 
-local function wave(shape, scale, shift)
-  local n = 1
-  for _, s in ipairs(shape) do n = n * s end
-  return (((tensor.arange(n):to "f64" * 0.7 + shift):sin() * scale):to "f32"):reshape(shape)
-end
-
 local theta, momentum = {}, {}
 for l = 1, #sizes - 1 do
-  theta[2 * l - 1] = wave({ sizes[l + 1], sizes[l] }, (sizes[l] / 4) ^ -0.5, l)
+  theta[2 * l - 1] = formula.tensor({ sizes[l + 1], sizes[l] }, (sizes[l] / 4) ^ -0.5, l)
   theta[2 * l] = tensor.zeros { sizes[l + 1] }
 end
 for k, w in ipairs(theta) do momentum[k] = w * 0 end
-local x = wave({ batch, sizes[1] }, 1, 0.5)
+local x = formula.tensor({ batch, sizes[1] }, 1, 0.5)
 local labels = tensor.arange(batch) % sizes[#sizes]
 
 local step = compile(function(p, m, images, y, rate)

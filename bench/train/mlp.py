@@ -1,27 +1,21 @@
 # The twin of mlp.lua, as one writes it in PyTorch.
 import sys
 import torch
+import formula
 from twin import serve
 
 sizes = [int(n) for n in sys.argv[2].split("-")]
 batch = int(sys.argv[3])
-
-
-def wave(shape, scale, shift):
-    n = torch.Size(shape).numel()
-    return (torch.sin(torch.arange(n, dtype=torch.float64) * 0.7 + shift) * scale).float().reshape(shape)
-
-
 layers = []
 for l, (i, o) in enumerate(zip(sizes, sizes[1:])):
     linear = torch.nn.Linear(i, o)
     with torch.no_grad():
-        linear.weight.copy_(wave([o, i], (i / 4) ** -0.5, l + 1))
+        linear.weight.copy_(formula.tensor([o, i], (i / 4) ** -0.5, l + 1))
         linear.bias.zero_()
     layers += [linear, torch.nn.ReLU()]
 net = torch.nn.Sequential(*layers[:-1])
 optimiser = torch.optim.SGD(net.parameters(), lr=0.0002, momentum=0.9)
-x = wave([batch, sizes[0]], 1, 0.5)
+x = formula.tensor([batch, sizes[0]], 1, 0.5)
 labels = torch.arange(batch) % sizes[-1]
 
 
