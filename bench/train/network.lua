@@ -27,7 +27,7 @@ local step = compile(function(p, m, stats, input, labels)
   local p2, m2, stats2 = {}, {}, {}
   for k, w in pairs(p) do
     m2[k] = 0.9 * m[k] + g[k]
-    p2[k] = w - 0.0002 * m2[k]
+    p2[k] = w - 0.00002 * m2[k]
   end
   for k, v in pairs(stats) do stats2[k] = state[k] or v end
   return p2, m2, stats2, loss

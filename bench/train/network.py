@@ -90,7 +90,7 @@ else:
     net = formula.fill(GPT(256, 128, 128, 4, 4))
     x = (torch.arange(batch * 128) * 7 % 251).reshape(batch, 128)
     y = x[:, 1:]
-optimiser = torch.optim.SGD(net.parameters(), lr=0.0002, momentum=0.9)
+optimiser = torch.optim.SGD(net.parameters(), lr=0.00002, momentum=0.9)
 
 
 def step():

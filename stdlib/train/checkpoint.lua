@@ -3,6 +3,21 @@
 -- tensors under state., those of averages under average., the best weights so far under best., losses and rates of
 -- every step, and the rest, plain values, as the bytes of a JSON text.
 return function(core)
+  -- A text as bytes and back, in pieces: a call takes and gives so many values and no more.
+  local function bytes_of(text)
+    local bytes = {}
+    for i = 1, #text, 4096 do table.move({ text:byte(i, i + 4095) }, 1, 4096, i, bytes) end
+    return bytes
+  end
+
+  local function text_of(t)
+    local bytes, words = t:totable(), {}
+    for i = 1, #bytes, 4096 do
+      words[#words + 1] = string.char(table.unpack(bytes, i, math.min(i + 4095, #bytes)))
+    end
+    return table.concat(words)
+  end
+
   local journal = require "search.journal"
   local decode = require "json.decode".decode
   local checkpoint = {}
@@ -51,8 +66,7 @@ return function(core)
       parts["log.losses"] = tensor(run.log.losses, { dtype = "f64" })
       parts["log.rates"] = tensor(run.log.rates, { dtype = "f64" })
     end
-    local text = journal.text(run.plain)
-    parts.plain = tensor({ text:byte(1, -1) }, { dtype = "u8" })
+    parts.plain = tensor(bytes_of(journal.text(run.plain)), { dtype = "u8" })
     model.new(parts):save(path, { overwrite = true })
   end
 
@@ -64,14 +78,6 @@ return function(core)
       end
     end
     return out, any
-  end
-
-  local function text_of(t)
-    local bytes, words = t:totable(), {}
-    for i = 1, #bytes, 4096 do
-      words[#words + 1] = string.char(table.unpack(bytes, i, math.min(i + 4095, #bytes)))
-    end
-    return table.concat(words)
   end
 
   function checkpoint.read(path)
