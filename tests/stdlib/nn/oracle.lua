@@ -100,4 +100,40 @@ function oracle.check(path, net, o)
   end
 end
 
+-- ---- all reference networks, beside the tree ----
+
+local networks = {
+  mlp_relu = function(s) return nn.mlp { sizes = s.sizes, act = s.act } end,
+  mlp_gelu_norm = function(s) return nn.mlp { sizes = s.sizes, act = s.act, norm = "layer", eps = s.eps } end,
+  resnet_train = function(s) return nn.resnet { widths = s.widths, blocks = { 1, 1, 1 }, eps = s.eps } end,
+  vit = function(s)
+    return nn.vit { width = s.hidden, layers = s.layers, heads = s.heads, inner = s.inner, patch = s.patch, eps = s.eps }
+  end,
+  bert = function(s)
+    return nn.bert { width = s.hidden, layers = s.layers, heads = s.heads, inner = s.inner, vocab = s.vocab,
+      context = s.positions, classes = s.classes, eps = s.eps }
+  end,
+  llama = function(s)
+    return nn.llama { width = s.hidden, layers = s.layers, heads = s.heads, kv_heads = s.kv_heads, inner = s.inner,
+      vocab = s.vocab, eps = s.eps, rope_base = s.rope_theta, tied = s.tied }
+  end,
+}
+networks.resnet_eval = networks.resnet_train
+
+oracle.folder = "../shared/oracles/net/networks/"
+
+-- Whether they are there; says so where they are not.
+function oracle.here()
+  local file = io.open(oracle.folder .. "llama.safetensors", "rb")
+  if file then file:close() else print("skipped: " .. oracle.folder .. " is not there") end
+  return file ~= nil
+end
+
+-- check(path, net, o) on one of them.
+function oracle.run(check, name, o)
+  local path = oracle.folder .. name .. ".safetensors"
+  local _, about = oracle.read(path)
+  check(path, networks[name](about.setting), o)
+end
+
 return oracle

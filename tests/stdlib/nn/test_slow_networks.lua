@@ -1,41 +1,17 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- All reference networks, from the oracles beside the tree where they are there.
 local oracle = dofile "tests/stdlib/nn/oracle.lua"
-local folder = "../shared/oracles/net/networks/"
+if not oracle.here() then return end
 
-local file = io.open(folder .. "llama.safetensors", "rb")
-if not file then
-  print("skipped: " .. folder .. " is not there")
-  return
+for _, name in ipairs { "mlp_relu", "mlp_gelu_norm", "resnet_eval", "vit", "bert", "llama" } do
+  oracle.run(oracle.check, name)
 end
-file:close()
-
-local function run(name, make, o)
-  local path = folder .. name .. ".safetensors"
-  local _, about = oracle.read(path)
-  oracle.check(path, make(about.setting), o)
-end
-
-run("mlp_relu", function(s) return nn.mlp { sizes = s.sizes, act = s.act } end)
-run("mlp_gelu_norm", function(s) return nn.mlp { sizes = s.sizes, act = s.act, norm = "layer", eps = s.eps } end)
-run("resnet_train", function(s) return nn.resnet { widths = s.widths, blocks = { 1, 1, 1 }, eps = s.eps } end, { mode = "train" })
-run("resnet_eval", function(s) return nn.resnet { widths = s.widths, blocks = { 1, 1, 1 }, eps = s.eps } end)
-run("vit", function(s)
-  return nn.vit { width = s.hidden, layers = s.layers, heads = s.heads, inner = s.inner, patch = s.patch, eps = s.eps }
-end)
-run("bert", function(s)
-  return nn.bert { width = s.hidden, layers = s.layers, heads = s.heads, inner = s.inner, vocab = s.vocab, context = s.positions,
-    classes = s.classes, eps = s.eps }
-end)
-run("llama", function(s)
-  return nn.llama { width = s.hidden, layers = s.layers, heads = s.heads, kv_heads = s.kv_heads, inner = s.inner, vocab = s.vocab,
-    eps = s.eps, rope_base = s.rope_theta, tied = s.tied }
-end)
+oracle.run(oracle.check, "resnet_train", { mode = "train" })
 
 -- The top of the spectrum of a real network on 512 images is that of the products: H v = lambda v.
 do
   local m = oracle.read "../shared/oracles/net/curvature/fashion_top.safetensors"
-  local parameters = oracle.read(folder .. "mlp_relu.safetensors")
+  local parameters = oracle.read(oracle.folder .. "mlp_relu.safetensors")
   local theta = oracle.theta(parameters, "f64")
   local x = m:tensor "in.x":to "f64":reshape { 512, 28, 28, 1 }
   local f = nn.mlp { 784, 64, 32, 10 }:loss({ x = x, y = m:tensor "in.labels" }, { batch = 200 })
