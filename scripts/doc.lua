@@ -12,20 +12,11 @@
 --                     wrote is replaced, other files are not
 local args = require("command").parse()
 local cells_of, page, values = require "doc.cells", require "doc.page", require "doc.values"
+local text_of = require "text_file"
 
 local MARK = "tarn_doc_cell"
 local script = args[1]
 local out = args.out or script:gsub("%.lua$", "") .. ".html"
-
-local function read(path)
-  local file, why = io.open(path, "rb")
-  if not file then error("cannot open " .. why, 0) end
-  local text
-  text, why = file:read "a"
-  file:close()
-  if not text then error(("cannot read %s: %s"):format(path, why), 0) end
-  return text
-end
 
 -- Before the script runs: a file that is none of our pages stays.
 local there = io.open(out, "rb")
@@ -35,7 +26,7 @@ if there then
   if not ours then error(("%s is there, and is no page of tarn doc: -o names another"):format(out), 0) end
 end
 
-local text = read(script)
+local text = text_of(script)
 local cells, program = cells_of(text, MARK)
 for _, cell in ipairs(cells) do
   if cell.code then cell.out = values.sink() end

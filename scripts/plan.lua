@@ -21,19 +21,10 @@ if not run then
 end
 arg = table.move(args, 2, #args, 1, { [0] = script })
 
--- The members that are there, in this order.
-local function object(t, keys)
-  local out = {}
-  for _, key in ipairs(keys) do
-    if t[key] ~= nil then out[#out + 1] = { key, t[key] } end
-  end
-  return json.object(out)
-end
-
 local function tensor_json(t)
-  for i, p in ipairs(t.parameters) do t.parameters[i] = object(p, { "node", "name", "model", "value", "origin" }) end
+  for i, p in ipairs(t.parameters) do t.parameters[i] = json.pick(p, { "node", "name", "model", "value", "origin" }) end
   for _, key in ipairs { "shape", "from", "parameters" } do t[key] = json.list(t[key]) end
-  return object(t, { "name", "dtype", "shape", "method", "note", "parameters", "from", "copied", "passes", "reads",
+  return json.pick(t, { "name", "dtype", "shape", "method", "note", "parameters", "from", "copied", "passes", "reads",
     "more", "writes", "workspace", "held" })
 end
 
@@ -41,9 +32,9 @@ local function print_json(plan, names)
   local tensors = plan:explain(names)
   for i, t in ipairs(tensors) do tensors[i] = tensor_json(t) end
   plan.tensors = not args.brief and json.list(tensors) or nil
-  plan.time = plan.time and object(plan.time, { "seconds", "reading", "running", "writing", "hashing", "read_rate",
+  plan.time = plan.time and json.pick(plan.time, { "seconds", "reading", "running", "writing", "hashing", "read_rate",
     "run_rate", "write_rate", "sampled" })
-  local head = json.encode(object(plan, { "path", "passes", "barriers", "reads", "more", "writes", "peak", "time",
+  local head = json.encode(json.pick(plan, { "path", "passes", "barriers", "reads", "more", "writes", "peak", "time",
     "tensors" }))
   print(head:sub(1, -2) .. ',"plan":' .. plan.json .. "}")
 end

@@ -37,7 +37,7 @@ tarn_tensor *tarn_bind_hold(lua_State *L, int n) {
     return p->t;
 }
 
-static int push_scalar(lua_State *L, const tarn_tensor *t) {
+int tarn_bind_push_scalar(lua_State *L, const tarn_tensor *t) {
     switch (tarn_dtype_compute(t->dtype)) {
     case TARN_BOOL:
         lua_pushboolean(L, tarn_tensor_get(t, 0) != 0);
@@ -58,7 +58,7 @@ tarn_lua_tensor *tarn_bind_new_tensor(lua_State *L) {
 int tarn_bind_settle(lua_State *L) {
     tarn_lua_tensor *u = lua_touserdata(L, -1);
     if (u->t.storage && u->t.rank == 0) {
-        push_scalar(L, &u->t);
+        tarn_bind_push_scalar(L, &u->t);
         tarn_tensor_release(&u->t);
         lua_remove(L, -2);
     }
@@ -345,29 +345,6 @@ int tarn_bind_build(lua_State *L, const char *function, int n, const int *idx, i
 
 // ---- values ----
 
-static void *planning_key(void) {
-    static const char key = 0;
-    return (void *)(uintptr_t)&key;
-}
-
-bool tarn_bind_planning(lua_State *L) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, planning_key());
-    bool on = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return on;
-}
-
-void tarn_bind_plan_only(lua_State *L, bool on) {
-    lua_pushboolean(L, on);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, planning_key());
-}
-
-void tarn_bind_force(lua_State *L, const char *what) {
-    if (tarn_bind_planning(L)) {
-        tarn_lua_error(L, "%s needs the values of files, and this run only plans: nothing is read", what);
-    }
-}
-
 void tarn_bind_value(lua_State *L, int idx, tarn_tensor *out) {
     tarn_context *cx = tarn_host_context(L);
     tarn_error err;
@@ -403,106 +380,7 @@ void tarn_bind_poll(lua_State *L) {
     }
 }
 
-// Pushes the tensor at idx with its values, in a userdata of its own.
-static tarn_lua_tensor *push_value(lua_State *L, int idx, const char *function) {
-    tarn_desc d;
-    tarn_bind_desc(L, idx, function, &d);
-    tarn_lua_tensor *u = tarn_bind_new_tensor(L);
-    tarn_bind_value(L, idx, &u->t);
-    return u;
-}
-
-// A number is its own value. True if the argument is one.
-static bool is_number(lua_State *L, const char *function) {
-    if (tarn_bind_to_tensor(L, 1)) {
-        return false;
-    }
-    tarn_desc d;
-    tarn_bind_desc(L, 1, function, &d);
-    lua_settop(L, 1);
-    return true;
-}
-
-static int l_load(lua_State *L) {
-    if (is_number(L, "tensor:load")) {
-        return 1;
-    }
-    if (tarn_bind_to_tensor(L, 1)->t.storage) {
-        lua_settop(L, 1);
-        return 1;
-    }
-    push_value(L, 1, "tensor:load");
-    return tarn_bind_settle(L);
-}
-
-static int l_item(lua_State *L) {
-    if (is_number(L, "tensor:item")) {
-        return 1;
-    }
-    tarn_lua_tensor *u = push_value(L, 1, "tensor:item");
-    if (tarn_tensor_numel(&u->t) != 1) {
-        return tarn_lua_error(L, "tensor:item: one element is wanted, the shape is %s",
-                              tarn_bind_shape_text(L, u->t.rank, u->t.shape));
-    }
-    push_scalar(L, &u->t);
-    tarn_tensor_release(&u->t);
-    return 1;
-}
-
-static void push_table(lua_State *L, const tarn_tensor *t, int dim, int64_t *at) {
-    if (dim == t->rank) {
-        tarn_tensor one = *t;
-        one.rank = 0;
-        one.offset = t->offset;
-        for (int k = 0; k < t->rank; k++) {
-            one.offset += at[k] * t->stride[k];
-        }
-        push_scalar(L, &one);
-        return;
-    }
-    luaL_checkstack(L, 3, "totable");
-    tarn_bind_poll(L);
-    lua_createtable(L, (int)(t->shape[dim] < 1 << 20 ? t->shape[dim] : 0), 0);
-    for (at[dim] = 0; at[dim] < t->shape[dim]; at[dim]++) {
-        push_table(L, t, dim + 1, at);
-        lua_rawseti(L, -2, at[dim] + 1);
-    }
-}
-
-static int l_totable(lua_State *L) {
-    if (is_number(L, "tensor:totable")) {
-        return 1;
-    }
-    tarn_lua_tensor *u = push_value(L, 1, "tensor:totable");
-    int64_t at[TARN_MAX_RANK + 1] = {0};
-    push_table(L, &u->t, 0, at);
-    tarn_tensor_release(&u->t);
-    return 1;
-}
-
-static int l_clone(lua_State *L) {
-    tarn_error err;
-    const tarn_lua_tensor *u = tarn_bind_to_tensor(L, 1);
-    tarn_desc d;
-    tarn_bind_desc(L, 1, "tensor:clone", &d);
-    if (!u || u->node) {  // nothing can change it
-        lua_settop(L, 1);
-        return 1;
-    }
-    tarn_lua_account(L, (size_t)tarn_desc_numel(&d) * 8);
-    tarn_lua_tensor *copy = tarn_bind_new_tensor(L);
-    TARN_LUA_TRY(L, tarn_tensor_cast(tarn_host_context(L), &u->t, u->t.dtype, &copy->t, &err), &err);
-    return 1;
-}
-
 // ---- what a tensor says of itself ----
-
-static int l_numel(lua_State *L) {
-    tarn_desc d;
-    tarn_bind_desc(L, 1, "tensor:numel", &d);
-    lua_pushinteger(L, tarn_desc_numel(&d));
-    return 1;
-}
 
 static int m_len(lua_State *L) {
     tarn_desc d;
@@ -684,15 +562,6 @@ static void give_module_methods(tarn_host *h) {
 }
 
 static const tarn_binding rows[] = {
-    {{"tensor:load", "t:load() -> tensor", "The values of a planned tensor, in memory. A tensor that is "
-      "there already is returned as it is.", "print(tensor { 1, 2 }:load())\n-- > f32[2]\n-- > [1., 2.]"}, l_load},
-    {{"tensor:item", "t:item() -> number", "The number of a tensor with one element; more or none is an error. "
-      "Reads files when the tensor is planned; an error inside a recorded function, and under tarn plan.", "print(tensor { 5 }:item())\n-- > 5.0"}, l_item},
-    {{"tensor:totable", "t:totable() -> table", "Nested tables of numbers. Reads files when the tensor is "
-      "planned.", "print(tensor { {1, 2}, {3, 4} }:totable()[2][1])\n-- > 3.0"}, l_totable},
-    {{"tensor:clone", "t:clone() -> tensor", "A copy with memory of its own, row-major. A planned tensor "
-      "never changes and is returned as it is.", "local t = tensor { 1, 2 }\nlocal u = t:clone()\n"
-      "u:add_(10)\nprint(t[1], u[1])\n-- > 1.0\t11.0"}, l_clone},
     {{"tensor.shape", "t.shape -> {n1, n2, …}", "The size of every dimension, a table that prints as "
       "[n1, n2]. A field, not a method: t.shape[1], #t.shape.",
       "print(tensor.zeros({2, 3}).shape)\n-- > [2, 3]"}, NULL},
@@ -721,8 +590,6 @@ static const tarn_binding rows[] = {
       "too, makes f32 of integers), / of integers gives f32. #a is the size of dimension 1, .. joins "
       "text. Comparison is by method, a:lt(b), a:eq(b) …: a < b and a == b are errors.",
       "print((tensor { {1}, {2} } * tensor { 10, 20 }).shape)\n-- > [2, 2]"}, NULL},
-    {{"tensor:numel", "t:numel() -> integer", "The number of elements.",
-      "print(tensor.zeros({2, 3}):numel())\n-- > 6"}, l_numel},
 };
 
 static const luaL_Reg metamethods[] = {
@@ -740,6 +607,7 @@ tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     tarn_host_printer(h, "tensor", show);
     tarn_host_completer(h, "tensor", complete);
     tarn_bind_rows(h, "tensor", rows, (int)(sizeof rows / sizeof *rows));
+    tarn_bind_tensor_values(h);
     tarn_bind_tensor_make(h);
     tarn_bind_tensor_view(h);
     tarn_bind_tensor_inplace(h);

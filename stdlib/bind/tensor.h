@@ -11,6 +11,8 @@
 tarn_lua_tensor *tarn_bind_new_tensor(lua_State *L);
 // The tensor on top: of rank 0 and in memory it becomes a Lua number, integer or boolean. Returns 1.
 int tarn_bind_settle(lua_State *L);
+// The only element of t as a Lua number, integer or boolean. Returns 1.
+int tarn_bind_push_scalar(lua_State *L, const tarn_tensor *t);
 // Drops what lies between `top` and the value on top. Returns 1.
 int tarn_bind_only(lua_State *L, int top);
 // Pushes n closed tensors in one userdata that releases them.
@@ -66,6 +68,7 @@ void tarn_bind_read_reduction(lua_State *L, const char *function, int rank, tarn
 
 // ---- registration ----
 
+void tarn_bind_tensor_values(tarn_host *h);
 void tarn_bind_tensor_make(tarn_host *h);
 tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
 void tarn_bind_tensor_view(tarn_host *h);

@@ -3,12 +3,7 @@
 -- options and seed; each use of randomness draws a tensor of its own, so changing one option leaves the rest as it is.
 
 return function(define, check, core, sets)
-  local function whole(v, what, name, least)
-    if math.type(v) ~= "integer" or v < least then
-      error(string.format("%s: %s must be a whole number of at least %d, got %s", what, name, least, tostring(v)), 4)
-    end
-    return v
-  end
+  local whole = sets.whole
 
   local function number(v, what, name, least)
     if type(v) ~= "number" or v ~= v or v < least or v == math.huge then

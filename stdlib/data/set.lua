@@ -587,5 +587,5 @@ return function(define, check, core)
       .. "count, nor "
     .. "how it was chosen.", moons .. "print(d:digest() == d:subset(1, 100):digest())\n-- > true", digest)
 
-  return { new = new, derive = derive, is = is, normalise = read_normalise, column = column }
+  return { new = new, derive = derive, is = is, normalise = read_normalise, column = column, whole = whole }
 end

@@ -10,6 +10,15 @@ function json.object(pairs_)
   return setmetatable(pairs_, Object)
 end
 
+-- The members of t that are there, in the order of keys.
+function json.pick(t, keys)
+  local out = {}
+  for _, key in ipairs(keys) do
+    if t[key] ~= nil then out[#out + 1] = { key, t[key] } end
+  end
+  return json.object(out)
+end
+
 function json.list(items)
   return setmetatable(items, List)
 end

@@ -44,14 +44,6 @@ return function(check, core)
     end)
   end
 
-  local function same_shape(a, b)
-    if #a.shape ~= #b.shape then return false end
-    for i, n in ipairs(a.shape) do
-      if b.shape[i] ~= n then return false end
-    end
-    return true
-  end
-
   -- Opens { base =, a, b, … }. own: a selector of tensors that are not merged, each task has those of its
   -- model. Gives n, names (of what is merged, in byte order), base, models, own (for each model).
   function mix.opened(what, list, own, wants_base)
@@ -83,7 +75,7 @@ return function(check, core)
         if first[name].dtype == "f64" then m.dtype = "f64" end
         for k, model in ipairs(m.models) do
           if not model[name] then fail(what, "model %d has no %s", k, name) end
-          if not same_shape(model[name], first[name]) then
+          if model[name].shape ~= first[name].shape then
             fail(what, "%s has another shape in model %d than in the %s", name, k, m.base and "base" or "first")
           end
         end

@@ -103,12 +103,7 @@ return function(define, check, core)
 
   local function same_shape(x, y)
     if type(x) == "number" or type(y) == "number" then return type(x) == type(y) end
-    local a, b = x.shape, y.shape
-    if #a ~= #b then return false end
-    for i = 1, #a do
-      if a[i] ~= b[i] then return false end
-    end
-    return true
+    return x.shape == y.shape
   end
 
   local function check_gradient(self, w, g)

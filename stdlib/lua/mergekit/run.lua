@@ -2,18 +2,9 @@
 -- From the path of a mergekit configuration to the merge, for the commands merge and convert.
 
 local config, build = require "mergekit.config", require("mergekit.build").build
+local text_of = require "text_file"
 
 local run = {}
-
-local function text_of(path)
-  local file, why = io.open(path, "rb")
-  if not file then error(("cannot open %s"):format(why), 0) end
-  local text
-  text, why = file:read "a"
-  file:close()
-  if not text then error(("cannot read %s: %s"):format(path, why), 0) end
-  return text
-end
 
 -- What the library says points at the configuration or names the file; where in a command it came up
 -- is no help.

@@ -3,28 +3,19 @@
 -- in. Everything that comes and goes is JSON; models come in through open(name).
 local json, decode, make = require "json", require "json.decode".decode, require "recipe.make"
 
--- The members of t that are there, in this order.
-local function object(t, keys)
-  local out = {}
-  for _, key in ipairs(keys) do
-    if t[key] ~= nil then out[#out + 1] = { key, t[key] } end
-  end
-  return json.object(out)
-end
-
 local function list_or(v) return type(v) == "table" and json.list(v) or v end
 
 local function describe(recipe)
   local inputs, params = {}, {}
   for i, row in ipairs(recipe.inputs) do
-    inputs[i] = object(row, { "name", "source", "license", "doc", "architecture", "optional" })
+    inputs[i] = json.pick(row, { "name", "source", "license", "doc", "architecture", "optional" })
   end
   for i, row in ipairs(recipe.params) do
-    params[i] = object({ name = row.name, type = row.type, default = list_or(row.default), min = row.min, max = row.max,
-      choices = list_or(row.choices), doc = row.doc, domain = make.domain(row) },
+    params[i] = json.pick({ name = row.name, type = row.type, default = list_or(row.default), min = row.min,
+      max = row.max, choices = list_or(row.choices), doc = row.doc, domain = make.domain(row) },
       { "name", "type", "default", "min", "max", "choices", "doc", "domain" })
   end
-  return object({ name = recipe.name, version = recipe.version, license = recipe.license, tarn = recipe.tarn,
+  return json.pick({ name = recipe.name, version = recipe.version, license = recipe.license, tarn = recipe.tarn,
     summary = recipe.summary, authors = json.list(recipe.authors), inputs = json.list(inputs),
     params = json.list(params), check = recipe.check ~= nil, score = recipe.score ~= nil },
     { "name", "version", "license", "tarn", "summary", "authors", "inputs", "params", "check", "score" })
