@@ -21,13 +21,8 @@ static const tarn_node *build(tarn_build *b) {
         share[i] = tarn_mul(g, f, part);
         x[i] = tarn_mul(g, share[i], b->x[i]);
     }
-    const tarn_node *total = tarn_sum_of(g, b->n, share), *mean = tarn_combine(g, b->n, b->x, w);
-    double sum = 0;
-    for (int i = 0; i < b->n; i++) {
-        sum += w[i];
-    }
-    mean = tarn_div(g, mean, tarn_num(g, sum));
-    return tarn_where(g, tarn_eq(g, total, tarn_num(g, 0)), mean, tarn_div(g, tarn_sum_of(g, b->n, x), total));
+    const tarn_node *total = tarn_sum_of(g, b->n, share), *none = tarn_eq(g, total, tarn_num(g, 0));
+    return tarn_where(g, none, tarn_weighted_mean(b), tarn_div(g, tarn_sum_of(g, b->n, x), total));
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {

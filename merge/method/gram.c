@@ -52,11 +52,6 @@ const tarn_node *tarn_gram_shrunk(tarn_build *b, const char *name, int i, double
     return tarn_where(g, tarn_singular_diagonal(g, x->desc.shape[0], x->desc.shape[0]), x, less);
 }
 
-const tarn_node *tarn_gram_mean(tarn_build *b) {
-    double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
-    return tarn_div(b->g, tarn_combine(b->g, b->n, b->x, w), tarn_num(b->g, total));
-}
-
 tarn_status tarn_gram_check(const tarn_model *m, const char *name, bool out, tarn_error *err) {
     for (int i = 0; i < tarn_method_models(m); i++) {
         const tarn_model *of = tarn_method_statistic(m, name, i);

@@ -14,7 +14,6 @@ const tarn_node *tarn_gram_back(tarn_build *b, const tarn_node *x);
 bool tarn_gram_has(const tarn_model *m, int64_t slot, const char *name);
 // Statistic `name` of model i in f64, shrunk: a G + (1 - a) diag(G).
 const tarn_node *tarn_gram_shrunk(tarn_build *b, const char *name, int i, double a);
-const tarn_node *tarn_gram_mean(tarn_build *b);  // Σ w x / Σ w: of all other tensors
 // Shapes of the statistics that are there: [in, in] or, with `out`, [out, out].
 tarn_status tarn_gram_check(const tarn_model *m, const char *name, bool out, tarn_error *err);
 

@@ -20,14 +20,14 @@ static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *x[TARN_METHOD_MODELS], *in[TARN_METHOD_MODELS], *out[TARN_METHOD_MODELS];
     if (!tarn_gram_has(b->model, b->slot, "inputs")) {
-        return tarn_gram_mean(b);
+        return tarn_weighted_mean(b);
     }
     for (int i = 0; i < b->n; i++) {
         x[i] = tarn_gram_matrix(b, b->x[i]);
         in[i] = tarn_gram_shrunk(b, "inputs", i, 1);
         out[i] = tarn_gram_has(b->model, b->slot, "outputs") ? tarn_gram_shrunk(b, "outputs", i, 1) : NULL;
     }
-    const tarn_node *w = tarn_gram_matrix(b, tarn_gram_mean(b));
+    const tarn_node *w = tarn_gram_matrix(b, tarn_weighted_mean(b));
     if (b->base && tarn_choice(b, "start", "arithmetic")) {
         const tarn_node *base = tarn_gram_matrix(b, b->base), *sum = tarn_num(g, 0);
         for (int i = 0; i < b->n; i++) {

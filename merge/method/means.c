@@ -29,6 +29,11 @@ double tarn_weights(tarn_build *b, double *w) {
     return total;
 }
 
+const tarn_node *tarn_weighted_mean(tarn_build *b) {
+    double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
+    return tarn_div(b->g, tarn_combine(b->g, b->n, b->x, w), tarn_num(b->g, total));
+}
+
 void tarn_operands(tarn_build *b, const tarn_node **x) {
     for (int i = 0; i < b->n; i++) {
         x[i] = b->base ? tarn_delta(b, i) : b->x[i];

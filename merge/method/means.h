@@ -13,6 +13,8 @@ const tarn_node *tarn_combine(tarn_graph *g, int n, const tarn_node *const *x, c
 const tarn_node *tarn_combine_by(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node *c);
 // The option `weight` of each model; returns their sum.
 double tarn_weights(tarn_build *b, double *w);
+// Σ w x / Σ w with them.
+const tarn_node *tarn_weighted_mean(tarn_build *b);
 // The models, or their offsets from the base where there is one.
 void tarn_operands(tarn_build *b, const tarn_node **x);
 // x, put back on the base where there is one.

@@ -8,7 +8,7 @@ static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *gram = NULL, *right = NULL;
     if (!tarn_gram_has(b->model, b->slot, "gram")) {
-        return tarn_gram_mean(b);
+        return tarn_weighted_mean(b);
     }
     for (int i = 0; i < b->n; i++) {
         const tarn_node *own = tarn_gram_shrunk(b, "gram", i, tarn_get(b, "alpha"));
@@ -28,7 +28,7 @@ static const tarn_node *build(tarn_build *b) {
     const tarn_node *extra = tarn_add(g, tarn_cast(g, tarn_eq(g, own, zero), TARN_F64),
                                       tarn_mul(g, level, tarn_num(g, tarn_get(b, "ridge"))));
     gram = tarn_add(g, gram, tarn_where(g, diagonal, extra, zero));
-    right = tarn_add(g, right, tarn_mul(g, tarn_gram_matrix(b, tarn_gram_mean(b)), extra));
+    right = tarn_add(g, right, tarn_mul(g, tarn_gram_matrix(b, tarn_weighted_mean(b)), extra));
     return tarn_gram_back(b, tarn_transpose(g, tarn_solve(g, gram, tarn_transpose(g, right))));
 }
 
