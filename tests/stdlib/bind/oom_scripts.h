@@ -36,7 +36,7 @@ typedef struct {
 } oom_script;
 
 typedef struct {
-    long dense, step;  // allocations 1 … dense fail one by one, then every step-th
+    long first, step;  // allocation `first` fails (from 1), then every step-th
     long most;         // steps grow to n / most, so that long scripts end as well; 0: they do not
     int caps;          // on memory, up to what the script needs
     bool examples;     // they remove what they wrote: stopped half way they leave files, whole ones
@@ -428,8 +428,8 @@ static void oom_tell(const oom_script *s, const char *how, const char *fault, co
 }
 
 static long next_step(const oom_effort *e, long n) {
-    long step = n < e->dense ? 1 : e->step, grown = e->most > 0 ? n / e->most : 0;
-    return step > grown ? step : grown;
+    long grown = e->most > 0 ? n / e->most : 0;
+    return e->step > grown ? e->step : grown;
 }
 
 // Until a run meets no failure. Returns how many runs were faulty.
@@ -444,7 +444,7 @@ static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
     long runs = 0, ended = 0;
     int faults = 0;
     for (int onwards = 0; onwards < 2; onwards++) {
-        for (long n = 1;; n += next_step(e, n)) {
+        for (long n = e->first;; n += next_step(e, n)) {
             oom_run(s, n, onwards, OOM_CAP, &got);
             const char *fault = oom_fault(e, &want, &got);
             snprintf(how, sizeof how, "allocation %ld%s fails", n, onwards ? " and all later" : "");
