@@ -36,10 +36,13 @@ end
 -- The rows of the file; none where there is no file yet.
 function journal.read(path)
   local rows, whole = {}, {}
-  local file = io.open(path, "rb")
-  if not file then return rows end
-  local text = file:read "a"
+  local file, why, code = io.open(path, "rb")
+  if code == 2 then return rows end -- ENOENT
+  if not file then error("the journal cannot be read: " .. why, 0) end
+  local text
+  text, why = file:read "a"
   file:close()
+  if not text then error(("the journal %s cannot be read: %s"):format(path, why), 0) end
   local n = 0
   for line, ended in text:gmatch "([^\n]+)(\n?)" do
     n = n + 1

@@ -62,6 +62,7 @@ file = io.open(path, "wb")
 file:write "{}\nnonsense\n{}\n"
 file:close()
 check.raises("line 2: not a line of a journal", function() search.grid(grid):journal(path) end)
+check.raises("the journal examples cannot be read", function() search.grid(grid):journal "examples" end)
 os.remove(path)
 local nan = search.grid { x = { 1, 2 } }
 for p in nan do p:record(p.x == 1 and 0 / 0 or 7) end
