@@ -46,6 +46,7 @@ static tarn_status choose_isa(const char *want, tarn_isa *isa, tarn_error *err) 
 
 tarn_status tarn_context_init(tarn_context *cx, const tarn_options *o, tarn_error *err) {
     memset(cx, 0, sizeof *cx);
+    tarn_known_init(&cx->known);
     TARN_TRY(choose_isa(o->isa ? o->isa : getenv("TARN_ISA"), &cx->isa, err));
     tarn_budget_init(&cx->budget, o->memory ? o->memory : tarn_budget_default());
     cx->rehash = o->rehash;
@@ -65,6 +66,7 @@ tarn_status tarn_context_init(tarn_context *cx, const tarn_options *o, tarn_erro
 void tarn_context_free(tarn_context *cx) {
     tarn_pool_destroy(cx->pool);
     cx->pool = NULL;
+    tarn_known_free(&cx->known);
 }
 
 void tarn_warn(tarn_context *cx, const char *fmt, ...) {

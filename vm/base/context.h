@@ -10,6 +10,7 @@
 
 #include "vm/base/budget.h"
 #include "vm/base/cancel.h"
+#include "vm/base/known.h"
 #include "vm/base/pool.h"
 #include "vm/base/status.h"
 
@@ -31,6 +32,7 @@ typedef struct tarn_context {
     tarn_isa isa;         // the kernels in use
     size_t hold;          // bytes that one tensor's inputs may occupy to be read only once
     bool rehash;          // files are hashed anew: what was remembered of them is not used
+    tarn_known known;      // numbers that were computed from files
     tarn_progress progress;
     void (*warn)(void *arg, const char *message);  // one line, no newline; NULL: stderr
     void *warn_arg;

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 // The path that the system has of an open file or folder; false when it cannot be told.
@@ -85,6 +86,7 @@ tarn_status tarn_input_open(tarn_input *f, int dir, const char *name, const char
     f->inode = st.st_ino;
     f->size = (uint64_t)st.st_size;
     f->mtime = mtime_of(&st);
+    f->settled = time(NULL) - st.st_mtim.tv_sec > 1;
     return TARN_OK;
 }
 

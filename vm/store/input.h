@@ -14,6 +14,7 @@ typedef struct tarn_input {
     int fd;            // -1: closed
     uint64_t device, inode, size;
     int64_t mtime;  // ns since the epoch
+    bool settled;   // it was not written to in the last second: another content would have another time
 } tarn_input;
 
 // Opens `name` in folder `dir` (or AT_FDCWD). `beneath`: links that lead out of the folder are

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vm/base/digest.h"
 #include "vm/base/text.h"
 #include "vm/store/input.h"
 #include "vm/store/index.h"
@@ -433,6 +434,18 @@ static tarn_status read_source(const tarn_source *s, uint64_t at, uint64_t n, vo
     return status;
 }
 
+static bool identity_of_source(const tarn_source *s, unsigned char out[32]) {
+    const tarn_store *store = stored(s)->store;
+    const tarn_store_tensor *r = &store->table.row[stored(s) - store->source];
+    const tarn_input *f = &store->file[r->file];
+    if (store->sealed || !f->settled) {
+        return false;
+    }
+    const uint64_t id[] = {f->device, f->inode, f->size, (uint64_t)f->mtime, r->begin, r->bytes, r->dtype};
+    tarn_sha256_of(id, sizeof id, out);
+    return true;
+}
+
 static void retain_source(const tarn_source *s) { tarn_store_retain(stored(s)->store); }
 static void release_source(const tarn_source *s) { tarn_store_release(stored(s)->store); }
 
@@ -454,6 +467,7 @@ static tarn_status make_sources(tarn_store *s, tarn_error *err) {
                        .numel = r->numel,
                        .bytes = r->bytes,
                        .read = read_source,
+                       .identity = identity_of_source,
                        .retain = retain_source,
                        .release = release_source},
             .store = s,

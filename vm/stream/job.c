@@ -103,6 +103,7 @@ static tarn_status finish_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int
     }
     if (red->finish(s->parts, numel, &s->node->attr, s->state, s->out)) {
         s->active = false;
+        tarn_recall_keep(j->r->cx, &j->r->recall, j->job, s->node->id, s->out);
         return tarn_reduce_result(j->r->cx, &s->node->desc, s->out, &j->values[s->node->id], j->err);
     }
     memset(s->opened, 0, (size_t)workers);

@@ -225,6 +225,7 @@ static tarn_status run_barriers(tarn_runner *r, tarn_error *err) {
                     b->done = close_barrier(r, gid);
                     again = again || !b->done;
                     if (b->done) {
+                        tarn_recall_keep_global(r->cx, &r->recall, gid, b->out);
                         free_parts(r, b);
                     }
                 }
@@ -267,12 +268,13 @@ static tarn_status sort_by_size(tarn_runner *r, tarn_error *err) {
 
 tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
                             const tarn_sink *sink, const tarn_stream_options *o, tarn_error *err) {
-    tarn_runner r = {.cx = cx, .njobs = n, .jobs = jobs, .sink = sink, .options = o};
+    tarn_runner r = {.cx = cx, .njobs = n, .sink = sink, .options = o};
     tarn_stream_plan whole = {0};
-    tarn_status s = TARN_OK;
+    tarn_status s = tarn_recall_open(cx, n, jobs, &r.recall, err);
+    r.jobs = jobs = r.recall.jobs;
     // Whoever began a longer piece of work, of which this is a part, ends it too.
     bool begins = !cx->progress.what && cx->progress.total == 0;
-    if (cx->progress.show && begins) {
+    if (s == TARN_OK && cx->progress.show && begins) {
         s = tarn_stream_plan_of(cx, n, jobs, &whole, NULL, err);
         tarn_progress_begin(cx, NULL, whole.reads + whole.writes);
     }
@@ -294,6 +296,7 @@ tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs,
     free(r.large);
     free(r.small);
     free(r.side);
+    tarn_recall_close(&r.recall);
     if (begins) {
         tarn_progress_end(cx);
     }

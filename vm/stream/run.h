@@ -5,6 +5,7 @@
 #define TARN_STREAM_RUN_H
 
 #include "vm/stream/program.h"
+#include "vm/stream/recall.h"
 
 // A whole-model reduction.
 typedef struct tarn_barrier {
@@ -27,6 +28,7 @@ typedef struct tarn_runner {
     const tarn_job *jobs;
     const tarn_sink *sink;
     const tarn_stream_options *options;
+    tarn_recall recall;
     int nbarriers;   // gids run from 1 to nbarriers
     tarn_barrier *barriers;
     bool *known;     // [nbarriers + 1]

@@ -5,6 +5,7 @@
 #ifndef TARN_TENSOR_SOURCE_H
 #define TARN_TENSOR_SOURCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vm/base/status.h"
@@ -24,6 +25,9 @@ struct tarn_source {
     // Copies `n` bytes from byte `at` of the tensor into dst. Fails with FileChanged when the file
     // shrank or changed, never with a signal. at + n <= bytes is the caller's duty.
     tarn_status (*read)(const tarn_source *s, uint64_t at, uint64_t n, void *dst, tarn_error *err);
+    // What these bytes are, for as long as the process lives: equal for two sources means equal bytes.
+    // false: nobody can tell. NULL: never.
+    bool (*identity)(const tarn_source *s, unsigned char out[32]);
     void (*retain)(const tarn_source *s);
     void (*release)(const tarn_source *s);
 };
