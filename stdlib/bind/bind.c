@@ -190,14 +190,13 @@ static tarn_status open_lazy(tarn_host *h, tarn_error *err) {
         {"nn", "stdlib/nn.lua", tarn_bind_library},     {"data", "stdlib/data.lua", tarn_bind_data},
         {"train", "stdlib/train.lua", tarn_bind_train}, {"eval", "stdlib/eval.lua", tarn_bind_train},
         {"search", "stdlib/search.lua", tarn_bind_train}, {"probe", "stdlib/probe.lua", tarn_bind_train},
+        {"align", "stdlib/align.lua", tarn_bind_train},
     };
     for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
         tarn_host_lazy(h, modules[i].name, modules[i].file, modules[i].load);
     }
     return tarn_bind_train(h, "stdlib/cache.lua", err);
 }
-
-static tarn_status open_plot(tarn_host *h, tarn_error *err) { return tarn_bind_library(h, "stdlib/plot.lua", err); }
 
 // value, width -> its text at the prompt; upvalue: the type. The file is compiled when it is first needed.
 static int l_show(lua_State *L) {
@@ -230,7 +229,7 @@ static tarn_status open_values(tarn_host *h, tarn_error *err) {
 static int l_open(lua_State *L) {
     static tarn_status (*const open[])(tarn_host *, tarn_error *) = {
         tarn_bind_tensor, tarn_bind_model, tarn_bind_merge, tarn_bind_checkpoints, tarn_bind_lora, tarn_bind_by, tarn_bind_grad, tarn_bind_compile, tarn_bind_checkpointing, tarn_bind_yaml,
-        open_plot, open_values, tarn_bind_recipe, open_lazy,
+        tarn_bind_plot, open_values, tarn_bind_recipe, open_lazy,
     };
     static const tarn_lua_class text = {"text", release_text, NULL};
     tarn_lua_type(L, &text);

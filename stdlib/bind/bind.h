@@ -22,6 +22,7 @@ tarn_status tarn_bind_grad(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_compile(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_checkpointing(tarn_host *h, tarn_error *err);
 tarn_status tarn_bind_yaml(tarn_host *h, tarn_error *err);
+tarn_status tarn_bind_plot(tarn_host *h, tarn_error *err);
 
 // ---- methods of userdata ----
 

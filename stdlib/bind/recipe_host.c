@@ -3,6 +3,7 @@
 // questions (recipe.h), which stdlib/lua/recipe/serve.lua gives.
 #include <string.h>
 
+#include "merge/model/lora.h"
 #include "stdlib/bind/model.h"
 #include "stdlib/bind/recipe.h"
 
@@ -19,8 +20,9 @@ struct tarn_recipe {
 static const char *const refused[] = {
     "model.open",   "model.load",   "model.lora",   "model.list",  "model.checkpoints", "model.replay",
     "model.recall", "model.plans",  "model.of_plan", "model:save", "model:save_adapter", "model:stage",
+    "model.one_tokenizer", "model.chat_template",
     "recipe.load",  "recipe.run",   "recipe.lock",  "recipe.sweep", "recipe.verify",    "recipe.lineage",
-    "recipe.digests", "cache", "data", "train", "eval", "search", "probe",
+    "recipe.digests", "cache", "data", "train", "eval", "search", "probe", "align",
 };
 
 // open(name) -> model or nil
@@ -34,6 +36,18 @@ static int l_open(lua_State *L) {
     if (!*m) {
         lua_pushnil(L);
     }
+    return 1;
+}
+
+// adapter(factors, base, adapter_config.json as text) -> what the adapter adds to its base
+static int l_adapter(lua_State *L) {
+    size_t len;
+    tarn_model *factors = tarn_bind_check_model(L, 1), *base = tarn_bind_check_model(L, 2);
+    const char *config = luaL_checklstring(L, 3, &len);
+    tarn_error err;
+    tarn_error_clear(&err);
+    tarn_model **m = tarn_bind_new_model(L);
+    TARN_LUA_TRY(L, tarn_lora_read(base, factors, config, len, m, &err), &err);
     return 1;
 }
 
@@ -77,7 +91,8 @@ static int l_keep(lua_State *L) {
     lua_pushvalue(L, 4);
     lua_pushvalue(L, 5);
     lua_pushcfunction(L, l_plan_of);
-    lua_call(L, 4, 1);
+    lua_pushcfunction(L, l_adapter);
+    lua_call(L, 5, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &answer_key);
     return 0;
 }

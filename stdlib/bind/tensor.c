@@ -612,6 +612,7 @@ tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     tarn_bind_tensor_view(h);
     tarn_bind_tensor_inplace(h);
     tarn_bind_tensor_linalg(h);
+    tarn_bind_tensor_sinkhorn(h);
     tarn_bind_tensor_conv(h);
     tarn_bind_tensor_nn(h);
     tarn_bind_tensor_more(h);

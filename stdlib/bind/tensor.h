@@ -74,6 +74,7 @@ tarn_status tarn_bind_tensor_ops(tarn_host *h, tarn_error *err);
 void tarn_bind_tensor_view(tarn_host *h);
 void tarn_bind_tensor_inplace(tarn_host *h);
 void tarn_bind_tensor_linalg(tarn_host *h);
+void tarn_bind_tensor_sinkhorn(tarn_host *h);
 void tarn_bind_tensor_conv(tarn_host *h);
 void tarn_bind_tensor_nn(tarn_host *h);
 void tarn_bind_tensor_more(tarn_host *h);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "merge/plan/output.h"
+#include "stdlib/bind/align.h"
 #include "stdlib/bind/model.h"
 #include "stdlib/bind/recording.h"
 #include "stdlib/bind/tensor.h"
@@ -258,9 +259,17 @@ static int l_text_hash(lua_State *L) {
     return push_hex(L, &h);
 }
 
+// memory() -> bytes of the budget, bytes of it that are in use
+static int l_memory(lua_State *L) {
+    tarn_budget *b = &tarn_host_context(L)->budget;
+    lua_pushinteger(L, b->limit > INT64_MAX ? INT64_MAX : (lua_Integer)b->limit);
+    lua_pushinteger(L, (lua_Integer)atomic_load(&b->used));
+    return 2;
+}
+
 static const luaL_Reg functions[] = {
     {"kind", l_kind},           {"now", l_now},
-    {"line", l_line},
+    {"line", l_line},           {"memory", l_memory},
     {"run", l_run},           {"stopping", l_stopping},
     {"with_values", l_with_values}, {"fingerprint", l_fingerprint},
     {"text_hash", l_text_hash}, {"example_squares", tarn_bind_example_squares},
@@ -274,7 +283,9 @@ static int push_functions(lua_State *L) {
     lua_pop(L, 1);
     static const tarn_lua_class class = {"training run", release_hold, NULL};
     tarn_lua_type(L, &class);
+    tarn_bind_align_types(L);
     luaL_newlib(L, functions);
+    luaL_setfuncs(L, tarn_bind_align_functions, 0);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
     return 1;

@@ -52,6 +52,10 @@ function layer.linear(into, out, o)
   if o.bias ~= false then weights[2] = { name = "bias", shape = { out }, role = "bias", fan_in = into } end
   return net.new { kind = "linear", weights = weights, input = { into }, note = ("%d -> %d"):format(into, out),
     transposed = o.transposed,
+    resize = function(shape)
+      local w = shape "weight"
+      return layer.linear(w[o.transposed and 1 or 2], w[o.transposed and 2 or 1], o)
+    end,
     forward = function(s, x)
       s:expect(x, -1, wide)
       local y, b = product(x, s.weight, o.transposed), s.bias
@@ -76,6 +80,12 @@ function layer.conv2d(into, out, kernel, o)
   local how = { stride = o.stride or 1, padding = o.padding or 0, dilation = o.dilation or 1, groups = groups }
   return net.new { kind = "conv2d", weights = weights, how = how,
     note = ("%d -> %d, %d x %d%s"):format(into, out, h, w, pair(how.stride) > 1 and " / " .. pair(how.stride) or ""),
+    resize = function(shape)
+      local s, same = shape "weight", {}
+      for k, v in pairs(o) do same[k] = v end
+      if groups > 1 and groups == into then same.groups = s[1] * into // out end -- each channel by itself
+      return layer.conv2d(s[2] * (same.groups or 1), s[1], { s[3], s[4] }, same)
+    end,
     forward = function(s, x)
       s:expect(x, -1, into, 4)
       local y, b = x:conv2d(s.weight, how), s.bias
@@ -88,6 +98,7 @@ function layer.embedding(n, width)
   whole("nn.embedding", "n", n)
   return net.new { kind = "embedding", note = ("%d x %d"):format(n, width),
     weights = { { name = "weight", shape = { n, width }, role = "embedding", fan_in = width, fan_out = n } },
+    resize = function(shape) return layer.embedding(table.unpack(shape "weight")) end,
     forward = function(s, x)
       if x.dtype:find "f" then s:fail("expected token numbers (an integer tensor), got %s", x.dtype) end
       return s.weight:embedding(x)
@@ -106,6 +117,7 @@ function layer.batch_norm(n, o)
   return net.new { kind = "batch_norm", group = "beside", note = tostring(n), weights = affine(n),
     buffers = { { name = "running_mean", shape = { n }, value = 0 },
       { name = "running_var", shape = { n }, value = 1 } },
+    resize = function(shape) return layer.batch_norm(shape "weight"[1], o) end,
     forward = function(s, x)
       s:expect(x, -1, n)
       if not s:training() then return x:batch_norm(s.weight, s.bias, s.running_mean, s.running_var, eps) end
@@ -116,6 +128,8 @@ function layer.batch_norm(n, o)
       local part = s:momentum(momentum)
       s:update("running_mean", (1 - part) * s.running_mean + part * mean)
       s:update("running_var", (1 - part) * s.running_var + part * rows / (rows - 1) * var)
+      local batches = s:optional "num_batches_tracked" -- in PyTorch's checkpoints
+      if batches then s:update("num_batches_tracked", batches:reshape { 1 } + 1) end
       return y
     end }
 end
@@ -124,6 +138,7 @@ function layer.layer_norm(n, o)
   o = o or {}
   local eps = o.eps or 1e-5
   return net.new { kind = "layer_norm", group = "beside", note = tostring(n), weights = affine(n),
+    resize = function(shape) return layer.layer_norm(shape "weight"[1], o) end,
     forward = function(s, x)
       s:expect(x, -1, n)
       return x:layer_norm(s.weight, s.bias, eps)
@@ -136,6 +151,7 @@ function layer.group_norm(groups, n, o)
   local eps = o.eps or 1e-5
   return net.new { kind = "group_norm", group = "beside", weights = affine(n),
     note = ("%d in %d groups"):format(n, groups),
+    resize = function(shape) return layer.group_norm(groups, shape "weight"[1], o) end,
     forward = function(s, x)
       s:expect(x, -1, n)
       return x:group_norm(groups, s.weight, s.bias, eps)
@@ -147,6 +163,7 @@ function layer.rms_norm(n, o)
   local eps = o.eps or 1e-6
   return net.new { kind = "rms_norm", group = "beside", note = tostring(n),
     weights = { { name = "weight", shape = { n }, role = "scale" } },
+    resize = function(shape) return layer.rms_norm(shape "weight"[1], o) end,
     forward = function(s, x)
       s:expect(x, -1, n)
       return x:rms_norm(s.weight, eps)

@@ -14,6 +14,7 @@
 --             before it: norms), "embed", "final", "head"; nil: its children decide
 --   again     true: a backward pass computes it again instead of keeping what it computes
 --   frozen    true: it runs in evaluation mode whatever the mode of the network around it
+--   resize    function(shape) -> this layer with other widths; shape(name) is that of a tensor (nn.resize)
 --   cost      function(net, x, y) -> floating-point operations of its products, from shapes
 --
 -- Nothing here knows whether tensors are in memory or recorded.
@@ -193,6 +194,9 @@ function scope.batch(s, name) return s[1].batch and s[1].batch[name] end
 -- What running statistics move by: the layer's own momentum, unless the run replaces it (eval.bn_reset does).
 function scope.momentum(s, own) return s[1].momentum or own end
 
+-- A tensor that the parameters may have or not: nil.
+function scope.optional(s, name) return s[1].get(s[4] .. name, nil, true) end
+
 -- The next value of a buffer.
 function scope.update(s, name, value)
   local state = s[1].state
@@ -290,7 +294,7 @@ local function reader(theta)
     fail("nn: the parameters are a model, or a table of tensors by name, not a %s: net(theta, x)", kind(theta))
   end
   local seen, several = {}, module.list(theta)
-  return function(name, shape)
+  return function(name, shape, optional)
     if several then fail("nn: the parameters are a list of %d; nn.ensemble(net) takes such a list", #theta) end
     local t = seen[name]
     if t then return t end
@@ -300,6 +304,7 @@ local function reader(theta)
       local ok, found = pcall(theta.tensor, theta, name)
       t = ok and found or nil
     end
+    if t == nil and optional then return nil end
     if t == nil then
       local names = {}
       if list then names = theta else for _, other in ipairs(theta:names()) do names[other] = true end end

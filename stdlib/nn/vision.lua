@@ -167,8 +167,10 @@ local function vit_embeddings(o, h, w, c)
     forward = function(s, x)
       s:expect(x, 2, h, 4)
       s:expect(x, 3, w, 4)
-      local y = s:call("projection", x):reshape { x.shape[1], n, o.width }
-      local token = s.cls_token:expand { x.shape[1], 1, o.width }
+      local y = s:call("projection", x)
+      local width = y.shape[4]
+      y = y:reshape { x.shape[1], n, width }
+      local token = s.cls_token:expand { x.shape[1], 1, width }
       return tensor.cat({ token, y }, 2) + s.position_embeddings
     end }
 end

@@ -48,23 +48,6 @@ static tarn_status not_apart(const walk *w, const tarn_node *n) {
 
 // ---- where the examples are ----
 
-// Whether axis d of operand k becomes axis e of n, by n's axis rule.
-static bool linked(walk *w, const tarn_node *n, int k, int d, int e) {
-    const tarn_node *x = n->in[k];
-    if (!n->op->axes || x->desc.rank <= d || n->desc.rank <= e) {
-        return false;
-    }
-    for (int i = -1; i < n->nin; i++) {
-        int first = (i < 0 ? n : n->in[i])->id * TARN_MAX_RANK;
-        for (int s = first; s < first + TARN_MAX_RANK; s++) {
-            w->axes.parent[s] = s;
-            w->axes.limit[s] = TARN_GROUP_LINEAR;
-        }
-    }
-    n->op->axes(&w->axes, n);
-    return tarn_axes_find(&w->axes, x, d) == tarn_axes_find(&w->axes, n, e);
-}
-
 // Whether n has the examples along its first axis if operand k has.
 static bool leads(walk *w, const tarn_node *n, int k) {
     if (n->desc.rank == 0 || n->in[k]->desc.rank == 0 || n->desc.shape[0] % w->by.n != 0 ||
@@ -72,7 +55,7 @@ static bool leads(walk *w, const tarn_node *n, int k) {
         return false;
     }
     return n->op->same_order ||
-           (n->desc.shape[0] == n->in[k]->desc.shape[0] && linked(w, n, k, 0, 0));
+           (n->desc.shape[0] == n->in[k]->desc.shape[0] && tarn_axes_linked(&w->axes, n, k, 0, 0));
 }
 
 // Operands that were repeated for each example (a class token before it is joined to the others).
@@ -206,16 +189,16 @@ static bool must_split(walk *w, const tarn_node *n) {
 
 static tarn_status make_room(walk *w) {
     w->count = w->by.g->count;
-    size_t n = (size_t)w->count, slots = n * TARN_MAX_RANK;
+    size_t n = (size_t)w->count;
     w->state = tarn_arena_take(&w->arena, n);
     w->active = tarn_arena_take(&w->arena, n);
     w->cotangent = tarn_arena_take(&w->arena, n * sizeof *w->cotangent);
     w->part = tarn_arena_take(&w->arena, n * sizeof *w->part);
-    w->axes.parent = tarn_arena_take(&w->arena, slots * sizeof *w->axes.parent);
-    w->axes.limit = tarn_arena_take(&w->arena, slots);
-    if (!w->state || !w->active || !w->cotangent || !w->part || !w->axes.parent || !w->axes.limit) {
-        return tarn_raise_nomem(w->err, "grad", slots);
+    if (!w->state || !w->active || !w->cotangent || !w->part) {
+        return tarn_raise_nomem(w->err, "grad", n * sizeof *w->part);
     }
+    tarn_axes_free(&w->axes);
+    TARN_TRY(tarn_axes_open(&w->axes, w->by.g, w->err));
     memset((void *)w->cotangent, 0, n * sizeof *w->cotangent);
     memset(w->part, 0, n * sizeof *w->part);
     return TARN_OK;
@@ -228,6 +211,9 @@ static tarn_status split_rows(walk *w) {
         tarn_arena_init(&w->arena, &w->by.g->cx->budget);
         TARN_TRY(make_room(w));
         find_examples(w);
+        if (w->axes.failed) {
+            return tarn_raise_nomem(w->err, "grad", (size_t)w->axes.room * sizeof *w->axes.term);
+        }
         size_t count = (size_t)w->count;
         unsigned char *use = tarn_arena_take(&w->arena, count);
         const tarn_node **memo = tarn_arena_take(&w->arena, count * sizeof *memo);
@@ -290,7 +276,7 @@ static tarn_status descend(walk *w, const tarn_node *n) {
         add_part(w, n->in[0], tarn_examples_product(&w->by, p, numel(n)));
         return g->err.status == TARN_OK ? TARN_OK : failed(w);
     }
-    if (view && n->desc.rank == 2 && linked(w, n, 0, 0, 1) && linked(w, n, 0, 1, 0)) {
+    if (view && n->desc.rank == 2 && tarn_axes_linked(&w->axes, n, 0, 0, 1) && tarn_axes_linked(&w->axes, n, 0, 1, 0)) {
         p = tarn_examples_product(&w->by, p, numel(n));
         if (p.left && p.left->desc.shape[3] == n->desc.shape[0] && p.left->desc.shape[1] == 1) {
             add_part(w, n->in[0], (tarn_examples){.left = p.right, .right = p.left});
@@ -444,6 +430,7 @@ tarn_status tarn_example_squares(tarn_graph *g, const tarn_node *y, int nbatch,
     tarn_status s = w.by.n == 1 ? single(&w, squares, norms) : split_rows(&w);
     s = s == TARN_OK && w.by.n > 1 ? backward(&w) : s;
     s = s == TARN_OK && w.by.n > 1 ? answer(&w, squares, norms) : s;
+    tarn_axes_free(&w.axes);
     tarn_arena_free(&w.arena);
     return s;
 }

@@ -480,20 +480,43 @@ TARN_VJP(vjp_attention) {
     return tarn_unbroadcast(g, tarn_reshape(g, part, x->desc.rank, x->desc.shape), x);
 }
 
-// Heads and their sizes are products of axes, which the tracer does not take apart.
-// The axes before heads go together through all operands that have them; the others stay.
+// Axes before heads go together through all operands that have them. Heads of q are those of k times
+// the queries that share one; sizes of q and k meet in a product, those of v go through; places of queries
+// and of keys may be permuted where no order is seen.
 static void axes_attention(tarn_axes *t, const tarn_node *y) {
-    int batch = y->desc.rank - 3;
-    for (int k = 0; k <= y->nin; k++) {
-        const tarn_node *x = k < y->nin ? y->in[k] : y;
-        for (int d = 0, e = y->desc.rank - x->desc.rank; d < x->desc.rank; d++, e++) {
-            if (e < batch && x->desc.shape[d] == y->desc.shape[e]) {
+    int r = y->desc.rank, heads = r - 3, place = r - 2, size = r - 1;
+    for (int k = 0; k < y->nin; k++) {
+        const tarn_node *x = y->in[k];
+        for (int d = 0, e = r - x->desc.rank; d < x->desc.rank; d++, e++) {
+            if (e < heads && x->desc.shape[d] == y->desc.shape[e]) {
                 tarn_axes_link(t, x, d, y, e, TARN_GROUP_PERMUTATION);
-            } else {
-                tarn_axes_limit(t, x, d, TARN_GROUP_NONE);
             }
         }
     }
+    tarn_axis shared[2] = {tarn_axes_of(t, K, heads), tarn_axes_atom(t, Q->desc.shape[heads] / K->desc.shape[heads],
+                                                                     TARN_GROUP_PERMUTATION)};
+    tarn_axes_limit(t, K, heads, TARN_GROUP_PERMUTATION);
+    tarn_axes_link(t, V, heads, K, heads, TARN_GROUP_PERMUTATION);
+    tarn_axes_unify(t, tarn_axes_of(t, Q, heads), tarn_axes_product_of(t, 2, shared));
+    tarn_axes_link(t, Q, heads, y, heads, TARN_GROUP_PERMUTATION);
+    tarn_axes_contract(t, Q, size, K, size, TARN_GROUP_LINEAR);
+    tarn_axes_link(t, V, size, y, size, TARN_GROUP_LINEAR);
+    tarn_group order = y->attr.i[0] ? TARN_GROUP_NONE : TARN_GROUP_PERMUTATION;
+    tarn_axes_link(t, Q, place, y, place, order);
+    tarn_axes_link(t, K, place, V, place, order);
+    if (y->nin == 4) {
+        const tarn_node *mask = y->in[3], *of[3] = {Q, Q, K};
+        const int axis[3] = {heads, place, place};
+        for (int k = 0; k < 3; k++) {
+            int d = mask->desc.rank - 3 + k;
+            if (d >= 0 && mask->desc.shape[d] == of[k]->desc.shape[axis[k]]) {
+                tarn_axes_link(t, mask, d, of[k], axis[k], TARN_GROUP_PERMUTATION);
+            }
+        }
+    }
+    tarn_axes_mix(t, Q, 1u << size, 1u << place);
+    tarn_axes_mix(t, K, 1u << size, 1u << place);
+    tarn_axes_mix(t, V, 1u << place, 1u << size);
 }
 
 const tarn_node *tarn_attention(tarn_graph *g, const tarn_node *q, const tarn_node *k,

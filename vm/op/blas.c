@@ -106,6 +106,15 @@ static void open_blas(void) {
     atomic_store(&b->ready, true);
 }
 
+static void forgo_blas(void) {
+    blas *b = &the_blas;
+    b->status = tarn_raise(&b->err, "Blas",
+                           "matrix products and factorisations need OpenBLAS, which is not there "
+                           "behind the wall that untrusted scripts run in (those of the plan that "
+                           "a recipe returns are computed outside)");
+}
+void tarn_blas_forgo(void) { pthread_once(&once, forgo_blas); }
+
 static tarn_status opened(tarn_error *err) {
     pthread_once(&once, open_blas);
     if (the_blas.status != TARN_OK && err) {

@@ -35,5 +35,6 @@ tarn_status tarn_blas_gram(tarn_context *cx, tarn_dtype dtype, bool rows, int64_
 // "OpenBLAS 0.3.21 Haswell" once opened; opens it.
 tarn_status tarn_blas_describe(const char **text, tarn_error *err);
 const char *tarn_blas_in_use(void);  // the same text, or NULL: nothing needed the library so far
+void tarn_blas_forgo(void);          // never opens it: in a process that may open no files
 
 #endif

@@ -269,7 +269,7 @@ static bool examples_conv2d(tarn_graph *g, const tarn_node *y, const tarn_node *
     return true;
 }
 
-// ---- axes: channels move as those of a product, images freely, pixels not at all ----
+// ---- axes: channels move as those of a product, groups of them as wholes, images freely, pixels not at all ----
 
 static void axes_conv(tarn_axes *t, const tarn_node *y) {
     roles r = roles_of(y->op);
@@ -278,25 +278,21 @@ static void axes_conv(tarn_axes *t, const tarn_node *y) {
     v[r.in[1]] = y->in[1];
     v[r.out] = y;
     const tarn_node *x = v[IMAGE], *w = v[WEIGHT], *m = v[MAP];
-    int64_t groups = y->attr.i[GROUPS];
     tarn_axes_link(t, x, 0, m, 0, TARN_GROUP_LINEAR);
     for (int k = 1; k < 3; k++) {
         tarn_axes_limit(t, x, k, TARN_GROUP_NONE);
         tarn_axes_limit(t, m, k, TARN_GROUP_NONE);
         tarn_axes_limit(t, w, k + 1, TARN_GROUP_NONE);
     }
-    if (groups == 1) {
-        tarn_axes_link(t, x, 3, w, 1, TARN_GROUP_LINEAR);
-        tarn_axes_link(t, m, 3, w, 0, TARN_GROUP_LINEAR);
-    } else if (x->desc.shape[3] == groups && m->desc.shape[3] == groups) {  // depthwise: as x * w
-        tarn_axes_link(t, x, 3, w, 0, TARN_GROUP_PERMUTATION);
-        tarn_axes_link(t, m, 3, w, 0, TARN_GROUP_PERMUTATION);
-    } else {
-        tarn_axes_limit(t, x, 3, TARN_GROUP_NONE);
-        tarn_axes_limit(t, m, 3, TARN_GROUP_NONE);
-        tarn_axes_limit(t, w, 0, TARN_GROUP_NONE);
-        tarn_axes_limit(t, w, 1, TARN_GROUP_NONE);
-    }
+    int64_t groups = y->attr.i[GROUPS], out = w->desc.shape[0] / (groups > 0 ? groups : 1);
+    tarn_axis group = tarn_axes_atom(t, groups, TARN_GROUP_PERMUTATION), into = tarn_axes_of(t, w, 1);
+    tarn_axis product[2] = {group, {into.term, !into.dual}};
+    tarn_axes_unify(t, tarn_axes_of(t, x, 3), tarn_axes_product_of(t, 2, product));
+    product[1] = tarn_axes_atom(t, out, TARN_GROUP_LINEAR);
+    tarn_axes_unify(t, tarn_axes_of(t, w, 0), tarn_axes_product_of(t, 2, product));
+    tarn_axes_link(t, m, 3, w, 0, TARN_GROUP_LINEAR);
+    tarn_axes_mix(t, x, 1u << 3, 0);
+    tarn_axes_mix(t, w, 1u << 1, 1u << 0);
 }
 
 // ---- the rows ----

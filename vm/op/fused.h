@@ -75,9 +75,10 @@ const tarn_node *tarn_attention(tarn_graph *g, const tarn_node *q, const tarn_no
 
 // ---- rotary.c ----
 
-// x [.., T, size] turned by position * base^(-2 i / size); positions: [T] numbers.
-const tarn_node *tarn_rope(tarn_graph *g, const tarn_node *x, const tarn_node *positions,
-                           double base, bool adjacent);
+// x [.., T, size] turned by position * base^(-2 i / size); positions: [T] numbers. turns: the base
+// and, with n = 1 + size / 2, a divisor for the angle of each pair.
+const tarn_node *tarn_rope(tarn_graph *g, const tarn_node *x, const tarn_node *positions, int n,
+                           const double *turns, bool adjacent);
 
 // ---- embedding.c ----
 

@@ -396,14 +396,14 @@ POINT(top, "TTd>b", 3, FLAT, .axes = tarn_axes_permuted,
 const tarn_op tarn_op_cast = {.name = "cast", .version = 1, .cls = TARN_CLASS_POINT, .min_in = 1, .max_in = 1,
                               .kernel = -1, .infer = infer_cast, DIFF(cast), .axes = tarn_axes_linear,
                               .summary = "the same numbers in another dtype, rounded once, to nearest even"};
-POINT(iota, ">i", 0, .infer = infer_iota, FLAT, .axes = tarn_axes_none,
+POINT(iota, ">i", 0, .infer = infer_iota, FLAT, .axes = tarn_axes_fixed,
       .summary = "0, 1, 2 … in row-major order")
-POINT(bernoulli, ">b", 0, .infer = infer_bernoulli, FLAT, .axes = tarn_axes_none,
+POINT(bernoulli, ">b", 0, .infer = infer_bernoulli, FLAT, .axes = tarn_axes_fixed,
       .summary = "true with probability p, by a counter-based generator")
 POINT(dropout, "Ti>T", 2, .infer = infer_dropout, DIFF(dropout), .axes = tarn_axes_permuted,
       .summary = "zero with probability p, else x / (1 - p), by a counter-based generator")
-POINT(uniform, ">T", 0, .infer = infer_uniform, FLAT, .axes = tarn_axes_none,
+POINT(uniform, ">T", 0, .infer = infer_uniform, FLAT, .axes = tarn_axes_fixed,
       .summary = "uniform numbers in [0, 1), by a counter-based generator")
-POINT(normal, ">T", 0, .infer = infer_normal, FLAT, .axes = tarn_axes_none,
+POINT(normal, ">T", 0, .infer = infer_normal, FLAT, .axes = tarn_axes_fixed,
       .summary = "standard normal numbers, by a counter-based generator")
 // clang-format on

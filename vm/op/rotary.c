@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rotary position embedding (Su et al., "RoFormer", 2021): pair i of the last axis is turned by
-// position * base^(-2 i / size). It is linear in x, and turning back is its adjoint. Angles, sines
-// and cosines are computed in f64, once for each position.
+// position * base^(-2 i / size), over a divisor of its own where longer contexts ask for that. It is
+// linear in x, and turning back is its adjoint. Angles, sines and cosines are computed in f64, once
+// for each position.
 #include <string.h>
 
 #include "vm/op/axes.h"
@@ -12,17 +13,26 @@
 
 #define X (y->in[0])
 
-// rope(x [.., T, size], positions [T]): attr.i = {adjacent, back}, attr.f = {base}
+// rope(x [.., T, size], positions [T]): attr.i = {adjacent, back}, attr.f = {base, [divisor, ..]}
 
 static tarn_status infer_rope(int nin, const tarn_desc *in, const tarn_attr *a, tarn_desc *out,
                               tarn_error *err) {
     int r = in[0].rank;
     (void)nin;
-    if (a->ni != 2 || a->nf != 1 || !(a->f[0] > 0)) {
+    if (a->ni != 2 || a->nf < 1 || !(a->f[0] > 0)) {
         TARN_RAISE(err, "Argument", "the base is a number above 0");
     }
     if (r < 2 || in[0].shape[r - 1] % 2 != 0) {
         TARN_RAISE(err, "ShapeMismatch", "expected x [.., T, size] with an even size");
+    }
+    if (a->nf > 1 && a->nf - 1 != in[0].shape[r - 1] / 2) {
+        TARN_RAISE(err, "ShapeMismatch", "expected one divisor for each of %lld pairs, got %d",
+                   (long long)(in[0].shape[r - 1] / 2), a->nf - 1);
+    }
+    for (int i = 1; i < a->nf; i++) {
+        if (!(a->f[i] > 0)) {
+            TARN_RAISE(err, "Argument", "divisors are numbers above 0");
+        }
     }
     if (in[1].rank != 1 || in[1].shape[0] != in[0].shape[r - 2]) {
         TARN_RAISE(err, "ShapeMismatch", "expected one position for each of %lld places",
@@ -54,10 +64,12 @@ static tarn_status rope_piece(void *arg, int64_t first, int64_t n, tarn_error *e
     }
     return TARN_OK;
 }
-static void angles(const double *position, int64_t places, int64_t half, double base, bool back,
+static void angles(const double *position, int64_t places, int64_t half, const tarn_attr *a,
                    double *cosine, double *sine) {
+    bool back = a->i[1] != 0;
     for (int64_t i = 0; i < half; i++) {
-        double turn = tk_pow(base, -(double)i / (double)half);
+        double turn = tk_pow(a->f[0], -(double)i / (double)half);
+        turn = a->nf > 1 ? turn / a->f[i + 1] : turn;
         for (int64_t t = 0; t < places; t++) {
             double angle = position[t] * turn;
             cosine[t * half + i] = tk_cos(angle);
@@ -85,7 +97,7 @@ static tarn_status apply_rope(tarn_context *cx, int nin, const tarn_tensor *in, 
                       half,
                       (size_t)half * (d->dtype == TARN_F64 ? 16 : 8),
                       a->i[0] != 0};
-        angles((const double *)(const void *)p.data[1], places, half, a->f[0], a->i[1] != 0, room,
+        angles((const double *)(const void *)p.data[1], places, half, a, room,
                room + places * half);
         s = tarn_rows_run(cx, n / (2 * half), 2 * half, rope_piece, &r, err);
     }
@@ -106,7 +118,7 @@ static size_t workspace(int nin, const tarn_desc *in, const tarn_attr *a, const 
 static const tarn_node *turned(tarn_graph *g, const tarn_node *x, const tarn_node *y, bool back) {
     const tarn_node *in[2] = {x, y->in[1]};
     const int64_t i[2] = {y->attr.i[0], back};
-    tarn_attr a = {.ni = 2, .i = i, .nf = 1, .f = y->attr.f};
+    tarn_attr a = {.ni = 2, .i = i, .nf = y->attr.nf, .f = y->attr.f};
     return tarn_node_make(g, &tarn_op_rope, 2, in, &a);
 }
 TARN_VJP(vjp_rope) {
@@ -127,11 +139,11 @@ static void axes_rope(tarn_axes *t, const tarn_node *y) {
     tarn_axes_limit(t, y->in[1], 0, TARN_GROUP_NONE);
 }
 
-const tarn_node *tarn_rope(tarn_graph *g, const tarn_node *x, const tarn_node *positions,
-                           double base, bool adjacent) {
+const tarn_node *tarn_rope(tarn_graph *g, const tarn_node *x, const tarn_node *positions, int n,
+                           const double *turns, bool adjacent) {
     const tarn_node *in[2] = {x, positions};
     const int64_t i[2] = {adjacent, 0};
-    tarn_attr a = {.ni = 2, .i = i, .nf = 1, .f = &base};
+    tarn_attr a = {.ni = 2, .i = i, .nf = n, .f = turns};
     return tarn_node_make(g, &tarn_op_rope, 2, in, &a);
 }
 

@@ -26,7 +26,9 @@ const tarn_node *tarn_add_opt(tarn_graph *g, const tarn_node *a, const tarn_node
 const tarn_node *tarn_vjp_zero(tarn_graph *g, const tarn_node *y, const tarn_node *gy, int which);
 const tarn_node *tarn_jvp_zero(tarn_graph *g, const tarn_node *y, const tarn_node *const *dx);
 
-// Axes whose size stays move freely together; the others are fixed (slice, pad).
+// y is its operand, of the same shape.
 void tarn_axes_kept(tarn_axes *t, const tarn_node *y);
+// `some` is a window of `all`: {start, count, step} for each dimension.
+void tarn_axes_window(tarn_axes *t, const tarn_node *all, const tarn_node *some, const int64_t *window);
 
 #endif

@@ -219,9 +219,9 @@ const tarn_node *tarn_entropy(tarn_graph *g, const tarn_node *x, int axis) {
     const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_WHOLE,      \
                                     .min_in = IN, .max_in = IN, .infer = infer_rows,           \
                                     .decompose = NAME##_apart, __VA_ARGS__};
-WHOLE(softmax, 1, .rows = &by_softmax, .workspace = workspace_rows, .vjp = vjp_softmax, .jvp = jvp_softmax, .axes = tarn_axes_permuted,
+WHOLE(softmax, 1, .rows = &by_softmax, .workspace = workspace_rows, .vjp = vjp_softmax, .jvp = jvp_softmax, .axes = tarn_axes_rows,
       .summary = "exp(x) / sum(exp(x)) along the last dimension")
-WHOLE(log_softmax, 1, .rows = &by_log_softmax, .workspace = workspace_rows, .vjp = vjp_log_softmax, .jvp = jvp_log_softmax, .axes = tarn_axes_permuted,
+WHOLE(log_softmax, 1, .rows = &by_log_softmax, .workspace = workspace_rows, .vjp = vjp_log_softmax, .jvp = jvp_log_softmax, .axes = tarn_axes_rows,
       .summary = "x - log(sum(exp(x))) along the last dimension")
 WHOLE(softmax_vjp, 2, .placed = true, .apply = apply_softmax_vjp, .workspace = workspace_vjp,
       .summary = "y (g - sum(y g)) along the last dimension: the derivative of y = softmax(x)")

@@ -59,40 +59,36 @@ TARN_VJP(vjp_reshape) {
 TARN_JVP(jvp_reshape) {
     return dx[0] ? tarn_reshape(g, dx[0], y->desc.rank, y->desc.shape) : NULL;
 }
-// Runs of dimensions with equal products correspond; where one dimension meets one, they are the
-// same axis. A split or merged axis stays fixed: products of factors are not traced here.
+// Runs of dimensions with equal products correspond: what a run of X is as a row-major product, the run
+// of y is too. Axes of one element come and go by themselves.
 static void axes_reshape(tarn_axes *t, const tarn_node *y) {
-    int d = 0, e = 0;
-    const int64_t *from = X->desc.shape, *to = y->desc.shape;
-    while (d < X->desc.rank && e < y->desc.rank) {
-        if ((from[d] == 1) != (to[e] == 1)) {  // an axis of one element comes or goes by itself
-            bool gone = from[d] == 1;
-            tarn_axes_limit(t, gone ? X : y, gone ? d : e, TARN_GROUP_NONE);
-            d += gone;
-            e += !gone;
+    const tarn_node *side[2] = {X, y};
+    int at[2] = {0, 0};
+    if (tarn_desc_numel(&y->desc) == 0) {
+        tarn_axes_fixed(t, X);
+        tarn_axes_fixed(t, y);
+        return;
+    }
+    while (at[0] < X->desc.rank && at[1] < y->desc.rank) {
+        int64_t size[2] = {X->desc.shape[at[0]], y->desc.shape[at[1]]};
+        if ((size[0] == 1) != (size[1] == 1)) {
+            at[size[1] == 1]++;
             continue;
         }
-        int d0 = d, e0 = e;
-        int64_t p = from[d++], q = to[e++];
-        while (p != q) {
-            if (p < q && d < X->desc.rank) {
-                p *= from[d++];
-            } else if (q < p && e < y->desc.rank) {
-                q *= to[e++];
-            } else {
-                break;
+        int first[2] = {at[0]++, at[1]++};
+        while (size[0] != size[1]) {
+            int k = size[1] < size[0];
+            size[k] *= side[k]->desc.shape[at[k]++];
+        }
+        tarn_axis run[2];
+        for (int k = 0; k < 2; k++) {
+            tarn_axis own[TARN_MAX_RANK];
+            for (int d = first[k]; d < at[k]; d++) {
+                own[d - first[k]] = tarn_axes_of(t, side[k], d);
             }
+            run[k] = at[k] - first[k] == 1 ? own[0] : tarn_axes_product_of(t, at[k] - first[k], own);
         }
-        if (d - d0 == 1 && e - e0 == 1) {
-            tarn_axes_link(t, X, d0, y, e0, TARN_GROUP_LINEAR);
-            continue;
-        }
-        for (int k = d0; k < d; k++) {
-            tarn_axes_limit(t, X, k, TARN_GROUP_NONE);
-        }
-        for (int k = e0; k < e; k++) {
-            tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
-        }
+        tarn_axes_unify(t, run[0], run[1]);
     }
 }
 
@@ -237,6 +233,8 @@ TARN_JVP(jvp_slice) {
     return dx[0] ? tarn_node_make(g, &tarn_op_slice, 1, dx, &y->attr) : NULL;
 }
 
+static void axes_slice(tarn_axes *t, const tarn_node *y) { tarn_axes_window(t, X, y, y->attr.i); }
+
 // ---- item: attr.i = {index}; one element of a vector as a bare number ----
 
 INFER(infer_item) {
@@ -278,7 +276,7 @@ ROW(permute, .infer = infer_permute, .view = view_permute, .vjp = vjp_permute, .
     .summary = "the same tensor with its dimensions in another order")
 ROW(broadcast_to, .infer = infer_broadcast, .view = view_broadcast, .vjp = vjp_broadcast, .jvp = jvp_broadcast, .axes = axes_broadcast,
     .summary = "the same tensor repeated along dimensions of size 1 and new leading ones")
-ROW(slice, .infer = infer_slice, .view = view_slice, .vjp = vjp_slice, .jvp = jvp_slice, .axes = tarn_axes_kept,
+ROW(slice, .infer = infer_slice, .view = view_slice, .vjp = vjp_slice, .jvp = jvp_slice, .axes = axes_slice,
     .summary = "a range of every dimension: start, count, step")
 ROW(item, .infer = infer_item, .view = view_item, .vjp = vjp_item, .jvp = jvp_item, .axes = axes_item,
     .summary = "one element of a vector as a bare number")

@@ -215,17 +215,20 @@ TARN_JVP(jvp_matmul) {
 static void axes_matmul(tarn_axes *t, const tarn_node *y) {
     const tarn_node *p = X, *q = y->in[1];
     int r = y->desc.rank;
-    tarn_axes_link(t, p, p->desc.rank - 1, q, q->desc.rank - 2, TARN_GROUP_LINEAR);
+    tarn_axes_contract(t, p, p->desc.rank - 1, q, q->desc.rank - 2, TARN_GROUP_LINEAR);
     tarn_axes_link(t, p, p->desc.rank - 2, y, r - 2, TARN_GROUP_LINEAR);
     tarn_axes_link(t, q, q->desc.rank - 1, y, r - 1, TARN_GROUP_LINEAR);
     for (int i = 0; i < 2; i++) {
-        const tarn_node *x = y->in[i];
+        const tarn_node *x = y->in[i], *other = y->in[1 - i];
+        unsigned last = (unsigned)x->desc.rank - 1, apart = 1u << (i == 0 ? last - 1 : last);
         for (int d = 0; d < x->desc.rank - 2; d++) {
-            int e = r - x->desc.rank + d;
+            int e = r - x->desc.rank + d, f = e - (r - other->desc.rank);
             if (x->desc.shape[d] == y->desc.shape[e]) {
                 tarn_axes_link(t, x, d, y, e, TARN_GROUP_PERMUTATION);
             }
+            apart |= f < 0 || other->desc.shape[f] != x->desc.shape[d] ? 1u << d : 0;
         }
+        tarn_axes_mix(t, x, 1u << (i == 0 ? last : last - 1), apart);
     }
 }
 
@@ -532,16 +535,22 @@ TARN_JVP(jvp_concat) {
 }
 static void axes_concat(tarn_axes *t, const tarn_node *y) {
     int axis = (int)y->attr.i[0];
+    tarn_axis part[TARN_AXIS_PARTS];
     for (int i = 0; i < y->nin; i++) {
         for (int k = 0; k < y->desc.rank; k++) {
-            if (k == axis) {
-                tarn_axes_limit(t, y->in[i], k, TARN_GROUP_NONE);
-            } else {
+            if (k != axis) {
                 tarn_axes_link(t, y->in[i], k, y, k, TARN_GROUP_LINEAR);
+            } else if (y->nin > TARN_AXIS_PARTS) {
+                tarn_axes_limit(t, y->in[i], k, TARN_GROUP_NONE);
+                tarn_axes_limit(t, y, k, TARN_GROUP_NONE);
+            } else {
+                part[i] = tarn_axes_of(t, y->in[i], k);
             }
         }
     }
-    tarn_axes_limit(t, y, axis, TARN_GROUP_NONE);
+    if (y->nin <= TARN_AXIS_PARTS) {
+        tarn_axes_unify(t, tarn_axes_of(t, y, axis), tarn_axes_sum_of(t, y->nin, part));
+    }
 }
 
 // ---- pad: zeros of shape attr.i[3 rank …] with x at {start, count, step}: the adjoint of slice ----
@@ -599,6 +608,7 @@ TARN_VJP(vjp_pad) {
     tarn_attr a = {.ni = 3 * X->desc.rank, .i = y->attr.i};
     return tarn_node_make(g, &tarn_op_slice, 1, &gy, &a);
 }
+static void axes_pad(tarn_axes *t, const tarn_node *y) { tarn_axes_window(t, y, X, y->attr.i); }
 TARN_JVP(jvp_pad) { return dx[0] ? tarn_node_make(g, &tarn_op_pad, 1, dx, &y->attr) : NULL; }
 
 // ---- memory beside the result, at most: operands that have to be converted or made contiguous ----
@@ -643,6 +653,6 @@ WHOLE(scatter_add, 2, 2, .infer = infer_scatter, .apply = apply_scatter, .placed
       .summary = "zeros of a shape, with each element of a source added where an index says")
 WHOLE(concat, 1, -1, .infer = infer_concat, .apply = apply_concat, .placed = true, .vjp = vjp_concat, .jvp = jvp_concat, .axes = axes_concat, .workspace = workspace_concat,
       .summary = "tensors one after another along a dimension")
-WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .placed = true, .vjp = vjp_pad, .jvp = jvp_pad, .axes = tarn_axes_kept, .workspace = workspace_copies,
+WHOLE(pad, 1, 1, .infer = infer_pad, .apply = apply_pad, .placed = true, .vjp = vjp_pad, .jvp = jvp_pad, .axes = axes_pad, .workspace = workspace_copies,
       .summary = "zeros of a shape, with the tensor at a strided range: the adjoint of slice")
 // clang-format on

@@ -75,7 +75,7 @@ local function parameters(d, call, classes, out)
   for i, part in ipairs(list) do
     local optional = part:find "^%[" or part:find "="
     local name
-    if part:find "^{" then
+    if part:find "^%b{}$" then
       name = name_for "options"
       local class = d.name:gsub(":", ".") .. ".options" .. (i > 1 and taken.options_ and tostring(i) or "")
       table.insert(out, 1, table.concat(option_class(class, part), "\n") .. "\n")

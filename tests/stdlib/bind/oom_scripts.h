@@ -261,6 +261,9 @@ static const oom_script oom_scripts[] = {
      "theta = net:init { seed = 1 } eval.accuracy(net, d)",
      "local r = eval.report(net, d, { batch = 4 })(theta) local known = cache(eval.nll(net, d), out .. 'c') "
      "return r.nll .. r.ece .. tostring(r.confusion) .. known(theta) .. known(1 * theta) .. eval.bn_reset(net, theta, d):norm()"},
+    {"symmetries", "align.groups(nn.mlp { 2, 3, 2 })",
+     "local net = nn.gpt { vocab = 3, width = 4, heads = 2, layers = 1, context = 4, inner = 4 } "
+     "return tostring(align.groups(net)) .. tostring(align.groups(net, nil, { pin = '.*ln_1.*' }))"},
     {"probes",
      "net = nn.mlp { 2, 3, 2 } theta = net:init { seed = 1 } d = data.two_moons { n = 3, seed = 1 } "
      "x = tensor.randn({ 4, 2 }, 1) probe.fisher(net, theta, d)",

@@ -27,9 +27,11 @@ end
 
 local harmless = {
   ["model:files"] = "names the files of a declared input", ["net:capture"] = "a path in a network",
+  ["plot.path"] = "draws a path of probe", ["plot.plane"] = "draws a plane of probe",
   ["merge.swa"] = "a folder goes through model.list", ["merge.lawa"] = "a folder goes through model.list",
 }
-local absent = { tarn = true, average = true, search = true, cmaes = true } -- values that only a refused module makes
+local absent = { tarn = true, average = true, search = true, cmaes = true, record = true,
+  alignment = true } -- values that only a refused module makes
 local names = {}
 for _, d in ipairs(tarn.docs()) do
   local arguments = d.signature:match "^[%w_.:]+(.*)$" or d.signature
@@ -65,7 +67,7 @@ end
 
 -- ---- whole modules ----
 
-for _, name in ipairs { "data", "train", "eval", "search", "probe" } do
+for _, name in ipairs { "data", "train", "eval", "search", "probe", "align" } do
   check.equal(inside(("local _, e = pcall(function() return %s end) return e"):format(name)):match ": (.*)",
     name .. " is not available to a recipe")
   check.equal(inside(("return tostring(rawget(_G, %q))"):format(name)), "nil")

@@ -54,7 +54,12 @@ MAKE(rope) {
     int rank = full_shape(t, 2, 4, shape);
     shape[rank - 1] *= 2;
     const tarn_node *x = operand(t, rank, shape, -2, 2);
-    return tarn_rope(t->g, tarn_mul(t->g, x, x), places(t, 1, shape + rank - 2, 50), 100, below(&t->seed, 2));
+    double turns[33] = {100};
+    int half = (int)shape[rank - 1] / 2, n = below(&t->seed, 2) && half < 33 ? 1 + half : 1;
+    for (int i = 1; i < n; i++) {
+        turns[i] = 1 + 0.5 * i;
+    }
+    return tarn_rope(t->g, tarn_mul(t->g, x, x), places(t, 1, shape + rank - 2, 50), n, turns, below(&t->seed, 2));
 }
 MAKE(embedding) {
     const int64_t shape[2] = {1 + below(&t->seed, 5), 1 + below(&t->seed, 4)};

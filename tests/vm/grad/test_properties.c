@@ -7,6 +7,7 @@
 #include "tests/vm/grad/net_rows.h"
 #include "tests/vm/grad/properties.h"
 #include "vm/op/linalg.h"
+#include "vm/op/sinkhorn.h"
 
 // ---- element-wise rows: domains of their operands ----
 
@@ -290,6 +291,18 @@ MAKE(polar) {
     return tarn_polar(t->g, a, route);
 }
 
+// Sums that have equal totals wherever they move.
+MAKE(sinkhorn) {
+    int rank = 2 + (int)below(&t->seed, 2);
+    int64_t shape[3] = {2, 1 + below(&t->seed, 4), 1 + below(&t->seed, 4)}, n = shape[1], m = shape[2];
+    const tarn_node *c = operand(t, rank, shape + 3 - rank, -2, 2);
+    const tarn_node *a = tarn_softmax(t->g, operand(t, 1, &n, -1, 1), 0), *b = tarn_softmax(t->g, operand(t, 1, &m, -1, 1), 0);
+    const tarn_sinkhorn_options o = {.reg = 0.7 + 0.3 * (double)below(&t->seed, 3), .iterations = 3000, .tolerance = 1e-15};
+    tarn_sinkhorn_nodes s = tarn_sinkhorn(t->g, c, a, b, &o);
+    const tarn_node *part[3] = {s.plan, tarn_mul(t->g, s.f, s.f), tarn_exp(t->g, s.g)};
+    return summed(t, 3, part);
+}
+
 MAKE(checkpoint) {
     SHAPE(0, 3);
     const tarn_node *x = operand(t, rank, shape, -2, 2);
@@ -321,6 +334,7 @@ static const entry entries[] = {
     {&tarn_op_svd, make_svd, 1e3, false},       {&tarn_op_eigh, make_eigh, 1e3, false},
     {&tarn_op_qr, make_qr, 1e3, false},         {&tarn_op_cholesky, make_cholesky, 10, false},
     {&tarn_op_solve, make_solve, 10, false},    {&tarn_op_polar, make_polar, 1e3, false},
+    {&tarn_op_sinkhorn, make_sinkhorn, 100, false},
 };
 
 static void cover(const tarn_op *op) {
