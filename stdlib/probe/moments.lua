@@ -20,24 +20,6 @@ return function(define, check, core)
     return layers
   end
 
-  -- What the weight meets, as rows: [rows, in], or [rows, in h w] in the order of a convolution's weight.
-  local function rows(n, x)
-    local shape = x.shape
-    if n.kind == "conv2d" then
-      local w = n.weights[1].shape
-      local size, how = w[3] * w[4], {}
-      for k, v in pairs(n.how) do how[k] = v end
-      how.groups = w[2]
-      local one = tensor.eye(size):to(x.dtype):reshape { 1, size, size }
-      local kernels = one:expand { w[2], size, size }:reshape { w[2] * size, 1, w[3], w[4] }
-      x = x:conv2d(kernels, how)
-      shape = x.shape
-    end
-    local wide, count = shape[#shape], 1
-    for k = 1, #shape - 1 do count = count * shape[k] end
-    return x:reshape { count, wide }, count
-  end
-
   local function gram_of(x) return x:t():matmul(x) end
 
   -- wanted: {[name] = true}; nil: all.
@@ -46,7 +28,7 @@ return function(define, check, core)
     net_of.run(root, theta, batch, { mode = "eval", watch = function(n, path, x)
       local layer = layers[path]
       if not layer or n.kind ~= "linear" and n.kind ~= "conv2d" or wanted and not wanted[layer.name] then return end
-      local seen, count = rows(n, x)
+      local seen, count = over.rows(n, x)
       local g = gram_of(seen)
       sums[layer.name] = sums[layer.name] and sums[layer.name] + g or g
       counts[layer.name] = (counts[layer.name] or 0) + count

@@ -105,5 +105,24 @@ return function(core)
     end
   end
 
+  -- What the weight of a linear map or of a convolution (of one group) meets, as rows: [rows, in], or [rows, in h w] in
+  -- the order of a convolution's weight.
+  function over.rows(n, x)
+    local shape = x.shape
+    if n.kind == "conv2d" then
+      local w = n.weights[1].shape
+      local size, how = w[3] * w[4], {}
+      for k, v in pairs(n.how) do how[k] = v end
+      how.groups = w[2]
+      local one = tensor.eye(size):to(x.dtype):reshape { 1, size, size }
+      local kernels = one:expand { w[2], size, size }:reshape { w[2] * size, 1, w[3], w[4] }
+      x = x:conv2d(kernels, how)
+      shape = x.shape
+    end
+    local wide, count = shape[#shape], 1
+    for k = 1, #shape - 1 do count = count * shape[k] end
+    return x:reshape { count, wide }, count
+  end
+
   return over
 end

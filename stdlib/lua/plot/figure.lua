@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Figures: what is checked and made of the arguments of plot.line and plot.scatter.
+-- Figures: what they are made of, and their faces: text, SVG, PNG, data. The file plot/NAME.lua that `drawn` names
+-- draws a kind, in the functions svg, text and data.
 
 local scale = require "plot.scale"
 
@@ -50,6 +51,11 @@ local function read_series(entry, i, shared, what)
   s.y = numbers(s.y, what, whose)
   s.x = s.x and numbers(s.x, what, whose .. ", x") or shared or counted(#s.y)
   if #s.x ~= #s.y then fail(what, "%s has %d values for %d of x", whose, #s.y, #s.x) end
+  if entry.low ~= nil or entry.high ~= nil then -- a band
+    s.low = numbers(entry.low or s.y, what, whose .. ", low")
+    s.high = numbers(entry.high or s.y, what, whose .. ", high")
+    if #s.low ~= #s.x or #s.high ~= #s.x then fail(what, "%s: low and high have as many values as x", whose) end
+  end
   return s
 end
 
@@ -57,8 +63,10 @@ end
 local function extent(fig, axis, log, what)
   local low, high = math.huge, -math.huge
   for _, s in ipairs(fig.series) do
-    for _, v in ipairs(s[axis]) do
-      if v - v == 0 and (not log or v > 0) then low, high = math.min(low, v), math.max(high, v) end
+    for _, list in ipairs { s[axis], axis == "y" and s.low or {}, axis == "y" and s.high or {} } do
+      for _, v in ipairs(list) do
+        if v - v == 0 and (not log or v > 0) then low, high = math.min(low, v), math.max(high, v) end
+      end
     end
   end
   if low > high then
@@ -85,14 +93,30 @@ local function size(o, key, default, what)
   return v
 end
 
--- make(function's name, its table of arguments, with lines?)
-local function make(what, o, lines)
-  local fig = setmetatable({ lines = lines, series = {}, title = o.title, xlabel = o.xlabel, ylabel = o.ylabel,
-    xlog = o.xlog, ylog = o.ylog }, Figure)
-  for _, key in ipairs { "title", "xlabel", "ylabel" } do
+local function theme_of(o, what)
+  local theme = o.theme or "light"
+  if theme ~= "light" and theme ~= "dark" then
+    fail(what, "theme = %q; expected \"light\" or \"dark\"", tostring(theme))
+  end
+  return theme
+end
+
+-- A figure of a kind: its size, texts and theme; `drawn` names the file that draws it.
+local function start(what, o, kind, drawn, width, height)
+  for _, key in ipairs { "title", "xlabel", "ylabel", "label" } do
     if o[key] ~= nil and type(o[key]) ~= "string" then fail(what, "%s is a %s, not a text", key, type(o[key])) end
   end
-  fig.width, fig.height = size(o, "width", 640, what), size(o, "height", 400, what)
+  return setmetatable({ kind = kind, drawn = drawn, title = o.title, xlabel = o.xlabel, ylabel = o.ylabel,
+    width = size(o, "width", width, what), height = size(o, "height", height, what), theme = theme_of(o, what) },
+    Figure)
+end
+
+local figure = { fail = fail, start = start, numbers = numbers, limits = limits }
+
+-- Lines or points of a table of series.
+function figure.xy(what, o, lines)
+  local fig = start(what, o, lines and "line" or "scatter", "xy", 640, 400)
+  fig.lines, fig.series, fig.xlog, fig.ylog = lines, {}, o.xlog, o.ylog
   local shared = o.x ~= nil and numbers(o.x, what, "x") or nil
   for i, entry in ipairs(o) do fig.series[i] = read_series(entry, i, shared, what) end
   if #fig.series == 0 then fail(what, "nothing to plot: give series, { \"label\", y }") end
@@ -121,7 +145,7 @@ function Figure:text(o)
   local ascii = o.ascii
   if ascii == nil then ascii = not utf8_terminal() end
   width = math.max(24, math.min(width, 400))
-  return require "plot.text"(self, { width = width, height = o.height or 16, ascii = ascii })
+  return require("plot." .. self.drawn).text(self, { width = width, height = o.height or 16, ascii = ascii })
 end
 
 function Figure:print(o)
@@ -141,11 +165,14 @@ function Figure:svg()
   return require "plot.svg"(self)
 end
 
-function Figure:save(path)
-  if type(path) ~= "string" or not path:lower():find "%.svg$" then
-    fail("figure:save", "%s: figures are saved as .svg", tostring(path))
-  end
-  local text = self:svg() -- before there is a file
+-- Everything that is shown, as plain values.
+function Figure:data()
+  local data = require("plot." .. self.drawn).data(self)
+  data.kind, data.title, data.xlabel, data.ylabel = self.kind, self.title, self.xlabel, self.ylabel
+  return data
+end
+
+local function write(path, text)
   local file, why = io.open(path, "wb")
   if not file then fail("figure:save", "cannot open %s: %s", path, why) end
   local ok
@@ -154,4 +181,20 @@ function Figure:save(path)
   if not (ok and closed) then fail("figure:save", "cannot write %s: %s", path, why or late) end
 end
 
-return make
+-- o: data = false (no file of data beside), scale (of PNG: pixels of the image for one of the figure).
+function Figure:save(path, o)
+  o = o or {}
+  local stem, form = tostring(path):match "^(.*)%.(%a+)$"
+  form = form and form:lower()
+  if type(path) ~= "string" or form ~= "svg" and form ~= "png" then
+    fail("figure:save", "%s: figures are saved as .svg or .png", tostring(path))
+  end
+  local text = self:svg() -- before there is a file
+  if form == "png" then text = figure.png(text, o.scale or 2) end
+  local data = o.data ~= false and require "search.journal".text(self:data()) .. "\n" or nil
+  write(path, text)
+  if data then write(stem .. ".data.json", data) end
+  return self
+end
+
+return figure

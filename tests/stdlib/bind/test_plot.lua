@@ -93,7 +93,7 @@ do
   local fig = plot.scatter { { 1, 2, 3 } }
   fig:save(folder "f.svg")
   check.equal(folder.text "f.svg", fig:svg())
-  check.raises("figures are saved as .svg", fig.save, fig, folder "f.png")
+  check.raises("figures are saved as .svg or .png", fig.save, fig, folder "f.gif")
   check.raises("cannot open " .. folder "none/f.svg", fig.save, fig, folder "none/f.svg")
   for message, o in pairs {
     ["plot.line: unknown option 'tilte'; did you mean 'title'?"] = { { 1, 2 }, tilte = "x" },

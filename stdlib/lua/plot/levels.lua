@@ -1,0 +1,47 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Colours for values: the range that is shown, its classes, and the place of a value in it from 0 to 1.
+local levels = {}
+
+-- Least and greatest of what can be shown.
+function levels.extent(rows, log)
+  local low, high = math.huge, -math.huge
+  for _, row in ipairs(rows) do
+    for _, v in ipairs(row) do
+      if v - v == 0 and (not log or v > 0) then low, high = math.min(low, v), math.max(high, v) end
+    end
+  end
+  if low > high then return nil end
+  return low, high
+end
+
+function levels.label(v)
+  if v ~= v then return "nan" end -- whatever its sign
+  local text = ("%.3g"):format(v)
+  return (text:gsub("e([+-])0*(%d)", "e%1%2"):gsub("e%+", "e"))
+end
+
+-- `n` levels from low to high. log: steps grow with the height above low, so that the floor of a bowl is seen beside
+-- walls that are hundreds of times as high.
+function levels.make(low, high, n, log)
+  if low == high then high = low + (low == 0 and 1 or math.abs(low) * 0.1) end
+  local list, span = {}, high - low
+  local steep = log and math.log(1 + span / math.max(math.abs(low), span * 1e-3)) or 0
+  for k = 0, n do
+    local s = k / n
+    if steep > 1e-6 then s = (math.exp(steep * s) - 1) / (math.exp(steep) - 1) end
+    list[k + 1] = low + span * s
+  end
+  return list
+end
+
+-- Where v lies among levels, 0 … 1, evenly by class and linearly within one.
+function levels.place(list, v)
+  local n = #list - 1
+  if v ~= v or v >= list[n + 1] then return 1 end
+  if v <= list[1] then return 0 end
+  local k = 1
+  while v >= list[k + 1] do k = k + 1 end
+  return (k - 1 + (v - list[k]) / (list[k + 1] - list[k])) / n
+end
+
+return levels

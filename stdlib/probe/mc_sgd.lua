@@ -1,0 +1,105 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Mode connectivity SGD (Mirzadeh et al. 2020, arXiv:2010.04495): one solution of several tasks that lies on low
+-- straight lines from the solution of each.
+return function(define, check, core)
+  local told = require "train.told"
+  local record = require "probe.record"
+  local descent = require "probe.descent"(check, core)
+  local points = require "probe.points"(core)
+  local progress = require "probe.progress"(core)
+  local fail = descent.fail
+
+  local new = record.kind("mc_sgd", {
+    text = function(r)
+      local n, sum = math.min(#r.losses, 50), 0
+      for k = #r.losses - n + 1, #r.losses do sum = sum + r.losses[k] end
+      return ("MC-SGD over %d tasks, %d steps%s"):format(r.tasks, #r.losses, n > 0
+        and ", loss of the last ones " .. record.short(sum / n) or "")
+    end,
+    rows = function(r)
+      local rows = {}
+      for k, v in ipairs(r.losses) do rows[k] = { k, v } end
+      return { "step", "loss" }, rows
+    end,
+    plot = function(r, o)
+      return plot.line { { "loss", r.losses }, title = o.title or "MC-SGD", xlabel = "step" }
+    end,
+  })
+
+  define("probe.mc_sgd", "probe.mc_sgd({f_1, f_2, …}, {m_1, m_2, …}, {start =, points = 5, steps = 500, batch = 128, "
+    .. "lr = 0.05, optimiser =, schedule =, seed = 0}) -> mc_sgd",
+    "Mode connectivity SGD (Mirzadeh et al. 2020, arXiv:2010.04495) for tasks learned one after the other: r.model is "
+    .. "trained so that each task's loss is low on the straight line from that task's own solution: the sum "
+    .. "over tasks k of the mean over `points` places t, evenly from 1/points to 1, of L_k((1 - t) m_k + t theta). "
+    .. "Question: is there a solution of all tasks that is linearly connected to each? f_k: net:loss(data of "
+    .. "task k; of an old "
+    .. "one the examples that were kept), or a function of a point; m_k: the solution of task k. The record has model "
+    .. "and losses; probe.barrier(f_k, m_k, r.model) measures what it is for.\n"
+    .. "  start: the first value; default: the mean of the m_k (the authors start from the last of them)\n"
+    .. "  the rest: as in probe.curve; with batches of each task in each step\n"
+    .. "Cost: tasks times points gradients a step. Misleading: an old task whose few examples are kept is fitted to "
+    .. "these; measure on held-out data.",
+    "local function f(x) return (x[1] - x[2]) ^ 2 end  -- a valley for each task; they cross at 1, 1\n"
+    .. "local function g(x) return (x[1] + x[2] - 2) ^ 2 end\n"
+    .. "local r = probe.mc_sgd({ f, g }, { tensor { 0, 0 }, tensor { 0, 2 } }, { steps = 200 })\n"
+    .. "print((r.model - tensor { 1, 1 }):norm() < 0.01)\n-- > true",
+    told(function(tasks, solutions, o)
+      local what = "probe.mc_sgd"
+      o = descent.check(what, o, { "start", "points" })
+      for _, name in ipairs { "data", "epochs", "log", "weight_decay", "loss", "label_smoothing", "ignore_index" } do
+        if o[name] ~= nil then fail(what, "%s is not an option here", name) end
+      end
+      if type(tasks) ~= "table" or #tasks == 0 then fail(what, "expected a list of losses, one for each task") end
+      if type(solutions) ~= "table" or #solutions ~= #tasks then
+        fail(what, "expected %d solutions, one for each task", #tasks)
+      end
+      local places, seed = points.count(what, "points", o.points or 5, 1), points.count(what, "seed", o.seed or 0, 0)
+      local total, models, list = points.count(what, "steps", o.steps or 500, 0), {}, {}
+      for k, m in ipairs(solutions) do models[k] = points.loaded(what, m) end
+      for k, f in ipairs(tasks) do
+        local own = { batch = core.kind(f) == "loss" and o.batch or nil }
+        local source = descent.source(what, f, models[k], own)
+        list[k] = { source = source, both = source.compiled and compile(source.both) or source.both,
+          at = source.space.pack(models[k]), next = source.batches(total, seed + k) }
+      end
+      local space, vectors = list[1].source.space, {}
+      for k, task in ipairs(list) do
+        if task.at:numel() ~= space.n then fail(what, "solutions 1 and %d have other shapes", k) end
+        vectors[k] = task.at
+      end
+      local opt, rate = descent.optimiser(what, o, total, 0.05)
+      local like = o.start and points.loaded(what, o.start) or models[#models]
+      local free = { theta = o.start and space.pack(o.start) or descent.mean(vectors) }
+      local state, losses = opt:init(free), {}
+      local draw <close> = progress(what, total, "steps")
+      for i = 1, total do
+        local batches = {}
+        for k, task in ipairs(list) do batches[k] = { task.next() } end
+        local value
+        local function gradient(theta)
+          local g
+          value = 0
+          for k, task in ipairs(list) do
+            local _, batch, key = table.unpack(batches[k])
+            for p = 1, places do
+              local t = p / places
+              local v, d = task.both((1 - t) * task.at + t * theta, task.source.rest, batch, key)
+              value = value + (type(v) == "number" and v or v:item()) / places
+              g = g and g + (t / places) * d or (t / places) * d
+            end
+          end
+          return { theta = g }
+        end
+        local g = gradient(free.theta)
+        local here = value
+        if opt.ascend then g = gradient(opt:ascend(free, g).theta) end
+        if here ~= here or math.abs(here) == math.huge then
+          fail(what, "the loss is not finite at step %d; a smaller rate may help", i)
+        end
+        free, state = opt:apply(free, g, state, rate(i - 1), i, opt:phase(i))
+        losses[i] = here
+        draw(i)
+      end
+      return new { model = space.point(free.theta, like, like, 0), losses = losses, tasks = #tasks }
+    end))
+end

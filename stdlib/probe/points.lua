@@ -1,0 +1,200 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Evaluating a function of models at many points: what probes of paths, planes and regions share. A loss over a data
+-- set keeps its examples ready in memory, so that a point costs little more than the network's products; what stands
+-- for batch norm's running statistics is said once; what is done can be kept in a journal.
+return function(core)
+  local loss = require "nn.loss"
+  local journal = require "search.journal"
+  local points = {}
+
+  -- Examples are kept ready in memory up to so many bytes.
+  local READY = 2 ^ 28
+
+  local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
+
+  -- ---- the function ----
+
+  -- The same loss over examples that are ready to be used, with other data for running statistics where given.
+  local function ready(f, bn)
+    local data = f.data
+    if type(data.batch) == "function" and data.x:numel() * 4 <= READY then
+      local ok, all = pcall(data.batch, data, 1, data.x.shape[1])
+      if ok then data = { x = all.x, y = all.y } end -- else there is no room: chunk by chunk, as before
+    end
+    local o = f.options
+    return loss.new(f.net, data, { loss = o.loss, mode = o.mode, label_smoothing = o.label_smoothing,
+      ignore_index = o.ignore_index, bn = bn or f.bn, batch = f.size, key = f.key })
+  end
+
+  local function buffers_of(root)
+    local list = {}
+    for _, p in ipairs(root:params()) do list[#list + 1] = p.buffer and p.name or nil end
+    return list
+  end
+
+  -- The numbers that f gives at a model, by name.
+  local function numbers(what, v)
+    if type(v) == "number" then return { loss = v } end
+    if type(v) ~= "table" then
+      fail(what, "the function gives a %s, not a number or a table of numbers", core.kind(v))
+    end
+    local out = {}
+    for name, x in pairs(v) do
+      if type(x) == "number" and type(name) == "string" then out[name] = x end
+    end
+    if not out.loss then fail(what, "the function gives a table without a number `loss`") end
+    return out
+  end
+
+  -- open(what, f, {bn =, journal =, identity = {…}, total = n}) -> evaluator:
+  --   at(theta, key) -> {loss =, …}; key: where in the journal. theta may be a function that makes the model.
+  --   bn: "none", "interpolate", "keep" or "recompute"
+  --   like(reference): with bn = "keep", whose running statistics hold everywhere
+  function points.open(what, f, o)
+    local e, seen, bn = {}, {}, o.bn
+    if core.kind(f) == "loss" then
+      if bn ~= nil and type(bn) ~= "string" then e.f, e.bn = ready(f, bn), "recompute"
+      else e.f, e.bn = ready(f), bn or f.bn and "recompute" or "interpolate" end
+      e.buffers = buffers_of(f.net)
+      if #e.buffers == 0 then e.bn = "none" end
+      if bn ~= nil and bn ~= "keep" and bn ~= "interpolate" and type(bn) == "string" then
+        fail(what, "bn = %q; expected \"keep\", \"interpolate\" or data to make running statistics anew", bn)
+      end
+      if bn == "keep" and f.bn then fail(what, "bn = \"keep\", but the loss makes running statistics anew") end
+    else
+      if bn ~= nil then fail(what, "bn: only a loss of a network has running statistics (net:loss)") end
+      if type(f) ~= "function" and not (type(f) == "table" and (getmetatable(f) or {}).__call) then
+        fail(what, "expected a loss (net:loss(data)) or a function of a model, got %s", core.kind(f))
+      end
+      e.f, e.bn = f, nil
+    end
+    local is_loss, due, done = core.kind(f) == "loss", 0, 0
+
+    function e.like(reference)
+      if e.bn ~= "keep" then return end
+      e.kept = {}
+      for _, name in ipairs(e.buffers) do e.kept[name] = reference:tensor(name) end
+    end
+
+    local function progress()
+      done = done + 1
+      local now = core.now()
+      if now >= due and o.total then
+        due = core.line(("%s: %d of %d points"):format(what, done, o.total)) and now + 0.1 or math.huge
+      end
+    end
+
+    local function compute(theta)
+      if e.kept then theta = core.with_values(theta, e.kept) end
+      if is_loss then return numbers(what, e.f:report(theta)) end
+      return numbers(what, e.f(theta))
+    end
+
+    if o.journal then
+      -- The first line says what the file belongs to; another plane's points must not be taken for this one's.
+      local id = core.text_hash(journal.text { o.identity, e.bn })
+      local rows = journal.read(o.journal)
+      if #rows == 0 then journal.append(o.journal, { probe = what, id = id })
+      elseif rows[1].id ~= id then
+        fail(what, "%s is the journal of another run (other models, data, points or options)", o.journal)
+      end
+      for k = 2, #rows do seen[journal.text(rows[k].at)] = rows[k].value end
+    end
+
+    function e.at(theta, key)
+      progress()
+      local name = o.journal and journal.text(key)
+      if name and seen[name] then return seen[name] end
+      if type(theta) == "function" then theta = theta() end
+      local v = compute(theta)
+      if name then journal.append(o.journal, { at = key, value = v }) end
+      return v
+    end
+    return e
+  end
+
+  -- What tells one function or model from another: a text, the same for equal contents.
+  function points.fingerprint(v)
+    if core.kind(v) == "loss" then
+      local out = { tostring(v), v.size }
+      for _, name in ipairs { "x", "y" } do
+        local ok, text = pcall(core.fingerprint, v.data[name])
+        out[#out + 1] = ok and text or "?"
+      end
+      return table.concat(out, " ")
+    end
+    local ok, text = pcall(core.fingerprint, v)
+    return ok and text or core.kind(v)
+  end
+
+  -- ---- models ----
+
+  -- A model in memory; anything else that can be added (a tensor, a number) as it is.
+  function points.loaded(what, m, whose)
+    local kind = core.kind(m)
+    if kind == "model" then return m:load() end
+    if kind ~= "tensor" and kind ~= "number" then fail(what, "%s is a %s, not a model", whose or "a point", kind) end
+    return m
+  end
+
+  -- The sum of w m over the pairs of {w, m}; a weight of 0 leaves a model out, and one of 1 alone gives it as it is.
+  function points.sum(list)
+    local sum
+    for _, pair in ipairs(list) do
+      local w, m = pair[1], pair[2]
+      if w ~= 0 then
+        local part = w == 1 and m or w * m
+        sum = sum == nil and part or sum ~= nil and sum + part
+      end
+    end
+    return sum == nil and 0 * list[1][2] or sum
+  end
+
+  function points.dot(a, b)
+    if type(a) == "number" then return a * b end
+    if core.kind(a) == "tensor" then return (a:to "f64" * b:to "f64"):sum() end
+    return a:dot(b)
+  end
+
+  function points.norm(a) return math.sqrt(points.dot(a, a)) end
+
+  -- ---- options ----
+
+  function points.count(what, name, v, least)
+    if math.type(v) ~= "integer" or v < least then fail(what, "%s is a whole number, at least %d", name, least) end
+    return v
+  end
+
+  -- `n` numbers evenly from low to high, the ends exact.
+  function points.evenly(low, high, n)
+    local list = {}
+    for k = 0, n - 1 do list[k + 1] = k == n - 1 and high or low + (high - low) * k / (n - 1) end
+    return list
+  end
+
+  function points.list(what, name, v)
+    if type(v) == "userdata" then v = v:totable() end
+    if type(v) ~= "table" or #v < 2 then fail(what, "%s is a list of at least two numbers", name) end
+    for k, x in ipairs(v) do
+      if type(x) ~= "number" or x - x ~= 0 or k > 1 and x <= v[k - 1] then
+        fail(what, "%s is a list of numbers that ascends", name)
+      end
+    end
+    return v
+  end
+
+  -- The values under q (a list from 0 to 1) of a list of numbers, by linear interpolation of the sorted ones.
+  function points.quantiles(values, q)
+    local sorted, out = { table.unpack(values) }, {}
+    table.sort(sorted)
+    for k, p in ipairs(q) do
+      local at = 1 + p * (#sorted - 1)
+      local low = math.floor(at)
+      local high = math.min(low + 1, #sorted)
+      out[k] = at == low and sorted[low] or sorted[low] + (at - low) * (sorted[high] - sorted[low])
+    end
+    return out
+  end
+
+  return points
+end

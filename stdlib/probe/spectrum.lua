@@ -1,0 +1,161 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The density of all eigenvalues by stochastic Lanczos quadrature: for a random start, eigenvalues of the small
+-- tridiagonal matrix are nodes, squared first entries of its eigenvectors weights. Nodes and weights are the result;
+-- how they are smoothed is a matter of the picture.
+return function(define, check, core, told, whole)
+  local operator = require "probe.operator"(core)
+  local lanczos = require "probe.lanczos"(core)
+  local progress = require "probe.progress"(core)
+  local record = require "probe.record"
+
+  local FLAT = 1e-4 -- an eigenvalue of this share of the largest is none: it is rounding, in f32
+
+  -- Mean and standard error over starts of Σ w f(node).
+  local function moment(nodes, weights, f)
+    local values, sum = {}, 0
+    for s, list in ipairs(nodes) do
+      values[s] = 0
+      for k, node in ipairs(list) do values[s] = values[s] + weights[s][k] * f(node) end
+      sum = sum + values[s]
+    end
+    local mean, squares = sum / #values, 0
+    for _, v in ipairs(values) do squares = squares + (v - mean) ^ 2 end
+    return mean, #values > 1 and math.sqrt(squares / (#values - 1) / #values) or math.huge
+  end
+
+  -- The eigenvalues that the process has found one by one: nodes with a small residual in at least half of the starts,
+  -- nodes of different starts being one where they agree to their residuals. Descending.
+  local function resolved(r, tolerance)
+    local size = math.max(math.abs(r.low), math.abs(r.high))
+    local all = {}
+    for s, list in ipairs(r.nodes) do
+      for k, node in ipairs(list) do
+        if r.residuals[s][k] <= tolerance * size then all[#all + 1] = { value = node, start = s } end
+      end
+    end
+    table.sort(all, function(a, b) return a.value > b.value end)
+    local out, at = {}, 1
+    while at <= #all do
+      local seen, count, sum, next_ = {}, 0, 0, at
+      while next_ <= #all and all[at].value - all[next_].value <= 2 * tolerance * size and not seen[all[next_].start] do
+        seen[all[next_].start] = true
+        count, sum = count + 1, sum + all[next_].value
+        next_ = next_ + 1
+      end
+      if 2 * count >= #r.nodes then out[#out + 1] = sum / count end
+      at = next_
+    end
+    return out
+  end
+
+  -- The density at `points` places: Σ over starts and nodes of weight times a Gaussian, mean over starts.
+  local function density(r, o)
+    check("spectrum.density", o, { "points", "sigma", "low", "high" })
+    o = o or {}
+    local span = math.max(r.high - r.low, 1e-300)
+    local sigma, points = o.sigma or 0.002 * span, o.points or 1000
+    if not (type(sigma) == "number" and sigma > 0) then error("spectrum.density: sigma is a number above 0", 0) end
+    local low, high = o.low or r.low - 5 * sigma, o.high or r.high + 5 * sigma
+    local x, y = {}, {}
+    for i = 1, points do
+      x[i], y[i] = low + (high - low) * (i - 1) / (points - 1), 0.0
+    end
+    local step, scale = (high - low) / (points - 1), 1 / (math.sqrt(2 * math.pi) * sigma * #r.nodes)
+    for s, list in ipairs(r.nodes) do
+      for k, node in ipairs(list) do
+        local from = math.max(1, math.ceil((node - 9 * sigma - low) / step) + 1)
+        for i = from, math.min(points, (node + 9 * sigma - low) // step + 1 | 0) do
+          y[i] = y[i] + r.weights[s][k] * scale * math.exp(-0.5 * ((x[i] - node) / sigma) ^ 2)
+        end
+      end
+    end
+    return x, y, sigma
+  end
+
+  local spectrum_record = record.kind("spectrum", {
+    rows = function(r)
+      local rows = {}
+      for s, list in ipairs(r.nodes) do
+        for k, node in ipairs(list) do rows[#rows + 1] = { s, node, r.weights[s][k], r.residuals[s][k] } end
+      end
+      return { "start", "node", "weight", "residual" }, rows
+    end,
+    text = function(r)
+      local shown = {}
+      for i = 1, math.min(12, #r.outliers) do shown[i] = ("%.4g"):format(r.outliers[i]) end
+      return ("spectrum of the %s: %d parameters, %d starts of %d steps\n"
+        .. "from %.4g to %.4g; trace %.4g, standard error %.2g; %.3g %% flat, %.3g %% negative\n"
+        .. "resolved: %s%s"):format(r.of, r.n, r.starts, r.steps, r.low, r.high, r.trace, r.trace_error,
+        100 * r.flat, 100 * r.negative, #shown > 0 and table.concat(shown, "  ") or "none",
+        #r.outliers > 12 and "  …" or "")
+    end,
+    plot = function(r, options) return plot.spectrum(r, options) end,
+    methods = { density = density },
+  })
+
+  local function one_start(what, op, steps, seed, start, run)
+    local basis, t = run.basis, {}
+    local v = operator.signs(op, seed, start)
+    local m, _, beta = lanczos.grow(op, basis, t, 0, steps, v / v:norm(), { what = what, products = run.products,
+      draw = run.draw })
+    run.products = run.products + m
+    local values, vectors = lanczos.solve(t, m)
+    local first, last = vectors[1]:totable(), vectors[m]:totable()
+    local weights, residuals = {}, {}
+    for k = 1, m do weights[k], residuals[k] = first[k] ^ 2, math.abs(beta * last[k]) end
+    return values, weights, residuals
+  end
+
+  local function spectrum(H, o)
+    local what = "probe.spectrum"
+    check(what, o, { "steps", "starts", "seed", "kind", "only" })
+    o = o or {}
+    local op = operator.of(what, H, o)
+    local steps = math.min(whole(what, o, "steps", 2, 80), op.n)
+    local starts, seed = whole(what, o, "starts", 1, 4), whole(what, o, "seed", 0, 0)
+    local r = { of = op.title, n = op.n, steps = steps, starts = starts, seed = seed, nodes = {}, weights = {},
+      residuals = {}, low = math.huge, high = -math.huge }
+    local draw <close> = progress(what, steps * starts, "products")
+    local run = { basis = lanczos.basis(what, op, steps, "steps"), products = 0, draw = draw }
+    for s = 1, starts do
+      r.nodes[s], r.weights[s], r.residuals[s] = one_start(what, op, steps, seed, s, run)
+      r.low, r.high = math.min(r.low, r.nodes[s][1]), math.max(r.high, r.nodes[s][#r.nodes[s]])
+    end
+    r.products = run.products
+    r.trace, r.trace_error = moment(r.nodes, r.weights, function(v) return op.n * v end)
+    r.square, r.square_error = moment(r.nodes, r.weights, function(v) return op.n * v * v end)
+    local none = FLAT * math.max(math.abs(r.low), math.abs(r.high))
+    r.negative = moment(r.nodes, r.weights, function(v) return v < -none and 1 or 0 end)
+    r.flat = moment(r.nodes, r.weights, function(v) return math.abs(v) <= none and 1 or 0 end)
+    r.outliers = resolved(r, 1e-3)
+    return spectrum_record(r)
+  end
+
+  define("probe.spectrum",
+    "probe.spectrum(H, {steps = 80, starts = 4, seed = 0, kind = \"hessian\", only =}) -> record",
+    "The whole curvature at a point: how many directions are flat, how many bend down, how far the few sharp ones "
+    .. "stand "
+    .. "out. The density of the Hessian's eigenvalues by stochastic Lanczos quadrature with full "
+    .. "re-orthogonalisation (Ghorbani, Krishnan, Xiao 2019, arXiv:1901.10159). Print it, or plot.spectrum(r).\n"
+    .. "  steps: of each start; starts: random vectors; each step is one product over all data, of about a gradient. "
+    .. "steps vectors are held in memory\n"
+    .. "  H, kind, only: as in probe.eigenvalues\n"
+    .. "nodes, weights and residuals (lists for each start) are the result: f's mean over all eigenvalues is "
+    .. "Σ weight f(node). With them trace, square (of Frobenius' norm) and their standard errors over starts; low "
+    .. "and high, "
+    .. "the extreme nodes; flat, the share of eigenvalues within 1e-4 of the largest of 0, and negative, of those "
+    .. "below that; "
+    .. "outliers, eigenvalues found one by one (residual "
+    .. "below 1e-3 of the largest, in at least half the starts); r:density({points = 1000, sigma =, low =, high "
+    .. "=}) -> x, y, "
+    .. "sigma, the smoothed density, whose integral is 1.\n"
+    .. "How to read it: a peak at zero that holds most of the mass, and separate spikes to its right, about one "
+    .. "for each "
+    .. "class but one. Where it misleads: weights of single eigenvalues are noisy (count outliers, not their "
+    .. "mass); what "
+    .. "lies near zero is smoothed over sigma and over the steps; equal eigenvalues are one node; a small share of "
+    .. "data "
+    .. "has a spectrum of its own.",
+    "local h = tensor.eye(4) * tensor { 5, 1, 1, 0 }\nlocal r = probe.spectrum(h, { steps = 4 })\n"
+    .. "print((\"%.2f %.2f\"):format(r.high, math.abs(r.low)))\n-- > 5.00 0.00", told(spectrum))
+end
