@@ -31,7 +31,11 @@ local chapters = {
   { title = "Schedules", "by" },
   { title = "Derivatives", "grad", "value_and_grad", "vjp", "jvp", "hvp", "compile", "checkpoint" },
   { title = "Networks", "nn", "net", "loss", "linearisation" },
+  { title = "Data", "data", "dataset", "tfidf", "forest" },
   { title = "Training", "train", "average", "swag", "members" },
+  { title = "Evaluation", "eval", "cache" }, { title = "Search", "search", "cmaes" },
+  { title = "Alignment", "align", "alignment", "alignments", "zip", "pleas" },
+  { title = "Probes", "probe", "record", "path", "curve", "saddles", "simplex" },
   { title = "Reading YAML", "yaml" }, { title = "Plots", "plot", "figure" },
   { title = "The run and help", "tarn", "help" },
 }

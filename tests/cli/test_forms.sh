@@ -67,7 +67,8 @@ if command -v bash >/dev/null; then
         got=$(complete_bash "$@")
         case $got in $wanted) ;; *) fail "bash: $*: '$got', not '$wanted'" ;; esac
     }
-    offers 'plan' tarn pla
+    offers 'plan,plane' tarn pla
+    offers 'replay' tarn repl
     offers 'a model.safetensors,*,help,*,one.lua,*' tarn ''
     offers '--threads,--time,--traceback' tarn --t
     offers '--rtol' tarn diff --rt

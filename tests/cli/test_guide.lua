@@ -154,7 +154,7 @@ local rows = { { "docs/language.md", "README.md" }, { "docs/coming-from-mergekit
   "docs/guide/1-first-look.md", "docs/guide/2-first-merge.md", "docs/guide/3-selectors-and-schedules.md",
   "docs/guide/4-your-own-method.md", "docs/guide/5-recipes.md", "docs/guide/6-reading-a-merge.md" }, { "docs/guide/networks.md" }, { "docs/guide/data.md" }, { "docs/guide/training.md" },
   { "docs/guide/probes.md" },
-  { "docs/guide/averages.md" } }
+  { "docs/guide/averages.md" }, { "docs/alignment.md" }, { "docs/landscape.md" } }
 for _, pages in ipairs(rows) do
   local folder = new_folder()
   for _, page in ipairs(pages) do check_page(page, folder) end
