@@ -9,6 +9,7 @@
 -- Options:
 --   --dtype TYPE        dtype of the output: f32, bf16, f16 (instead of the file's out_dtype)
 --   --seed N            seed of the random methods (default 0)
+--   --truncate-embeddings  cut vocabularies of several sizes to the rows that all models have
 local args = require("command").parse()
 local run = require "mergekit.run"
 

@@ -15,6 +15,7 @@
 --   --allow-nonfinite   write NaN and infinities too
 --   --missing WAY       a tensor that some model lacks: error (default), base, zero or drop
 --   --on-integer WAY    integer tensors that differ: error (default) or base
+--   --truncate-embeddings  cut vocabularies of several sizes to the rows that all models have
 --   --strict            refuse what is doubtful in the input files
 --   --report FILE       afterwards write what the merge did to every tensor, as JSON; -: print it as a table
 --   --plan              print what would be read and written and what makes each tensor, and stop
@@ -35,8 +36,8 @@ local save = { overwrite = args.force, allow_nonfinite = args.allow_nonfinite,
   max_shard_size = args.shard_size and size(args.shard_size) or nil, report = args.report == "-" or args.report }
 
 local merged = run.plainly(function()
-  local m, dtype = run.read(path, args)
-  save.dtype = dtype
+  local m, dtype, d = run.read(path, args)
+  save.dtype, save.files = dtype, d.files
   return m
 end)
 

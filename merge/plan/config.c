@@ -11,7 +11,7 @@
 typedef struct {
     const char *group;  // an object of its own inside the config; NULL: the config itself
     const char *key;
-    const char *word;  // a part of the name of the stack that it counts
+    const char *word;  // a part of the name of the stack that it counts; with ^: its beginning
     bool sole;         // or the only stack, whatever its name
 } layer_key;
 
@@ -24,7 +24,10 @@ static const layer_key layer_keys[] = {
     {NULL, "num_encoder_layers", "encoder", false},
     {NULL, "decoder_layers", "decoder", false},
     {NULL, "num_decoder_layers", "decoder", false},
+    {NULL, "num_hidden_layers", "^model.layers", false},  // beside a tower
     {"vision_config", "num_hidden_layers", "vis", false},
+    {"vision_config", "depth", "vis", false},
+    {"text_config", "num_hidden_layers", "^model.layers", false},
     {"text_config", "num_hidden_layers", "language", true},
     {"text_config", "num_hidden_layers", "text", false},
 };
@@ -91,6 +94,10 @@ static const tarn_name_stack *stack_named(const tarn_names *names, const char *n
     return NULL;
 }
 
+static bool is_named(const char *stack, const char *word) {
+    return *word == '^' ? strncmp(stack, word + 1, strlen(word + 1)) == 0 : strstr(stack, word) != NULL;
+}
+
 static void edit_counts(editing *e) {
     for (int s = 0; s < e->after.nstacks; s++) {
         const tarn_name_stack *now = &e->after.stacks[s], *was = stack_named(e->before, now->name);
@@ -100,7 +107,7 @@ static void edit_counts(editing *e) {
             json_t *in = row->group ? json_object_get(e->root, row->group) : e->root;
             const json_t *count = json_object_get(in, row->key);
             if (json_is_integer(count) && json_integer_value(count) == was->count &&
-                (strstr(now->name, row->word) || (row->sole && e->after.nstacks == 1))) {
+                (is_named(now->name, row->word) || (row->sole && e->after.nstacks == 1))) {
                 set(e, in, row->key, json_integer(now->count));
             }
         }

@@ -21,6 +21,10 @@ static const char *const carried[] = {
     "scheduler_config.json", "feature_extractor_config.json", "normalizer.json",
 };
 
+const char *tarn_save_carried(int i) {
+    return i < (int)(sizeof carried / sizeof *carried) ? carried[i] : NULL;
+}
+
 const char *tarn_plan_version(void) { return TARN_VERSION; }
 
 tarn_status tarn_plan_inputs(tarn_model *m, tarn_model **list, int *n, tarn_error *err) {
@@ -75,7 +79,16 @@ tarn_status tarn_output_unchanged(tarn_model *m, tarn_error *err) {
     return TARN_OK;
 }
 
-static tarn_status carry(tarn_plan *p, tarn_writer *w, tarn_error *err) {
+static bool is_replaced(const tarn_save_options *o, const char *name) {
+    for (int k = 0; k < o->nfiles; k++) {
+        if (strcmp(o->files[k].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static tarn_status carry(tarn_plan *p, tarn_writer *w, const tarn_save_options *o, tarn_error *err) {
     const tarn_model *side = p->model->side, *files = tarn_model_files(p->model);
     if (side && side->config) {
         TARN_TRY(tarn_output_config(p, w, err));
@@ -83,9 +96,18 @@ static tarn_status carry(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     for (size_t k = 0; files && k < sizeof carried / sizeof *carried; k++) {
         char from[4096];
         struct stat st;
+        if (is_replaced(o, carried[k])) {
+            continue;
+        }
         int n = snprintf(from, sizeof from, "%s/%s", tarn_store_folder(files->store), carried[k]);
         if (n > 0 && n < (int)sizeof from && stat(from, &st) == 0 && S_ISREG(st.st_mode)) {
             TARN_TRY(tarn_writer_side_copy(w, carried[k], from, err));
+        }
+    }
+    for (int k = 0; k < o->nfiles; k++) {
+        const tarn_save_file *f = &o->files[k];
+        if (f->text) {
+            TARN_TRY(tarn_writer_side(w, f->name, f->text, f->len, err));
         }
     }
     return TARN_OK;
@@ -194,7 +216,7 @@ tarn_status tarn_output_metadata(tarn_plan *p, tarn_writer *w, const tarn_proven
 tarn_status tarn_output_sides(tarn_plan *p, tarn_writer *w, const tarn_save_options *o,
                               const tarn_provenance *from, tarn_error *err) {
     TARN_TRY(o->adapter ? tarn_writer_side(w, "adapter_config.json", o->adapter, strlen(o->adapter), err)
-                        : carry(p, w, err));
+                        : carry(p, w, o, err));
     TARN_TRY(tarn_output_card(p, w, o, from, err));
     return provenance(p, w, o, from, err);
 }

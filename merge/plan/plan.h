@@ -76,6 +76,14 @@ typedef struct tarn_about {
     const tarn_about_input *inputs;
 } tarn_about;
 
+// A side file that is written in the place of the one that would be carried along; text NULL: none is.
+typedef struct tarn_save_file {
+    const char *name, *text;
+    size_t len;
+} tarn_save_file;
+// The i-th name that side files may have, config.json apart; NULL behind the last.
+const char *tarn_save_carried(int i);
+
 typedef struct tarn_save_options {
     tarn_plan_options plan;
     uint64_t max_shard_size;  // bytes; 0: the writer's default
@@ -84,6 +92,8 @@ typedef struct tarn_save_options {
     size_t script_len;
     const tarn_about *about;  // the recipe that the model is made by; NULL: none
     const char *adapter;      // text of adapter_config.json: the folder is one of PEFT's; NULL: a model
+    int nfiles;
+    const tarn_save_file *files;
 } tarn_save_options;
 
 tarn_status tarn_model_save(tarn_context *cx, tarn_model *m, const char *path,

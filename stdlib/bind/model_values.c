@@ -102,6 +102,12 @@ static int l_config(lua_State *L) {
     return 1;
 }
 
+static int l_folder(lua_State *L) {
+    const tarn_model *files = tarn_model_files(tarn_bind_check_model(L, 1));
+    lua_pushstring(L, files ? tarn_store_folder(files->store) : NULL);
+    return 1;
+}
+
 static int l_metadata(lua_State *L) {
     const tarn_model *m = tarn_bind_check_model(L, 1);
     lua_newtable(L);
@@ -323,7 +329,7 @@ static int l_cosine(lua_State *L) {
 // ---- plans and saving ----
 
 static void read_options(lua_State *L, int idx, const char *function, const char *own, tarn_save_options *o) {
-    const char *const names[] = {"dtype", "max_shard_size", "overwrite", "allow_nonfinite", own, NULL};
+    const char *const names[] = {"dtype", "max_shard_size", "overwrite", "allow_nonfinite", "files", own, NULL};
     tarn_lua_check_options(L, idx, function, names, false);
     *o = (tarn_save_options){0};
     o->plan.has_dtype = tarn_lua_opt_string(L, idx, function, "dtype", NULL) != NULL;
@@ -382,6 +388,49 @@ static void report_on(lua_State *L, tarn_model *m, const char *path, const tarn_
     }
 }
 
+static bool is_carried(const char *name) {
+    for (int i = 0; tarn_save_carried(i); i++) {
+        if (strcmp(name, tarn_save_carried(i)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The option `files` of save: {name = text or false}. What it points to lives as long as the table.
+static void read_files(lua_State *L, int idx, tarn_save_options *o) {
+    if (lua_isnil(L, idx) || lua_getfield(L, idx, "files") == LUA_TNIL) {
+        return;
+    }
+    int t = lua_gettop(L), n = 0, most = 0;
+    if (!lua_istable(L, t)) {
+        tarn_lua_error(L, "model:save: files is a %s, expected a table of texts by name", luaL_typename(L, t));
+    }
+    while (tarn_save_carried(most)) {
+        most++;
+    }
+    tarn_save_file *list = lua_newuserdatauv(L, (size_t)most * sizeof *list, 0);
+    lua_pushnil(L);
+    while (lua_next(L, t)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+        bool none = lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+        if (!is_carried(name)) {
+            tarn_lua_error(L, "model:save: files: '%.60s' is no side file of a model; there are tokenizer.json, "
+                           "tokenizer_config.json, chat_template.jinja …", name);
+        }
+        if (lua_type(L, -1) != LUA_TSTRING && !none) {
+            tarn_lua_error(L, "model:save: files: %s is a %s, expected a text or false", name, luaL_typename(L, -1));
+        }
+        list[n].name = name;
+        list[n].len = 0;
+        list[n].text = none ? NULL : lua_tolstring(L, -1, &list[n].len);
+        n++;
+        lua_pop(L, 1);
+    }
+    o->files = list;
+    o->nfiles = n;
+}
+
 static int l_save(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
     const char *path = luaL_checkstring(L, 2);
@@ -399,6 +448,7 @@ static int l_save(lua_State *L) {
     if (lua_getfield(L, LUA_REGISTRYINDEX, "tarn.script") == LUA_TSTRING) {
         o.script = lua_tolstring(L, -1, &o.script_len);
     }
+    read_files(L, 3, &o);
     bool report = report_wanted(L, 3);
     TARN_LUA_TRY(L, tarn_model_save(tarn_host_context(L), m, path, &o, &err), &err);
     if (report) {
@@ -521,6 +571,8 @@ static const tarn_binding rows[] = {
     {{"model:label", "m:label() -> string", "The name that plans and messages use.", BASE "print(m:label())\n-- > base"}, l_label},
     {{"model:config", "m:config() -> string or nil", "The text of config.json of the model whose side files go with this one.",
       BASE "print(m:config())\n-- > nil"}, l_config},
+    {{"model:folder", "m:folder() -> path or nil", "The folder of the model whose side files go with this one.",
+      BASE "print(m:folder())\n-- > examples/data"}, l_folder},
     {{"model:metadata", "m:metadata() -> {key = value}", "The metadata of the file (of the first of several); empty for what is not a file.",
       BASE "print(m:metadata().network)\n-- > mlp 64-128-64-10, relu"}, l_metadata},
     {{"model:files", "m:files() -> {path, …}", "The files that hold the tensors; empty for what is not in files.",
@@ -539,7 +591,7 @@ static const tarn_binding rows[] = {
       BASE "print(m:dot(m) == m:norm()^2)\n-- > true"}, l_dot},
     {{"model:cosine", "a:cosine(b) -> number", "The cosine of the angle between two models or task vectors, from one pass; names as in model:dot.",
       BASE "print(m:cosine(-m))\n-- > -1.0"}, l_cosine},
-    {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false, report = false})",
+    {{"model:save", "m:save(path, {dtype =, max_shard_size = 5e9, overwrite = false, allow_nonfinite = false, files =, report = false})",
       "Runs the plan and writes the result: one file if the path ends in .safetensors, else a folder with "
       "the side files (config, tokenizer …) of the first point operand, tarn-provenance.json and a model card README.md (a README.md of somebody's own stays). Nothing appears under the final "
       "name before all of it is on the disk. The metadata holds the plan and the digests of the inputs. A mass other than 1 "
@@ -548,6 +600,8 @@ static const tarn_binding rows[] = {
       "  max_shard_size: of one file of a folder, in bytes\n"
       "  overwrite: replace a model that is there; without it a path that exists is refused. Other files of a folder stay\n"
       "  allow_nonfinite: write NaN and infinity too, which else are an error that names the tensor\n"
+      "  files: {name = text, …} side files that are written as they stand here, {name = false} that are left out, in the place "
+      "of what is carried along; names are those that tokenizers and loaders look for (tokenizer.json …)\n"
       "  report: afterwards compare what was saved with what it was made of (see merge.report): the path of a JSON file, or true to print it",
       BASE "local half, path = 0.5 * m + 0.5 * m, os.tmpname()\nhalf:save(path .. \".safetensors\", { dtype = \"bf16\" })\n"
       "print(model.open(path .. \".safetensors\"):dtype())\nos.remove(path)\nos.remove(path .. \".safetensors\")\n-- > bf16"}, l_save},

@@ -272,6 +272,7 @@ static const tarn_binding rows[] = {
 tarn_status tarn_bind_structure(tarn_host *h, tarn_error *err) {
     tarn_bind_rows(h, "model", rows, (int)(sizeof rows / sizeof *rows));
     tarn_host_lazy(h, "model", "stdlib/moe.lua", tarn_bind_library);
+    tarn_host_lazy(h, "model", "stdlib/tokenizer.lua", tarn_bind_library);
     (void)err;
     return TARN_OK;
 }

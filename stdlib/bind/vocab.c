@@ -108,20 +108,96 @@ static void push_ids(lua_State *L, int k) {
     lua_remove(L, -2);
 }
 
-// Model k first, the others behind it: what the base has is taken from it alone.
+// What is said of single tokens of the result; all NULL where nothing is.
+typedef struct {
+    int64_t *model, *row;  // who gives the row where a model lacks it: from 0, -1: the rules, NOBODY: the fill
+    int64_t *force;        // 0: also where a model has it; -1: not
+} said;
+
+enum { NOBODY = -2 };
+
+// The source of token `at`, {model, row} or false, is on top.
+static void read_source(lua_State *L, int n, int64_t at, said *s) {
+    if (lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1)) {
+        s->model[at] = NOBODY;
+        return;
+    }
+    int good[2] = {0, 0};
+    lua_Integer v[2] = {0, 0};
+    for (int i = 0; lua_istable(L, -1) && i < 2; i++) {
+        lua_geti(L, -1, i + 1);
+        v[i] = lua_tointegerx(L, -1, &good[i]);
+        lua_pop(L, 1);
+    }
+    if (!good[0] || !good[1] || v[0] < 1 || v[0] > n || v[1] < 0) {
+        tarn_lua_error(L, "model.token_union: sources of token %d: expected {model, its token} with a model from 1 "
+                       "to %d, or false", (int)at, n);
+    }
+    s->model[at] = v[0] - 1;
+    s->row[at] = v[1];
+}
+
+// The options sources and force.
+static said read_said(lua_State *L, int n, int64_t rows) {
+    said s = {NULL, NULL, NULL};
+    for (int which = 0; which < 2; which++) {
+        const char *option = which ? "force" : "sources";
+        if (lua_getfield(L, 1, option) == LUA_TNIL) {
+            continue;
+        }
+        if (!lua_istable(L, -1)) {
+            tarn_lua_error(L, "model.token_union: %s is a %s, expected a table by token", option, luaL_typename(L, -1));
+        }
+        if (!s.model) {
+            s = (said){new_rows(L, rows), new_rows(L, rows), new_rows(L, rows)};
+            lua_insert(L, -4);  // the table stays on top
+            lua_insert(L, -4);
+            lua_insert(L, -4);
+        }
+        lua_pushnil(L);
+        while (lua_next(L, -2)) {
+            int good;
+            lua_Integer at = lua_tointegerx(L, -2, &good);
+            if (!good || at < 0 || at >= rows) {
+                tarn_lua_error(L, "model.token_union: %s: a token outside 0 to %lld", option, (long long)rows - 1);
+            }
+            if (which == 0) {
+                read_source(L, n, at, &s);
+            } else if (lua_toboolean(L, -1)) {
+                s.force[at] = 0;
+            }
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+    return s;
+}
+
+// Where model `which` has row i when it lends to model k, or is it: what is said, else what the base has from it
+// alone.
+static int64_t lent(const said *s, int64_t *const *from, int k, int which, int base, int64_t i) {
+    bool forced = s->model && s->force[i] == 0, told = s->model && s->model[i] != -1;
+    int64_t own = from[which][i];
+    if (which == k) {
+        return own >= 0 && !forced ? own : told && s->model[i] == k ? s->row[i] : -1;
+    }
+    if (told) {
+        return s->model[i] == which ? s->row[i] : -1;
+    }
+    return base >= 0 && which != base && from[base][i] >= 0 ? -1 : own;
+}
+
+// Model k first, the others behind it.
 static int push_union(lua_State *L, int n, tarn_model *const *in, int64_t *const *from, int k,
-                      int base, int64_t rows, bool mean) {
+                      int base, int64_t rows, bool mean, const said *s) {
     tarn_model *list[MODELS];
     const int64_t *rows_from[MODELS];
     int count = 0;
     for (int q = 0; q < n; q++) {
         int which = q == 0 ? k : q <= k ? q - 1 : q;
-        int64_t *own = from[which];
-        if (q > 0 && base >= 0 && which != base) {  // not where the base lends
-            own = new_rows(L, rows);
-            for (int64_t i = 0; i < rows; i++) {
-                own[i] = from[base][i] >= 0 ? -1 : from[which][i];
-            }
+        int64_t *own = new_rows(L, rows);
+        for (int64_t i = 0; i < rows; i++) {
+            own[i] = lent(s, from, k, which, base, i);
         }
         list[count] = in[which];
         rows_from[count++] = own;
@@ -135,7 +211,7 @@ static int push_union(lua_State *L, int n, tarn_model *const *in, int64_t *const
 }
 
 static int l_union(lua_State *L) {
-    static const char *const names[] = {"ids", "base", "rows", "fill", NULL};
+    static const char *const names[] = {"ids", "base", "rows", "fill", "sources", "force", NULL};
     const char *f = "model.token_union";
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -147,7 +223,7 @@ static int l_union(lua_State *L) {
             "%s: %d models and base = %d; expected 1 to %d models, and base one of their numbers",
             f, (int)n, (int)base, (int)MODELS);
     }
-    luaL_checkstack(L, 3 * MODELS + 16, f);
+    luaL_checkstack(L, 3 * MODELS + 24, f);
     tarn_model *in[MODELS];
     int64_t *from[MODELS], most = -1;
     for (int k = 0; k < (int)n; k++) {
@@ -166,10 +242,11 @@ static int l_union(lua_State *L) {
         each_id(L, k, place, &p);
         lua_pop(L, 1);
     }
+    said told = read_said(L, (int)n, rows);
     lua_createtable(L, (int)n, 0);
     int result = lua_gettop(L);
     for (int k = 0; k < (int)n; k++) {
-        push_union(L, (int)n, in, from, k, (int)base - 1, rows, mean);
+        push_union(L, (int)n, in, from, k, (int)base - 1, rows, mean, &told);
         lua_rawseti(L, result, k + 1);
         lua_settop(L, result);
     }
@@ -189,15 +266,17 @@ static const tarn_binding rows[] = {
      l_resize},
     {{"model.token_union",
       "model.token_union { m, m, …, ids = { {[token] = new token, …}, … }, base =, rows =, fill = "
-      "\"mean\" } -> {model, …}",
+      "\"mean\", sources =, force = } -> {model, …}",
       "Models with different vocabularies brought to one, token by token, so that they can be "
       "merged. ids says for each model which row "
       "of its own becomes which row of the result (both from 0, as in tokenizer.json). A token "
       "that a model lacks takes the row of the base "
       "(base: its number in the list), if that has it, else the mean over the models that have it, "
       "else fill (see m:resize_vocab). rows: of the result "
-      "(default: the largest new token + 1). The tokenizer's files are not made: put those of the "
-      "new vocabulary beside the result.",
+      "(default: the largest new token + 1). The tokenizer's files are not made: model.one_tokenizer "
+      "reads and makes them.\n"
+      "  sources: {[new token] = {number of a model, its token}, …}: who gives the row to models that lack it; false: the fill\n"
+      "  force: {[new token] = true, …}: models that have the token take what `sources` says too",
       "local m = model.open \"tests/golden/lora/base_llama\"\n"
       "local u = model.token_union { m, m, ids = { { [0] = 0, [1] = 1 }, { [0] = 1, [5] = 2 } } }\n"
       "local e = \"model.embed_tokens.weight\"\nprint((u[1][e]:load()[3] - "

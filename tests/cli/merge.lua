@@ -91,7 +91,13 @@ refused("", "c.yml: the file is empty")
 refused("- a", "c.yml: a list, expected a map with merge_method, models …")
 refused(head, "c.yml:1: neither models nor slices are given")
 refused(head .. "modles: []", "c.yml:3: unknown top-level key modles; did you mean 'models'?")
-refused(head .. "modules: {}", "c.yml:3: modules are not supported yet; models and slices are")
+refused(head .. "modules: {}", "c.yml:3: modules is an empty map")
+refused(head .. "modules: {default: {}}", "c.yml:3: neither models nor slices are given")
+refused(head .. "modules:\n  default:\n", "c.yml:4: module default is empty, expected models or slices")
+refused(head .. "modules: {default: {model: a}}", "c.yml:3: module default: unknown key model; did you mean 'models'?")
+refused(head .. "models: [{model: a}]\nmodules: {default: {models: [{model: a}]}}",
+  "c.yml:4: both modules and models are given")
+refused(head .. "name: 3\nmodels: [{model: a}]", "c.yml:3: name is 3, expected a text (quote it)")
 refused(head .. "models: []", "c.yml:3: models is an empty list")
 refused(head .. "models: [a]", "c.yml:3: models[1] is the text 'a', expected {model: …}")
 refused(head .. "models: [{model: a, layer_range: [0, 1]}]",
@@ -112,15 +118,27 @@ for _, ref in ipairs { "x/a+ads/b/", "{model: {path: x/a}, lora: {path: ads/b}}"
   assert(d.models[1].label == "a+b" and d.models[2].label == "a" and not d.models[2].lora)
 end
 refused(head .. "chat_template: chatml\nmodels: [{model: a}]",
-  "c.yml:3: chat_template chatml is mergekit's own, which this program does not carry: remove the key, and the "
-    .. "template of the base (or first) model goes with the output; another one may be put there as chat_template.jinja")
+  "c.yml:3: chat_template chatml is mergekit's own, which this program does not carry: write the template itself here "
+    .. "(chat_template: |), or auto, or nothing for that of the base (or first) model")
 refused(head .. "chat_template: chatmll\nmodels: [{model: a}]",
-  "c.yml:3: chat_template 'chatmll' is neither auto nor a template; did you mean 'chatml'?")
-refused(head .. "chat_template: '{{ messages[0].content }}'\nmodels: [{model: a}]",
-  "c.yml:3: chat_template as a text is not written yet: remove the key, and the template of the base (or first) "
-    .. "model goes with the output; another one may be put there as chat_template.jinja")
-refused(head .. "tokenizer: {source: union, pad_to_multiple_of: 8}\nmodels: [{model: a}]",
-  "c.yml:3: tokenizer: pad_to_multiple_of is not supported yet (it changes the rows of embeddings)")
+  "c.yml:3: chat_template 'chatmll' is neither auto nor a template (at least 20 bytes with a brace); did you mean 'chatml'?")
+do
+  local tokens = head .. "models: [{model: a}]\ntokenizer: "
+  local function wrong(text, why) refused(tokens .. text, "c.yml:4: " .. why) end
+  wrong("{souce: union}", "tokenizer: unknown key souce; did you mean 'source'?")
+  wrong("{source: b}", "tokenizer, source 'b' is none of the models of this configuration")
+  wrong("{pad_to_multiple_of: 0.5}", "pad_to_multiple_of is 0.5, expected a whole number from 1")
+  wrong("{tokens: {x: {force: true}}}", "token x has force and no source")
+  wrong("{tokens: {x: {source: {kind: one}}}}", "token x, source: kind is the text 'one'; expected zero or model_token")
+  wrong("{tokens: {x: {source: {kind: model_token, model: a}}}}",
+    "token x, source: one of token and token_id is expected")
+  wrong("{tokens: {x: {source: {kind: model_token, model: a, token_id: -1}}}}",
+    "token x, source: token_id is -1, expected a whole number")
+  refused(tokens .. "{source: a}\ntokenizer_source: base", "c.yml:4: both tokenizer_source and tokenizer are given")
+  local d = read(tokens .. "{source: a, tokens: {x: null, y: {source: {model: {path: a}}, force: on}}, pad_to_multiple_of: 8}")
+  assert(d.tokenizer.source == d.models[1] and d.tokenizer.multiple == 8 and d.tokenizer.tokens.x)
+  assert(d.tokenizer.tokens.y.source.model == d.models[1] and d.tokenizer.tokens.y.force)
+end
 refused("merge_method: karcher\nmodels: [{model: a}]\nparameters: {max_iter: 2.5}",
   "c.yml:3: max_iter is 2.5, expected a whole number")
 refused("merge_method: linear\nmodels: [{model: a, parameters: {normalize: true}}]",
@@ -228,7 +246,8 @@ dtype: float32
   assert(math.abs(after / before - 1) < 1e-4)
 end
 
--- Equal tokenizers: nothing moves. Different ones are refused.
+-- Equal tokenizers: nothing moves, whatever the files look like. What is wrong with one is told with its model. auto
+-- takes the template that most have.
 do
   local text = "merge_method: linear\nmodels: [{model: t1}, {model: t2}]\nparameters: {weight: 1}\n"
     .. "tokenizer_source: union\n"
@@ -239,30 +258,72 @@ do
     file:write(what)
     file:close()
   end
-  write("t1/tokenizer.json", "{}")
-  write("t2/tokenizer.json", "{}")
-  merge_of("tokens", text)
-  write("t2/tokenizer.json", "{ }")
-  local command = ("'%s' merge --quiet tokens.yml out/differ 2>said.txt"):format(arg[1])
-  assert(not os.execute(command))
-  local said = assert(io.open "said.txt"):read "a"
-  assert(said:find("tokens.yml:4: tokenizer source 'union': the tokenizers of t1 and t2 differ", 1, true), said)
+  local function read_file(path)
+    local file = assert(io.open(path))
+    local all = file:read "a"
+    file:close()
+    return all
+  end
+  local function fails(name, why)
+    assert(not os.execute(("'%s' merge --quiet %s.yml out/no 2>said.txt"):format(arg[1], name)))
+    local said = read_file "said.txt"
+    assert(said:find(name .. ".yml:4: " .. why, 1, true), said)
+  end
+  local tokens = {}
+  for i = 0, 255 do tokens[i + 1] = ('"t%d":%d'):format(i, i) end
+  local whole = '{"model":{"vocab":{' .. table.concat(tokens, ",") .. "}}}"
+  write("t1/tokenizer.json", whole)
+  write("t2/tokenizer.json", (whole:gsub('"model"', '\n"added_tokens":[],"model"')))
+  local m = merge_of("plain", text)
+  assert(m:info("lm_head.weight").shape[1] == 256 and read_file "out/plain/tokenizer.json" == whole)
+  for what, why in pairs {
+    ["{}"] = "tokenizer.json of t2 has no model.vocab",
+    ["{"] = "tokenizer.json of t2: JSON:",
+    ['{"model":{"vocab":{"a":0.5}}}'] = "tokenizer.json of t2: a token in model.vocab without an id",
+    ['{"model":{"vocab":{"a":1,"b":1}}}'] = "two tokens of t2 have the id 1",
+    ['{"model":{"vocab":{}},"added_tokens":[{"id":1}]}'] = "tokenizer.json of t2: an added token without id and content",
+  } do
+    write("t2/tokenizer.json", what)
+    fails("plain", why)
+  end
+  os.remove "t2/tokenizer.json"
+  merge_of("plain2", text) -- taken to be the first's
+  write("t2/tokenizer.model", "x")
+  fails("plain", "t2 has tokenizer.model and no tokenizer.json")
+  os.remove "t2/tokenizer.model"
+  write("t1/tokenizer_config.json", '{"pad_token":"<pad>"}')
+  fails("plain", "pad_token of t1: '<pad>' is not in its tokenizer.json")
 
-  -- chat templates likewise: equal ones, or the first model's alone
   text = text:gsub("tokenizer_source: union", "chat_template: auto")
   write("t1/tokenizer_config.json", [[{"bos": "x", "chat_template": "a \"b\" {{ c }}", "eos": 1}]])
   merge_of("template", text)
-  write("t2/tokenizer_config.json", [[{"chat_template":"a \"b\" {{ c }}"}]])
+  assert(not io.open "out/template/chat_template.jinja") -- the first model's goes with it as it is
+  write("t2/chat_template.jinja", "{{ d }}\n")
   merge_of("template2", text)
-  local function fails(message)
-    assert(not os.execute(("'%s' merge --quiet template2.yml out/no 2>said.txt"):format(arg[1])))
-    said = assert(io.open "said.txt"):read "a"
-    assert(said:find("template2.yml:4: chat_template auto: " .. message, 1, true), said)
+  assert(not io.open "out/template2/chat_template.jinja")
+  write("t1/tokenizer_config.json", '{"bos": "x"}')
+  merge_of("template3", text)
+  assert(read_file "out/template3/chat_template.jinja" == "{{ d }}")
+  write("t1/tokenizer_config.json", [[{"bos": "x", "chat_template": [{"name": "default", "template": "{{ e }}"}]}]])
+  merge_of("template4", (text:gsub("auto", "'{{ messages[0].content }}'")))
+  assert(read_file "out/template4/chat_template.jinja" == "{{ messages[0].content }}")
+  assert(read_file "out/template4/tokenizer_config.json" == '{"bos": "x"}')
+end
+
+-- A document of its own may have a name; vocabularies of several sizes are cut where that is asked for.
+do
+  local text = "name: alone\nmerge_method: linear\nmodels: [{model: inputs/bf16/prose}, {model: longer}]\n"
+    .. "parameters: {weight: 1}\n"
+  code:resize_vocab(260):save "longer"
+  local file = assert(io.open("longer.yml", "w"))
+  file:write(text)
+  file:close()
+  assert(not os.execute(("'%s' merge --quiet longer.yml out/longer 2>said.txt"):format(arg[1])))
+  assert(os.execute(("'%s' merge --quiet --truncate-embeddings longer.yml out/longer"):format(arg[1])))
+  local m = model.load "out/longer"
+  for _, name in ipairs(m:names()) do
+    same(m, name, ((prose:tensor(name) * 1 + code:tensor(name) * 1) / 2):to "bf16")
   end
-  write("t2/tokenizer_config.json", [[{"chat_template":"a \"c\" {{ c }}"}]])
-  fails "the templates of t1 and t2 differ; remove the key, and the output has that of t1"
-  write("t1/tokenizer_config.json", "{}")
-  fails "t2 has a template, t1 has none"
 end
 
 -- Several documents: those with a name are models of the others, in whatever order they stand, and none is

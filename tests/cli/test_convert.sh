@@ -26,6 +26,9 @@ same() {  # config
     "$tarn" convert "$1" >"$name.lua" 2>said.txt || wrong "$name does not convert: $(cat said.txt)"
     "$tarn" --quiet "$name.lua" b 2>said.txt || wrong "the script of $name fails: $(cat said.txt)"
     cmp -s a/model.safetensors b/model.safetensors || wrong "$name: other bytes"
+    for file in config.json tokenizer.json tokenizer_config.json chat_template.jinja; do
+        [ ! -e a/$file ] && [ ! -e b/$file ] || cmp -s a/$file b/$file || wrong "$name: another $file"
+    done
     awk 'length > 140 { exit 1 }' "$name.lua" || wrong "$name: a line nobody can read"
 }
 holds() {  # name text…: each is in the script
@@ -44,6 +47,16 @@ for case in cases/*.yml; do
 done
 holds ties-main-bf16 'local base = model.open("inputs/bf16/base")' 'merge.ties {' '  base = base, ' \
     '  trim = "tensor",  -- mergekit'"'"'s variant' '`tarn methods ties`' 'merged:save(arg[1] or "merged"'
+
+# one tokenizer for all, and parts of models
+for model in one two three; do ln -s "$here/../golden/tokenizer/$model" "$model"; done
+for model in t5a t5b vla vlb; do ln -s "$here/../golden/modules/$model" "$model"; done
+for case in "$here"/../golden/tokenizer/cases/*.yml "$here"/../golden/modules/cases/*.yml; do
+    same "$case"
+done
+holds tokens 'local same, files = model.one_tokenizer {' '["<|im_start|>"] = { from = { 1, "cd" } },' \
+    'local files_2 = model.chat_template(same[1], "{% for m in' 'files = files_2 })'
+holds t5 'local t5a_encoder = t5a:only([[^encoder\.]])' ':renumber(2, { stack = "encoder.block" })'
 
 # gradients in slices, also of one layer (its last value), filters at every level
 config slices <<'END'

@@ -73,6 +73,53 @@ few nearswap 0
 few arcee_fusion 4
 "$tarn" replay out/ties >/dev/null || wrong "the plan of ties does not replay"
 
+# ---- tokenizers and parts of models, as mergekit brings them together ----
+
+for model in one two three; do ln -s "$here/../golden/tokenizer/$model" "$model"; done
+for model in t5a t5b vla vlb; do ln -s "$here/../golden/modules/$model" "$model"; done
+for case in "$here"/../golden/tokenizer/cases/*.yml "$here"/../golden/modules/cases/*.yml; do
+    name=$(basename "$case" .yml)
+    stored=$(dirname "$case")/$name
+    "$tarn" merge --quiet "$case" "out/$name" || wrong "$name does not run"
+    "$tarn" diff "out/$name/model.safetensors" "$stored.safetensors" --rtol 2e-6 --atol 1e-6 >diff.txt 2>&1 ||
+        wrong "$name: $(head -3 diff.txt)"
+    "$tarn" -e '
+local decode = require("json.decode").decode
+local function read(path)
+  local file = io.open(path)
+  return file and file:read "a"
+end
+local function equal(a, b, where)
+  if type(a) ~= "table" or type(b) ~= "table" then return assert(a == b, where) end
+  for k, v in pairs(a) do equal(v, b[k], where .. "." .. k) end
+  for k in pairs(b) do assert(a[k] ~= nil, where .. "." .. k) end
+end
+local out, stored, template = arg[1], arg[2], read(arg[2] .. ".jinja")
+local what = template and "tokenizer.json" or "config.json"
+equal(decode(read(out .. "/" .. what)), decode(read(stored .. ".json")), what)
+assert(not template or read(out .. "/chat_template.jinja") == template, "the template")
+local rows = decode(read(out .. "/config.json")).vocab_size
+assert(not template or rows == model.open(out):info("lm_head.weight").shape[1], "vocab_size")' \
+        "out/$name" "$stored" >said.txt 2>&1 || wrong "$name: $(cat said.txt)"
+done
+
+rows=$here/../golden/tokenizer/rows
+"$tarn" merge --quiet --truncate-embeddings "$rows.yml" out/cut || wrong "rows does not run"
+"$tarn" diff out/cut/model.safetensors "$rows.safetensors" --rtol 2e-6 --atol 1e-6 >diff.txt 2>&1 ||
+    wrong "rows: $(head -3 diff.txt)"
+grep -q '"vocab_size": 7' out/cut/config.json || wrong "the vocabulary that was cut is not in config.json"
+"$tarn" merge --quiet "$rows.yml" out/cut2 >said.txt 2>&1 && wrong "vocabularies of several sizes are merged"
+grep -qF "rows.yml:4: two has 8 rows of tokens, one has 12: tokenizer_source: union" said.txt ||
+    wrong "the reason is: $(cat said.txt)"
+sed 's/  shared:/  sharde:/' "$here/../golden/modules/cases/t5.yml" >part.yml
+"$tarn" merge --quiet part.yml out/part >said.txt 2>&1 && wrong "a module that is none is merged"
+grep -qF "part.yml:12: t5a has no module sharde; it has shared, encoder, decoder" said.txt ||
+    wrong "the reason is: $(cat said.txt)"
+sed '/  shared:/,/t5b}, {model: t5a}/d' "$here/../golden/modules/cases/t5.yml" >part.yml
+"$tarn" merge --quiet part.yml out/part >said.txt 2>&1 && wrong "a model lacks a module"
+grep -qF "part.yml:3: module shared of t5a is not listed, and the merge would lack its 1 tensors" said.txt ||
+    wrong "the reason is: $(cat said.txt)"
+
 # ---- refusals ----
 
 "$tarn" -e '

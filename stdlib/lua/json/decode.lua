@@ -33,6 +33,8 @@ local function unicode(s, at)
 end
 
 local function text(s, at) -- behind the quote
+  local first = s:find('[%c"\\]', at)
+  if first and s:byte(first) == 34 then return s:sub(at, first - 1), first + 1 end -- nearly all have no escapes
   local out = {}
   while true do
     local stop = s:find('[%c"\\]', at) or fail(s, #s, "a text without end")

@@ -5,6 +5,8 @@
 -- mergekit/script.lua writes down what was done here, and nothing else.
 
 local config = require "mergekit.config"
+local parts_of = require "mergekit.modules"
+local decode = require("json.decode").decode
 local say = require "mergekit.say"
 
 local function fail(where, message, ...)
@@ -22,7 +24,7 @@ local function located(where, f, ...)
   elseif message:find("^" .. where:gsub(":%d+$", ""):gsub("%p", "%%%0") .. ":%d") then
     error(message, 0)
   end
-  error(where .. ": " .. message:gsub("^scripts/merge%.lua:%d+: ", ""), 0)
+  error(where .. ": " .. message:gsub("^scripts/%a+%.lua:%d+: ", ""):gsub("^model%.one_tokenizer: ", ""), 0)
 end
 
 -- ---- the models ----
@@ -44,82 +46,211 @@ local function opened(m, d, options)
   error(r, 0)
 end
 
--- Opens a model, or takes what an earlier document made, and finds its one stack of layers.
+-- Opens a model, or takes what an earlier document made.
 local function open(m, d, options)
   local r = located(m.at, opened, m, d, options)
-  local stacks = r:structure().stacks
-  m.stacks, m.stack = stacks, #stacks == 1 and stacks[1] or nil
-  m.layers = m.stack and m.stack.count or r:structure().depths
   if d.dtype and r:dtype() ~= d.dtype then
     r = options.made[m.document] == r and say.call(d, r, "cast", d.dtype) or say.cast(d, r, d.dtype)
   end
   m.model = r
 end
 
-local function check_layers(d)
-  for _, slice in ipairs(d.slices) do
-    local first = slice.sources[1].model
-    for _, s in ipairs(slice.sources) do
-      local m = s.model
-      if not s.first and m.layers ~= first.layers then
-        fail(s.where, "%s has %d layers, %s has %d", m.label, m.layers, first.label, first.layers)
-      elseif s.first and not m.stack then
-        fail(s.where, "layer_range of model %s: it has %d stacks of layers, slices need one", m.label, #m.stacks)
-      elseif s.last and s.last > m.layers then
-        fail(s.where, "layer_range [%d, %d] of model %s: it has %d layers", s.first, s.last, m.label, m.layers)
+-- ---- tokenizers and templates ----
+
+-- The numbers in d.models of a slice's models; nil where they are all.
+local function numbers_of(d, slice)
+  local there, list = {}, {}
+  for _, s in ipairs(slice.sources) do there[s.model] = true end
+  for k, m in ipairs(d.models) do
+    if there[m] then list[#list + 1] = k end
+  end
+  return #list < #d.models and list or nil
+end
+
+-- Rows are lent only between the models of the slice that embedding or head come from. slice.models: those of
+-- d.models as this slice takes them, where that is another than m.model.
+local function unify_slices(d, call)
+  local made = {}
+  for _, g in ipairs(d.groups) do
+    for k, slice in ipairs(g.slices) do
+      local among = (k == 1 or k == #g.slices) and numbers_of(d, slice)
+      if slice.base ~= d.base then
+        fail(slice.where, "a base_model of a slice is not supported where tokenizers differ")
+      end
+      if among then
+        local key = table.concat(among, " ")
+        if not made[key] then
+          call.among = among
+          made[key] = located(d.tokenizer.at, model.one_tokenizer, call)
+          say.one_tokenizer(d, call, made[key])
+        end
+        slice.models = {}
+        for _, i in ipairs(among) do slice.models[d.models[i]] = made[key][i] end
       end
     end
   end
 end
 
--- A file beside the weights of a model, or nil.
+-- Brings the models to one tokenizer; d.files are its files.
+local function unify(d)
+  local t, number, call = d.tokenizer, {}, {}
+  for k, m in ipairs(d.models) do number[m], call[k] = k, m.model end
+  call.base, call.multiple_of = number[d.base], t.multiple
+  call.source = number[t.source] or t.source
+  for token, said in pairs(t.tokens) do
+    call.tokens = call.tokens or {}
+    local from = said.source
+    if type(from) == "table" then from = from.token and { number[from.model], from.token } or number[from.model] end
+    call.tokens[token] = { from = from, force = said.force }
+  end
+  local made = located(t.at, function() return { model.one_tokenizer(call) } end)
+  local list, files, lent = made[1], made[2], made[3]
+  local moved = next(files) ~= nil
+  for k, m in ipairs(list) do moved = moved or m ~= call[k] end
+  if not moved then return end
+  say.one_tokenizer(d, call, list, files)
+  if lent then unify_slices(d, call) end
+  for k, m in ipairs(d.models) do m.model = list[k] end
+end
+
+-- Without a tokenizer vocabularies of several sizes are cut to the rows that all have, where that is asked for.
+local function check_rows(d, cut)
+  local least, most, rows, whole = math.huge, nil, {}, d.method ~= "passthrough"
+  for _, m in ipairs(d.models) do
+    rows[m] = 0
+    for _, name in ipairs(m.model:names(function(_, info) return info.place == "embed" and #info.shape == 2 end)) do
+      rows[m] = math.max(rows[m], m.model:info(name).shape[1])
+    end
+    if rows[m] > 0 then least = math.min(least, rows[m]) end
+    most = most and rows[most] >= rows[m] and most or m
+  end
+  for _, g in ipairs(d.groups) do whole = whole and #g.slices == 1 end
+  for _, m in ipairs(d.models) do
+    if rows[m] > least and cut then
+      m.model = say.call(d, m.model, "resize_vocab", math.tointeger(least))
+    elseif rows[m] > 0 and rows[m] < rows[most] and whole and not cut then
+      fail(m.at, "%s has %d rows of tokens, %s has %d: tokenizer_source: union brings models to one vocabulary by "
+        .. "their tokenizers, --truncate-embeddings cuts to the rows that all have", m.label, rows[m], most.label,
+        rows[most])
+    end
+  end
+end
+
 local function text_of(m, name)
-  local file = io.open((m.folder or m.path) .. "/" .. name, "rb")
+  local folder = m.model:folder()
+  local file = folder and io.open(folder .. "/" .. name, "rb")
   local text = file and file:read "a"
   if file then file:close() end
   return text
 end
 
--- With a tokenizer source mergekit moves rows of embeddings to the tokens' new places: nothing moves
--- when every model has the same tokenizer, so that is what we ask for.
-local function check_tokenizers(d)
-  local first, whose
-  for _, m in ipairs(d.tokenizer and d.models or {}) do
-    local text = text_of(m, "tokenizer.json")
-    if not text then
-      fail(d.tokenizer.at, "%s: %s has no tokenizer.json", d.tokenizer.what, m.label)
-    elseif first and text ~= first then
-      fail(d.tokenizer.at, "tokenizer source '%s': the tokenizers of %s and %s differ, so rows of "
-        .. "embeddings would have to move; that is not supported yet", d.tokenizer.what, whose, m.label)
-    end
-    first, whose = text, m.label
-  end
-end
-
--- The chat template of a model, as it stands in its file.
+-- The chat template of a model, without the space around it.
 local function template_of(m)
-  local jinja, settings = text_of(m, "chat_template.jinja"), text_of(m, "tokenizer_config.json")
-  local _, at = (settings or ""):find '"chat_template"%s*:%s*'
-  if jinja or not at then return jinja end
-  local from = at + 1
-  if settings:sub(from, from) ~= '"' then return settings:match("^%b[]", from) end
-  while true do  -- to the quote that no backslash stands before
-    at = settings:find('["\\]', at + 2)
-    if not at or settings:sub(at, at) == '"' then return at and settings:sub(from, at) end
+  local text = text_of(m, "chat_template.jinja")
+  if not text then
+    local settings = text_of(m, "tokenizer_config.json")
+    local ok, t = pcall(decode, settings or "{}")
+    text = ok and type(t) == "table" and t.chat_template
+    for _, named in ipairs(type(text) == "table" and text or {}) do -- several by name
+      if type(named) == "table" and named.name == "default" then text = named.template end
+    end
+  end
+  text = type(text) == "string" and text:match "^%s*(.-)%s*$"
+  return text ~= "" and text or nil
+end
+
+-- auto: the template that most models have, of several the first.
+local function most_common(d)
+  local count, best = {}, nil
+  for _, m in ipairs(d.models) do
+    local t = template_of(m)
+    if t then count[t] = (count[t] or 0) + 1 end
+  end
+  for _, m in ipairs(d.models) do
+    local t = template_of(m)
+    if t and (not best or count[t] > count[best]) then best = t end
+  end
+  return best
+end
+
+local function set_template(d)
+  local donor = d.base or d.models[1]
+  local text = d.template.text or most_common(d)
+  if not text or not d.template.text and text == template_of(donor) and not d.files then return end
+  say.template(d, donor.model, text)
+end
+
+-- ---- modules ----
+
+-- A source's part of its model, in the place of the whole: {model =, stacks =, stack =, layers =, label =}.
+local function part_of(d, g, slice, m, patterns)
+  m.parts = m.parts or {}
+  local whole = slice.models and slice.models[m] or m.model
+  local key = (g.module or "") .. d.said[whole]
+  local p = m.parts[key]
+  if not p then
+    p = { model = g.module and say.only(d, m, whole, g.module, patterns[g.module]) or whole, label = m.label }
+    local there = {}
+    for _, name in ipairs(p.model:names()) do there[p.model:info(name).stack or ""] = true end
+    p.stacks, p.several = {}, #p.model:structure().stacks > 1
+    for _, s in ipairs(p.model:structure().stacks) do -- those of the whole model
+      if there[s.name] then p.stacks[#p.stacks + 1] = s end
+    end
+    p.stack = #p.stacks == 1 and p.stacks[1] or nil
+    p.layers = p.stack and p.stack.count or #p.stacks == 0 and 0 or p.model:structure().depths
+    m.parts[key] = p
+  end
+  return p
+end
+
+-- The patterns of the modules that m has, which have to be those of the configuration.
+local function patterns_of(d, m)
+  local patterns, list, asked = {}, {}, {}
+  for _, part in ipairs(parts_of(m.model)) do
+    patterns[part[1]] = part[2]
+    list[#list + 1] = part[1]
+  end
+  for _, g in ipairs(d.groups) do
+    if not patterns[g.module] then
+      fail(g.where, "%s has no module %s; it has %s", m.label, g.module, table.concat(list, ", "))
+    end
+    asked[g.module] = true
+  end
+  for _, name in ipairs(list) do
+    if not asked[name] then
+      fail(d.groups[1].where, "module %s of %s is not listed, and the merge would lack its %d tensors; add %s: "
+        .. "{models: …}", name, m.label, #m.model:names(patterns[name]), name)
+    end
+  end
+  return patterns
+end
+
+local function split(d)
+  local patterns = {}
+  for _, g in ipairs(d.groups) do
+    for _, slice in ipairs(g.slices) do
+      for _, s in ipairs(slice.sources) do
+        local m = s.model
+        if g.module then patterns[m] = patterns[m] or patterns_of(d, m) end
+        s.part = part_of(d, g, slice, m, patterns[m])
+      end
+    end
   end
 end
 
--- With chat_template: auto mergekit takes the template that most models have; here the output's is the
--- base's (or the first model's), so that must be the one.
-local function check_templates(d)
-  local donor = d.base or d.models[1]
-  local own = d.template and template_of(donor)
-  for _, m in ipairs(d.template and d.models or {}) do
-    local other = template_of(m)
-    if other and other ~= own then
-      fail(d.template, "chat_template auto: %s; remove the key, and the output has that of %s", own
-        and ("the templates of %s and %s differ"):format(donor.label, m.label)
-        or ("%s has a template, %s has none"):format(m.label, donor.label), donor.label)
+local function check_layers(d)
+  for _, slice in ipairs(d.slices) do
+    local first = slice.sources[1].part
+    for _, s in ipairs(slice.sources) do
+      local m = s.part
+      if not s.first and m.layers ~= first.layers then
+        fail(s.where, "%s has %d layers, %s has %d", m.label, m.layers, first.label, first.layers)
+      elseif s.first and not m.stack then
+        fail(s.where, "layer_range of model %s: it has %d stacks of layers, slices need one%s", m.label, #m.stacks,
+          #m.stacks > 1 and " (modules name the parts of a model)" or "")
+      elseif s.last and s.last > m.layers then
+        fail(s.where, "layer_range [%d, %d] of model %s: it has %d layers", s.first, s.last, m.label, m.layers)
+      end
     end
   end
 end
@@ -129,14 +260,14 @@ end
 -- What a slice takes of a source: that part of its model under its names in the output, and for each
 -- of these names {from = name in the source, t = position, layer = number in the output}. Embeddings
 -- come from the first slice, final norm and head from the last, at t = 0.
-local function part(d, k, source)
-  local m, before, where = source.model, 0, {}
+local function part(d, g, k, source)
+  local m, before, where = source.part, 0, {}
   local function taken(info)
     if info.place == "layer" then
       return not source.first or info.layer >= source.first and info.layer < source.last
     end
     local late = info.place == "final" or info.place == "head"
-    return k == (late and #d.slices or 1)
+    return k == (late and #g.slices or 1)
   end
   local function position(info)
     if info.place ~= "layer" then return 0 end
@@ -151,11 +282,12 @@ local function part(d, k, source)
     return n > 1 and i / (n - 1) or 1
   end
   for j = 1, k - 1 do
-    local s = d.slices[j].sources[1]
+    local s = g.slices[j].sources[1]
     before = before + (s.last or 0) - (s.first or 0)
   end
-  local cut = source.first and say.slice(d, m.model, source.first, source.last, k == 1, k == #d.slices) or m.model
-  local out = source.first and located(d.slices[k].where, say.call, d, cut, "renumber", before) or cut
+  local cut = source.first and say.slice(d, m.model, source.first, source.last, k == 1, k == #g.slices) or m.model
+  local out = source.first and located(g.slices[k].where, say.renumber, d, cut, before, m.several and m.stack.name)
+    or cut
   local names = out:names()
   for i, name in ipairs(cut:names()) do
     local info = cut:info(name)
@@ -265,7 +397,7 @@ end
 local function operands(d, slice)
   local base, list = nil, {}
   for _, s in ipairs(slice.sources) do
-    if s.model == slice.base then base = s else list[#list + 1] = s end
+    if s.model == slice.base and d.row.base then base = s else list[#list + 1] = s end
   end
   if base and d.row.base == "joins" then
     table.insert(list, 1, base)
@@ -274,12 +406,12 @@ local function operands(d, slice)
   return base, list
 end
 
-local function merge_slice(d, k, o)
-  local slice = d.slices[k]
+local function merge_slice(d, g, k, o)
+  local slice = g.slices[k]
   local base, list = operands(d, slice)
   local where, call = {}, {}
   for i, s in ipairs(list) do
-    call[i], where[s] = part(d, k, s)
+    call[i], where[s] = part(d, g, k, s)
   end
   if next(where[list[1]]) == nil then return nil end  -- a slice without layers in the middle
   if d.method == "passthrough" then
@@ -287,10 +419,10 @@ local function merge_slice(d, k, o)
     return scale == 1 and call[1] or say.scaled(d, scale, call[1])
   end
   for key, v in pairs(options(d, slice, list, where)) do call[key] = v end
-  if base then call.base = part(d, k, base) end
+  if base then call.base = part(d, g, k, base) end
   if d.row.random then call.seed = o.seed end
   call.missing, call.on_integer = o.missing, o.on_integer
-  return located(slice.where, say.merge, d, d.row.method or d.method, call)
+  return located(slice.where, say.merge, d, d.row.method or d.method, call, g.module)
 end
 
 -- build(description, {seed =, strict =, missing =, on_integer =, made =, said =, steps =, names =}) -> model.
@@ -299,11 +431,18 @@ end
 local function build(d, o)
   d.said, d.steps, d.names = o.said or {}, o.steps or {}, o.names or {}
   for _, m in ipairs(d.models) do open(m, d, o) end
+  if d.tokenizer then unify(d) else check_rows(d, o.truncate) end
+  if d.template then set_template(d) end
+  if d.document and d.files then
+    fail(d.where, "document %s has a tokenizer or a chat template of its own: that is not supported in a document with "
+      .. "a name; give it to the one without", d.document)
+  end
+  split(d)
   check_layers(d)
-  check_tokenizers(d)
-  check_templates(d)
   local parts = {}
-  for k = 1, #d.slices do parts[#parts + 1] = merge_slice(d, k, o) end
+  for _, g in ipairs(d.groups) do
+    for k = 1, #g.slices do parts[#parts + 1] = merge_slice(d, g, k, o) end
+  end
   if #parts == 0 then fail(d.name, "nothing is left to merge: every slice is empty") end
   local merged = #parts == 1 and parts[1] or say.join(d, parts)
   if not d.document then return merged end

@@ -11,6 +11,12 @@
 --                     document = that name
 --   slices            {sources = {{model =, first =, last =}, …}, base = model or nil}; first and last
 --                     are half open and nil where a model is taken whole
+--   groups            {slices = …, module = name or nil, where =}: parts of the model that are merged each by
+--                     itself; slices are those of all groups
+--   tokenizer         {at =, source = "union", "base" or a model, multiple =,
+--                     tokens = {[token] = {source =, force =}}}; a token's source is "zero" or
+--                     {model =, token = text, id or nil}
+--   template          {at =, text = or nil (auto)}
 --   setting(slice, source, name) -> setting or nil; value(setting, tensor, t) -> number or nil
 
 local catalogue = require "mergekit.methods"
@@ -32,6 +38,8 @@ end
 function Reader:fail(t, key, message, ...)
   error(self:where(t, key) .. ": " .. message:format(...), 0)
 end
+
+function Reader:has(t, key) return t[key] ~= nil and t[key] ~= self.null end
 
 function Reader:kind(v)
   if v == self.null then return "nothing" end
@@ -357,7 +365,7 @@ end
 
 function Reader:check_required(slice)
   for key, row in pairs(self.row.parameters) do
-    local above = slice.parameters[key] or self.top[key]
+    local above = slice.parameters[key] or slice.module[key] or self.top[key]
     if row.default == nil and not above then
       if not row.model then
         error(("%s: %s needs the parameter %s"):format(self.name, self.method, key), 0)
@@ -383,9 +391,10 @@ function Reader:check_lengths(slice, k)
   end
 end
 
-function Reader:slice(sources, t, base, k)
+-- module: the parameters of the module that the slice is of.
+function Reader:slice(sources, t, base, module, k)
   local whole = k == nil
-  local slice = { sources = sources, base = base, at = t, parameters = {} }
+  local slice = { sources = sources, base = base, at = t, parameters = {}, module = module }
   self:check_twice(sources)
   for _, s in ipairs(sources) do self:finish_source(s, not whole) end
   if not whole then
@@ -397,14 +406,14 @@ function Reader:slice(sources, t, base, k)
   return slice
 end
 
-function Reader:read_models(doc, base)
+function Reader:read_models(doc, base, module)
   local list, sources = self:list(doc, "models", "models"), {}
   for i = 1, #list do sources[i] = self:source(list, i, "models", false) end
   self:name_apart()
-  return { self:slice(sources, doc, base, nil) }
+  return { self:slice(sources, doc, base, module, nil) }
 end
 
-function Reader:read_slices(doc, base)
+function Reader:read_slices(doc, base, module)
   local list, slices = self:list(doc, "slices", "slices"), {}
   for k = 1, #list do  -- names first: messages call models by them
     local t, place = list[k], ("slices[%d]"):format(k)
@@ -422,17 +431,41 @@ function Reader:read_slices(doc, base)
     slices[k] = { t, sources, own and self:model(t, "base_model", place .. ".base_model") or base }
   end
   self:name_apart()
-  for k, s in ipairs(slices) do slices[k] = self:slice(s[2], s[1], s[3], k) end
+  for k, s in ipairs(slices) do slices[k] = self:slice(s[2], s[1], s[3], module, k) end
   return slices
+end
+
+-- The slices of a document or a module, which has models or slices.
+function Reader:read_inputs(t, base, module)
+  local models, slices = self:has(t, "models"), self:has(t, "slices")
+  if models == slices then
+    self:fail(t, models and "slices" or nil, models and "both models and slices are given"
+      or "neither models nor slices are given")
+  end
+  return models and self:read_models(t, base, module) or self:read_slices(t, base, module)
+end
+
+local module_keys = { models = true, slices = true, parameters = true }
+
+-- Which modules a model has is told by its names (mergekit/build.lua looks).
+function Reader:read_modules(doc, base)
+  local map, groups = self:map(doc, "modules", "modules"), {}
+  for i, name in ipairs(self.at[map].keys) do
+    local t = self:map(map, name, "module " .. name)
+    if not t then self:fail(map, name, "module %s is empty, expected models or slices", name) end
+    self:keys(t, "module " .. name, module_keys)
+    groups[i] = { module = name, where = self:where(map, name), at = t, parameters = self:parameters(t, "", false) }
+  end
+  if #groups == 0 then self:fail(doc, "modules", "modules is an empty map") end
+  for _, g in ipairs(groups) do g.slices = self:read_inputs(g.at, base, g.parameters) end
+  return groups
 end
 
 -- ---- the whole ----
 
 local top_keys = { merge_method = true, models = true, slices = true, modules = true,
   base_model = true, parameters = true, dtype = true, out_dtype = true, tokenizer_source = true,
-  tokenizer = true, chat_template = true }
-local document_keys = { name = true }
-for key in pairs(top_keys) do document_keys[key] = true end
+  tokenizer = true, chat_template = true, name = true }
 
 function Reader:read_method(doc)
   if doc.merge_method == nil or doc.merge_method == self.null then
@@ -465,43 +498,101 @@ function Reader:read_dtype(doc, key)
   return dtype
 end
 
--- tokenizer_source, or `tokenizer` with a source alone: what keeps every row where it is, if the
--- tokenizers are the same (mergekit/build.lua looks). All else changes embeddings.
-function Reader:read_tokenizer(doc)
-  local source, key = doc.tokenizer_source, "tokenizer_source"
-  if doc.tokenizer ~= nil and doc.tokenizer ~= self.null then
-    if source ~= nil and source ~= self.null then
-      self:fail(doc, "tokenizer", "both tokenizer_source and tokenizer are given")
-    end
-    local t = self:map(doc, "tokenizer", "tokenizer")
-    for _, k in ipairs(self.at[t].keys) do
-      if k ~= "source" and t[k] ~= self.null then
-        self:fail(t, k, "tokenizer: %s is not supported yet (it changes the rows of embeddings)", k)
-      end
-    end
-    source, key = t.source, "tokenizer"
+-- The model that a tokenizer or a token comes from: one of those that are merged.
+function Reader:listed(t, key, what)
+  local path, lora = self:path(t, key, what)
+  local m = self.by_path[lora and path .. "+" .. lora or path]
+  if not m then self:fail(t, key, "%s '%s' is none of the models of this configuration", what, path) end
+  return m
+end
+
+function Reader:token_source(t, what)
+  local map = t.source
+  local kind = self.at[map] and map.kind
+  if kind == nil then return { model = self:listed(t, "source", what .. ", source") } end
+  if kind == "zero" then
+    self:keys(map, what .. ", source", { kind = true })
+    return "zero"
+  elseif kind ~= "model_token" then
+    self:fail(map, "kind", "%s, source: kind is %s; expected zero or model_token", what, self:kind(kind))
   end
-  if source == nil or source == self.null then return nil end
-  return { at = self:where(doc, key), what = self.at[source] and key or tostring(source) }
+  self:keys(map, what .. ", source", { kind = true, model = true, token = true, token_id = true })
+  if map.model == nil then self:fail(map, nil, "%s, source has no model", what) end
+  if self:has(map, "token") == self:has(map, "token_id") then
+    self:fail(map, nil, "%s, source: one of token and token_id is expected", what)
+  end
+  local token = map.token
+  if self:has(map, "token_id") then
+    token = math.tointeger(number_of(map.token_id))
+    if not token or token < 0 then
+      self:fail(map, "token_id", "%s, source: token_id is %s, expected a whole number", what, self:kind(map.token_id))
+    end
+  else
+    self:text(map, "token", what .. ", source: token")
+  end
+  return { model = self:listed(map, "model", what .. ", source"), token = token }
+end
+
+function Reader:tokens(t)
+  local map, out = self:map(t, "tokens", "tokens"), {}
+  for _, token in ipairs(map and self.at[map].keys or {}) do
+    local what = "token " .. tostring(token)
+    if type(token) ~= "string" then self:fail(map, token, "%s is no text (quote it)", what) end
+    local said, entry = self:map(map, token, what), {}
+    if said then
+      self:keys(said, what, { source = true, force = true })
+      if self:has(said, "source") then entry.source = self:token_source(said, what) end
+      if self:has(said, "force") then
+        if type(said.force) ~= "boolean" then self:fail(said, "force", "%s: force is true or false", what) end
+        entry.force = said.force
+      end
+      if entry.force and not entry.source then self:fail(said, "force", "%s has force and no source", what) end
+    end
+    out[token] = entry
+  end
+  return out
+end
+
+-- tokenizer_source, or `tokenizer`. Only the files of the models tell what moves (mergekit/build.lua).
+function Reader:read_tokenizer(doc)
+  if not self:has(doc, "tokenizer") then
+    if not self:has(doc, "tokenizer_source") then return nil end
+    local source = doc.tokenizer_source
+    if source ~= "union" and source ~= "base" then source = self:listed(doc, "tokenizer_source", "tokenizer_source") end
+    return { at = self:where(doc, "tokenizer_source"), source = source, tokens = {} }
+  elseif self:has(doc, "tokenizer_source") then
+    self:fail(doc, "tokenizer", "both tokenizer_source and tokenizer are given")
+  end
+  local t = self:map(doc, "tokenizer", "tokenizer")
+  self:keys(t, "tokenizer", { source = true, tokens = true, pad_to_multiple_of = true })
+  local source = self:has(t, "source") and t.source or "union"
+  if source ~= "union" and source ~= "base" then source = self:listed(t, "source", "tokenizer, source") end
+  local multiple
+  if self:has(t, "pad_to_multiple_of") then
+    multiple = math.tointeger(number_of(t.pad_to_multiple_of))
+    if not multiple or multiple < 1 or multiple > 1 << 20 then
+      self:fail(t, "pad_to_multiple_of", "pad_to_multiple_of is %s, expected a whole number from 1",
+        self:kind(t.pad_to_multiple_of))
+    end
+  end
+  return { at = self:where(doc, "tokenizer"), source = source, tokens = self:tokens(t), multiple = multiple }
 end
 
 local carried = { alpaca = true, chatml = true, exaone = true, llama3 = true, mistral = true }
 
--- chat_template: auto, if that is the base's (mergekit/build.lua looks); mergekit's own and literal
--- templates are not written.
+-- chat_template: auto, or the template itself; mergekit's own, which have names, are not carried.
 function Reader:read_template(doc)
-  if doc.chat_template == nil or doc.chat_template == self.null then return nil end
+  if not self:has(doc, "chat_template") then return nil end
   local text = self:text(doc, "chat_template", "chat_template")
-  if text == "auto" then return self:where(doc, "chat_template") end
-  local literal = #text >= 20 and text:find "{"
-  if not literal and not carried[text] then
-    self:fail(doc, "chat_template", "chat_template '%s' is neither auto nor a template%s", text,
-      did_you_mean(text, carried))
+  if text == "auto" then return { at = self:where(doc, "chat_template") } end
+  if carried[text] then
+    self:fail(doc, "chat_template", "chat_template %s is mergekit's own, which this program does not carry: write the "
+      .. "template itself here (chat_template: |), or auto, or nothing for that of the base (or first) model", text)
+  elseif #text < 20 or not text:find("{", 1, true) then
+    self:fail(doc, "chat_template", "chat_template '%s' is neither auto nor a template (at least 20 bytes with a "
+      .. "brace)%s", text, did_you_mean(text, carried))
   end
-  local why = literal and "chat_template as a text is not written yet"
-    or ("chat_template %s is mergekit's own, which this program does not carry"):format(text)
-  self:fail(doc, "chat_template", "%s: remove the key, and the template of the base (or first) model goes with the "
-    .. "output; another one may be put there as chat_template.jinja", why)
+  return { at = self:where(doc, "chat_template"), text = text }
 end
 
 -- read(doc, at, name, null, documents) -> description; doc, at from yaml.read. documents: the names that
@@ -514,26 +605,23 @@ local function read(doc, at, name, null, documents)
     error(("%s: %s, expected a map with merge_method, models …"):format(name, r:kind(doc)), 0)
   end
   r:read_method(doc)
-  r:keys(doc, nil, documents and document_keys or top_keys)
-  local given = function(key) return doc[key] ~= nil and doc[key] ~= null end
-  if given "modules" then
-    r:fail(doc, "modules", "modules are not supported yet; models and slices are")
-  end
-  if given "models" == given "slices" then
-    local models = given "models"
-    r:fail(doc, models and "slices" or nil, models and "both models and slices are given"
-      or "neither models nor slices are given")
+  r:keys(doc, nil, top_keys)
+  if r:has(doc, "name") then r:text(doc, "name", "name") end
+  local modules = r:has(doc, "modules")
+  for _, key in ipairs { "models", "slices" } do
+    if modules and r:has(doc, key) then r:fail(doc, "modules", "both modules and %s are given", key) end
   end
   local d = { method = r.method, row = r.row, dtype = r:read_dtype(doc, "dtype"),
-    out_dtype = r:read_dtype(doc, "out_dtype"), tokenizer = r:read_tokenizer(doc), template = r:read_template(doc),
-    name = name, document = documents and given "name" and doc.name or nil }
+    out_dtype = r:read_dtype(doc, "out_dtype"), template = r:read_template(doc), slices = {},
+    name = name, document = documents and r:has(doc, "name") and doc.name or nil }
   r.top = r:parameters(doc, "", false)
-  local base = given "base_model" and r:model(doc, "base_model", "base_model") or nil
+  local base = r:has(doc, "base_model") and r:model(doc, "base_model", "base_model") or nil
   if base then base.base = true end
-  d.slices = given "models" and r:read_models(doc, base) or r:read_slices(doc, base)
-  d.models, d.base = r.models, base
+  d.groups = modules and r:read_modules(doc, base) or { { slices = r:read_inputs(doc, base, {}) } }
+  for _, g in ipairs(d.groups) do table.move(g.slices, 1, #g.slices, #d.slices + 1, d.slices) end
+  d.models, d.base, d.tokenizer = r.models, base, r:read_tokenizer(doc)
   for _, s in ipairs(d.slices) do
-    s.where = r:where(s.at, s.at == doc and "models" or nil)
+    s.where = r:where(s.at, s.at.models and "models" or nil)
     for _, source in ipairs(s.sources) do
       source.where = r:where(source.at, source.at.layer_range and "layer_range" or "model")
     end
@@ -561,10 +649,10 @@ local function value(setting, tensor, t)
   return nil
 end
 
--- The settings that apply, nearest first: of the source, the slice, the top.
+-- The settings that apply, nearest first: of the source, the slice, the module, the top.
 local function settings(d, slice, source, key)
   local list = {}
-  for _, level in ipairs { source and source.parameters or {}, slice.parameters, d.top } do
+  for _, level in ipairs { source and source.parameters or {}, slice.parameters, slice.module, d.top } do
     if level[key] then list[#list + 1] = level[key] end
   end
   return list
@@ -576,8 +664,8 @@ local function default_of(d, key)
   return type(default) == "boolean" and (default and 1 or 0) or default
 end
 
--- The value of parameter `key` for one tensor by mergekit's precedence: source, slice, top level,
--- default; nil where it is required and nothing fits.
+-- The value of parameter `key` for one tensor by mergekit's precedence: source, slice, module, top
+-- level, default; nil where it is required and nothing fits.
 local function resolve(d, slice, source, key, tensor, t)
   for _, s in ipairs(settings(d, slice, source, key)) do
     local v = value(s, tensor, t)

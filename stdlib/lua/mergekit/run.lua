@@ -54,6 +54,7 @@ function run.read(path, args)
     by_name, whole = {}, config.read(docs[1] or yaml.null, at, path, yaml.null)
   end
   local o = { seed = args.seed or 0, strict = args.strict, missing = args.missing, on_integer = args.on_integer,
+    truncate = args.truncate_embeddings,
     made = {}, said = {}, steps = {}, names = {} }
   local function made(d)
     if d.making then error(("%s: document %s needs itself"):format(d.where, d.document), 0) end

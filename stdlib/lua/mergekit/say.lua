@@ -126,6 +126,69 @@ function say.slice(d, m, first, last, embed, head)
     tostring(embed), tostring(head)))
 end
 
+-- stack: the name of the stack to number, where the model has several.
+function say.renumber(d, m, first, stack)
+  if not stack then return say.call(d, m, "renumber", first) end
+  return said(d, m:renumber(first, { stack = stack }), ("%s:renumber(%d, { stack = %s })"):format(d.said[m], first,
+    quoted(stack)))
+end
+
+-- The part of a model that is a module.
+function say.only(d, m, whole, module, pattern)
+  local part = said(d, whole:only(pattern), ("%s:only(%s)"):format(d.said[whole], quoted(pattern)))
+  return step(d, part, variable(d, (m.variable or "model") .. "_" .. module))
+end
+
+-- ---- tokenizers ----
+
+local function tokens_of(tokens)
+  local names, entries = {}, {}
+  for token in pairs(tokens) do names[#names + 1] = token end
+  table.sort(names)
+  for i, token in ipairs(names) do
+    local from, fields = tokens[token].from, {}
+    if type(from) == "table" then
+      from = ("{ %d, %s }"):format(from[1], type(from[2]) == "string" and quoted(from[2]) or number(from[2]))
+    elseif from then
+      from = type(from) == "string" and quoted(from) or number(from)
+    end
+    fields[1] = from and "from = " .. from
+    fields[#fields + 1] = tokens[token].force and "force = true" or nil
+    entries[i] = ("[%s] = %s"):format(quoted(token):gsub("^%[%[", " [["), #fields == 0 and "{}"
+      or "{ " .. table.concat(fields, ", ") .. " }")
+  end
+  return listed("", entries)
+end
+
+-- list, files: what model.one_tokenizer made of call; files nil: they are there already.
+function say.one_tokenizer(d, call, list, files)
+  local models, lines, has_files = {}, {}, files and next(files) ~= nil
+  for k, m in ipairs(call) do models[k] = d.said[m] end
+  lines[1] = "  " .. table.concat(models, ", ") .. ","
+  if call.base then lines[#lines + 1] = "  base = " .. call.base .. "," end
+  lines[#lines + 1] = "  source = " .. (type(call.source) == "string" and quoted(call.source) or call.source) .. ","
+  if call.tokens then lines[#lines + 1] = "  tokens = " .. tokens_of(call.tokens):gsub("\n", "\n  ") .. "," end
+  if call.multiple_of then lines[#lines + 1] = "  multiple_of = " .. call.multiple_of .. "," end
+  if call.among then lines[#lines + 1] = "  among = " .. text_of(d, call.among) .. "," end
+  local name = variable(d, "same")
+  if has_files then d.files, d.files_name = files, variable(d, "files") end
+  d.moved = true
+  d.steps[#d.steps + 1] = { name = name .. (has_files and ", " .. d.files_name or ""),
+    text = "model.one_tokenizer {\n" .. table.concat(lines, "\n") .. "\n}" }
+  for k, m in pairs(list) do
+    if m and m ~= call[k] then said(d, m, ("%s[%d]"):format(name, k)) end
+  end
+end
+
+-- The files that set the chat template `text`.
+function say.template(d, donor, text)
+  local old = d.files_name
+  local call = ("model.chat_template(%s, %s%s)"):format(d.said[donor], ("%q"):format(text):gsub("\\\n", "\\n"),
+    old and ", " .. old or "")
+  d.files, d.files_name = model.chat_template(donor, text, d.files), variable(d, "files")
+  d.steps[#d.steps + 1] = { name = d.files_name, text = call }
+end
+
 -- ---- schedules ----
 
 -- A plain text as a regular expression.
@@ -136,7 +199,7 @@ end
 -- The layers that tensors of the first source lie in, by stack: {regex =, {layer, t}, …}.
 local function stacks_of(lead, where)
   local of, list = {}, {}
-  local m = lead.model
+  local m = lead.part
   for _, s in ipairs(m.stacks) do
     of[s.name] = { regex = s.regex, seen = {} }
     list[#list + 1] = of[s.name]
@@ -156,7 +219,7 @@ end
 -- A gradient runs over the layers of each stack; what is in none of them takes its first value.
 local function gradient(d, g, lead, where)
   local stacks = stacks_of(lead, where)
-  if #stacks == 1 and #stacks[1] > 1 then
+  if #stacks == 1 and #stacks[1] > 1 and not lead.part.several then  -- depths are those of the whole model
     local t, text = { embed = g[1], final = g[1], head = g[1], other = g[1] }, {}
     for i, v in ipairs(g) do t[i], text[i] = v, number(v) end
     local ends = number(g[1])
@@ -213,7 +276,7 @@ function say.scaled(d, scale, m)
 end
 
 -- merge.METHOD(call). Lines: the models, then one option each.
-function say.merge(d, method, call)
+function say.merge(d, method, call, module)
   local models, keys, lines = {}, {}, {}
   for i, m in ipairs(call) do models[i] = d.said[m] end
   for key in pairs(call) do
@@ -229,7 +292,8 @@ function say.merge(d, method, call)
   end
   local merged = merge[method](call)
   said(d, merged, ("merge.%s {\n%s\n}"):format(method, table.concat(lines, "\n")))
-  return step(d, merged, #d.slices > 1 and variable(d, "part") or d.document and variable(d, d.document) or "merged")
+  local name = module or #d.slices > 1 and "part" or d.document
+  return step(d, merged, name and variable(d, name) or "merged")
 end
 
 function say.join(d, parts)

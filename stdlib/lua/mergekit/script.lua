@@ -22,7 +22,13 @@ return function(d, merged, dtype, from)
     add(("local %s = %s"):format(step.name, step.text))
   end
   add ""
-  if d.tokenizer then add("-- The tokenizers of all models are the same, so no row of the embeddings moves.") end
-  add(('%s:save(arg[1] or "merged"%s)'):format(d.said[merged], dtype and (', { dtype = "%s" }'):format(dtype) or ""))
+  if d.tokenizer and not d.files_name and not d.moved then
+    add("-- The tokenizers of all models are the same, so no row of the embeddings moves.")
+  end
+  local save = {}
+  if dtype then save[1] = ('dtype = "%s"'):format(dtype) end
+  if d.files_name then save[#save + 1] = "files = " .. d.files_name end
+  add(('%s:save(arg[1] or "merged"%s)'):format(d.said[merged],
+    #save > 0 and (", { %s }"):format(table.concat(save, ", ")) or ""))
   return table.concat(out, "\n") .. "\n"
 end

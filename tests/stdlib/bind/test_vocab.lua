@@ -87,7 +87,19 @@ do
   same(row(u[3], embed, 3), x[8])
   check.equal(saved(u[3]):info(head).shape, { 5, 32 })
 
+  -- what single tokens are told: a row of another token, of a model that lacks it, zero, also where a model has one
+  u = model.token_union { llama, twin, ids = ids, rows = 7, fill = "zero", base = 1, force = { [1] = true, [3] = true },
+    sources = { [0] = { 2, 9 }, [1] = { 2, 9 }, [2] = false, [3] = { 1, 8 }, [5] = { 1, 10 } } }
+  x, y = llama[embed]:load(), twin[embed]:load()
+  for i, r in ipairs { x[1], y[10], x[8], x[9], y[7], x[11], 0 * x[1] } do same(row(u[1], embed, i), r, i) end
+  for i, r in ipairs { y[4], y[10], 0 * x[1], x[9], y[7], x[11], 0 * x[1] } do same(row(u[2], embed, i), r, i) end
+
   local function refused(text, o) check.raises(text, model.token_union, o) end
+  refused("sources of token 0: expected {model, its token} with a model from 1 to 1", { llama, ids = { { [0] = 0 } },
+    sources = { [0] = { 2, 0 } } })
+  refused("sources of token 0: expected", { llama, ids = { { [0] = 0 } }, sources = { [0] = true } })
+  refused("sources: a token outside 0 to 0", { llama, ids = { { [0] = 0 } }, sources = { [1] = { 1, 1 } } })
+  refused("force is a number, expected a table", { llama, ids = { { [0] = 0 } }, force = 1 })
   refused("tokens 0 and 1 both become 4", { llama, ids = { { [0] = 4, [1] = 4 } } })
   refused("token 9 becomes 4, but there are rows 0 to 2", { llama, ids = { { [9] = 4 } }, rows = 3 })
   refused("token 0 is to be row 64 of lm_head.weight in base_llama, which has rows 0 to 63", { llama, ids = { { [64] = 0 } } })
@@ -96,4 +108,72 @@ do
   refused("base one of their numbers", { llama, ids = { {} }, base = 2 })
   refused("have different lengths", { llama, llama:map(function(t) return t end):slice(embed, 1, 3):map(function(t, name)
     return name == embed and t:reshape { 6, 16 } or t end), ids = { { [0] = 0 }, { [1] = 1 } } })
+end
+
+-- ---- tokenizers; what mergekit makes of these is compared in tests/cli/test_merge.sh ----
+
+do
+  local one, two = model.open "tests/golden/tokenizer/one", model.open "tests/golden/tokenizer/two"
+  check.equal(one:folder(), "tests/golden/tokenizer/one")
+  check.equal((0.5 * one:cast "bf16" + 0.5 * one):folder(), one:folder())
+  check.equal(model.new({ { "w", tensor { 1 } } }):folder(), nil)
+  local list, files, lent = model.one_tokenizer { one, two, source = 1 }
+  check.equal(lent, true)
+  check.equal(list[1]:info(embed).shape, { 9, 4 })
+  list, files, lent = model.one_tokenizer { list[1], source = "base" } -- nothing is left to move
+  check.equal({ #list, next(files), lent }, { 1, nil, false })
+  list, files = model.one_tokenizer { one, two, among = { 2 }, source = 2 }
+  check.equal(list[1], false)
+  same(list[2]:tensor(embed):load(), two[embed]:load())
+  check.equal(files["tokenizer.json"] ~= nil and files["merges.txt"], false)
+
+  local out = folder "files"
+  files = model.chat_template(one, "{{ x }}", { ["tokenizer.json"] = false, ["tokenizer_config.json"] = '{"chat_template": 1}' })
+  one:save(out, { files = files })
+  local function text(name)
+    local f = io.open(out .. "/" .. name)
+    return f and f:read "a"
+  end
+  check.equal(text "tokenizer.json", nil)
+  check.equal(text "tokenizer_config.json", "{}")
+  check.equal(text "chat_template.jinja", "{{ x }}")
+  local function refused(why, o) check.raises(why, one.save, one, folder "no", { files = o }) end
+  refused("'../x' is no side file of a model", { ["../x"] = "" })
+  refused("'config.json' is no side file of a model", { ["config.json"] = "" })
+  refused("tokenizer.json is a number, expected a text or false", { ["tokenizer.json"] = 1 })
+  refused("files is a number, expected a table", 1)
+
+  -- a Unigram vocabulary is a list; tokens of the settings count, and new ones are added there too
+  local uni = folder "uni"
+  two:save(uni, { files = { ["tokenizer.json"] = '{"added_tokens": [], "model": {"type": "Unigram", "vocab": [["a", 0], ["z", -1.5]]}}',
+    ["tokenizer_config.json"] = '{"added_tokens_decoder": {"2": {"content": "<pad>", "special": true}}, "pad_token": "<pad>"}',
+    ["tokenizer.model"] = "old" } })
+  list, files = model.one_tokenizer { model.open(uni), one }
+  local decode = require("json.decode").decode
+  local added = decode(files["tokenizer.json"]).added_tokens
+  check.equal(files["tokenizer.model"], false)
+  check.equal(added[1].content .. added[2].content .. added[3].content, "<pad>bc")
+  check.equal(decode(files["tokenizer_config.json"]).added_tokens_decoder["3"].content, "b")
+  check.equal(list[2]:info(embed).shape, { 11, 4 })
+  same(row(list[1], embed, 3), two[embed]:load()[3]) -- <pad>: its own row
+  same(row(list[2], embed, 1), one[embed]:load()[4]) -- a
+  same(row(list[2], embed, 2), two[embed]:load()[2]) -- z: lent
+
+  -- members of a text, wherever they stand
+  for was, is in pairs { ['{"chat_template":"a,}","b":[1,{}]}'] = '{"b":[1,{}]}',
+    ['{"a":{"chat_template":1}, "chat_template" : {"x":["]}"]} }'] = '{"a":{"chat_template":1} }',
+    ['{"a":"\\"chat_template","chat_template":null,"c":1}'] = '{"a":"\\"chat_template","c":1}' } do
+    check.equal(model.chat_template(one, "t", { ["tokenizer_config.json"] = was })["tokenizer_config.json"], is)
+  end
+
+  local function wrong(why, o) check.raises(why, model.one_tokenizer, o) end
+  wrong("base_llama has no tokenizer.json", { llama })
+  wrong('source = three; expected "union", "base" or the number', { one, source = "three" })
+  wrong("base = 3 is no number of a model", { one, base = 3 })
+  wrong("among: 2 is no number of a model", { one, among = { 2 } })
+  wrong("multiple_of = 0", { one, multiple_of = 0 })
+  wrong("one has no row for '<|im_start|>', which 'a' is to come from", { one, two, tokens = { a = { from = { 1, "<|im_start|>" } } } })
+  wrong("the source of 'a' is neither", { one, two, tokens = { a = { from = 3 } } })
+  wrong("'a' has force and no source", { one, two, tokens = { a = { force = true } } })
+  wrong("token 'd' of one has id 6, but its embedding has rows 0 to 5", { one:resize_vocab(6) })
 end
