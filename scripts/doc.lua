@@ -5,7 +5,7 @@
 -- Below each piece of code stands what it printed: values as text, Lua tables as tables, figures of plot
 -- as drawings; values that the script returns come last. The page is one HTML file that needs nothing
 -- else, no network and no JavaScript. If the script fails the page ends in the error, and so does the
--- command (exit code 1).
+-- command (exit code 1). If it calls os.exit the page ends there, with the script's exit code.
 --
 -- Options:
 --   -o, --out FILE    where to write (default: the script's name with .html); a page that this command
@@ -52,6 +52,31 @@ local globals = {
   io = setmetatable({ stdout = stdout, write = function(...) return write(stdout, ...) end }, { __index = io }),
 }
 
+-- failure: what stopped the script, or nil.
+local function write_page(failure)
+  if failure then sink().failure(failure) end
+  local html = page.html { cells = cells, name = script:match "[^/]*$", version = tarn.version,
+    failed = failure ~= nil }
+  local file, why = io.open(out, "wb")
+  if not file then error("cannot open " .. why, 0) end
+  local ok
+  ok, why = file:write(html)
+  local closed, late = file:close()
+  if not (ok and closed) then error(("cannot write %s: %s"):format(out, why or late), 0) end
+end
+
+-- The page is written before the script ends the program: nothing of this file runs after that.
+local exit, print, quiet = os.exit, print, args.quiet
+globals.os = setmetatable({ exit = function(code, close)
+  if code ~= nil and type(code) ~= "boolean" and not math.tointeger(code) then
+    error(("bad argument #1 to 'exit' (a whole number or a boolean expected, got %s)"):format(tostring(code)), 2)
+  end
+  local number = code == nil and 0 or type(code) == "boolean" and (code and 0 or 1) or code
+  write_page(number ~= 0 and ("the script called os.exit(%s)"):format(tostring(code)) or nil)
+  if number == 0 and not quiet then print(out) end
+  exit(code, close)
+end }, { __index = os })
+
 local function with_globals(f)
   local before, show = {}, values.Figure.print
   for name, v in pairs(globals) do before[name], _G[name] = rawget(_G, name) or false, v end
@@ -76,16 +101,7 @@ if result[1] then
   message = nil
 else
   message = tostring(result[2])
-  sink().failure(message)
 end
-
-local html = page.html { cells = cells, name = script:match "[^/]*$", version = tarn.version,
-  failed = message ~= nil }
-local file, why = io.open(out, "wb")
-if not file then error("cannot open " .. why, 0) end
-local ok
-ok, why = file:write(html)
-local closed, late = file:close()
-if not (ok and closed) then error(("cannot write %s: %s"):format(out, why or late), 0) end
+write_page(message)
 if message then error(message, 0) end
-if not args.quiet then print(out) end
+if not quiet then print(out) end

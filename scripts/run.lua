@@ -18,7 +18,8 @@
 --   --no-digest          do not record the digests of what is saved
 --   --untrusted          run the script in a process that has headers only: for recipes of strangers (docs/trust.md)
 --   --sweep NAME=VALUES…  score the recipe at FROM:TO:STEP or A,B,…; with --out the best one is saved
---   --stage              what all points of a sweep have in common is computed once, into files in TMPDIR
+--   --stage              operations that all points of a sweep share are done once, into files in TMPDIR; norms
+--                        and thresholds of files are computed once in any case
 --   --json               the plan, the sweep or the result as JSON
 --   --help               behind RECIPE: inputs, licences and parameters of that recipe
 local json = require "json"
@@ -53,7 +54,8 @@ local function help()
   local rows = {}
   for i, row in ipairs(about.inputs) do
     rows[i] = { "--" .. row.name .. " PATH", row.source or (row.optional and "may be left out" or "to be given"),
-      row.license or "licence not stated", row.doc or "" }
+      row.license or "licence not stated",
+      (row.doc or "") .. (row.adapter_of and (row.doc and ", " or "") .. "adapter of " .. row.adapter_of or "") }
   end
   if #rows > 0 then
     print "\nInputs:"
@@ -68,6 +70,7 @@ local function help()
     print "\nParameters:"
     table_of(rows)
   end
+  if about.unchecked then print "\nThe recipe's check of what it made reads data: it is not run without trust" end
   local licences, pairs_ = require "recipe.licences", {}
   for i, row in ipairs(about.inputs) do pairs_[i] = { row.name, row.license } end
   local warnings = licences.judge(about.license, pairs_)
@@ -112,7 +115,7 @@ local function run(values)
       { "locked", session.locked }, { "checked", session.about.check } }))
   elseif not args.quiet then
     print(string.format("%s: saved%s%s", args.out, session.locked and ", as the lock says" or "",
-      session.about.check and ", checked" or ""))
+      session.about.check and ", checked" or session.about.unchecked and ", not checked" or ""))
   end
 end
 
@@ -129,8 +132,9 @@ local function sweep()
     print(s)
     if #s.shared > 0 and not args.quiet then print("computed once for all points: " .. table.concat(s.shared, ", ")) end
     if #s.repeated > 0 and not args.quiet then
-      print(string.format("computed again at each point, though the same: %s%s", table.concat(s.repeated, ", "),
-        args.stage and "" or " (--stage computes such operations once, into temporary files)"))
+      print(string.format("done again at each point, though the same: %s (norms and thresholds of files are "
+        .. "remembered%s)", table.concat(s.repeated, ", "),
+        args.stage and "" or "; --stage does the rest once, into temporary files"))
     end
   end
   if args.out then run(s.best.params) end

@@ -48,14 +48,16 @@ return function(define, check, native)
       return require "recipe.run"(native, path, o)
     end)
 
-  define("recipe.lock", "recipe.lock(path, {input =, set =, check = false}) -> path of the lock, differences",
+  define("recipe.lock", "recipe.lock(path, {input =, set =, check = false, untrusted = false}) -> path of the lock, "
+      .. "differences",
     "Writes what a recipe stands on into a file beside it: digests of the inputs, parameters, seeds, versions "
       .. "of methods.\n" .. both
-      .. "  check: write nothing; the second result lists what differs from the lock that is there",
+      .. "  check: write nothing; the second result lists what differs from the lock that is there\n"
+      .. "  untrusted: the script runs in a process that has headers and nothing else; files are hashed outside of it",
     example .. "local lock = recipe.lock(path, { input = files })\nprint(lock == path .. "
       .. "\".lock\")\nos.remove(path)\nos.remove(lock)\n-- > true",
     function(path, o)
-      check("recipe.lock", o, { "input", "set", "check" }, false)
+      check("recipe.lock", o, { "input", "set", "check", "untrusted" }, false)
       local lock, session = require "recipe.lock", require "recipe.session"(native, path, o or {})
       return (o and o.check and lock.check or lock.write)(native, session)
     end)
@@ -67,9 +69,9 @@ return function(define, check, native)
       .. "several numbers).\n" .. both
       .. "  over: what is swept, by name: a list of values, or a text \"0.1:0.9:0.1\" (both ends belong to it) "
       .. "or \"0.1,0.4\"\n"
-      .. "  stage: what every point has in common (a method over inputs alone, say) is computed once, into temporary "
-      .. "files in TMPDIR. sweep.shared names those operations, sweep.repeated what is the same at all points and yet "
-      .. "computed at each",
+      .. "  stage: operations that every point has in common (a method over inputs alone, say) are done once, into "
+      .. "temporary files in TMPDIR. sweep.shared names those operations, sweep.repeated what is the same at all "
+      .. "points and yet done at each. Norms, dot products and thresholds of files are computed once in any case",
     example .. "local s = recipe.sweep(path, { input = files, over = { t = \"0:1:0.5\" } })\nprint(#s, "
       .. "s.best.params.t)\n"
       .. "os.remove(path)\n-- > 3\t1.0",

@@ -5,7 +5,8 @@
 // host may as well be in another process.
 //
 //     "describe"  {}                                   what the recipe says of itself
-//     "build"     {"params": {name: value, …}}         {"outputs": [{"name", "plan", "tier"}, …]}
+//     "build"     {"params": {name: value, …},         {"outputs": [{"name", "plan"}, …]}
+//                  "adapters": {input: text of its adapter_config.json}}
 //     "check"     {"params": …, "outputs": [name, …]}  {}; an error when the output is not as it should be
 //     "score"     the same                             {"score": number or {name: number, …}}
 //     "try"       {"params": …}                        the score of what build makes, without saving it

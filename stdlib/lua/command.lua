@@ -45,8 +45,9 @@ end
 local function read_option(spec, text, rows, list)
   local row = { names = {}, text = text }
   list[#list + 1] = row
-  for word in spec:gmatch "[^%s,]+" do
+  for word in spec:gmatch "%S+" do -- a value may hold commas: MEAN,STD
     if word:sub(1, 1) == "-" then
+      word = word:gsub(",$", "")
       rows[word] = row
       table.insert(row.names, word)
       row.name = word

@@ -481,9 +481,11 @@ local function language(self)
     local module, mark, rest = doc.name:match "^(%a+)([.:]?)([%w_]*)$"
     if mark == "." then modules[module] = true end
     if mark == ":" and self.methods[module] then self.methods[module][rest] = true end
-    if mark == "" and type(rawget(_G, doc.name)) == "function" then self.builtin[doc.name] = true end
+    if mark == "" and type(rawget(_ENV, doc.name)) == "function" then self.builtin[doc.name] = true end
   end
-  for name, v in pairs(_G) do
+  self.known._ENV = true
+  for name in pairs(_G) do self.known[name] = true end
+  for name, v in pairs(_ENV) do -- the library's own, whatever a session made of them
     self.known[name] = true
     if modules[name] and type(v) == "table" then
       local fields = {}

@@ -2,8 +2,6 @@
 -- The commands of the prompt that are only text. Each function is given the session's entries, a list of
 -- {text, shown}, and the width of the terminal, then what stood behind the command; it returns what to print.
 
-local options = require "options"
-
 local prompt = {}
 
 -- ---- the session as a script ----
@@ -98,15 +96,11 @@ local function cut(text, width)
   return text:sub(1, (utf8.offset(text, width) or width) - 1) .. "…"
 end
 
-local standard = { _G = true, _VERSION = true, _ = true, __ = true, arg = true }
-for word in ("string table math utf8 coroutine io os"):gmatch "%w+" do standard[word] = true end
+local unasked = { _G = true, _ = true, __ = true, arg = true, print = true, warn = true }
 
--- A global that the language came with, unless the session has put something else there.
+-- A global that the language came with (the library keeps its own), unless the session has put something else there.
 local function is_of_the_language(name, v)
-  if standard[name] then return true end
-  local text = type(v) == "table" and tostring(v) or type(v)
-  return (text == "module: " .. name) or (text == "function" and (options.doc(name) ~= nil or
-    tostring(v) ~= "function: script"))
+  return unasked[name] or rawequal(rawget(_ENV, name), v)
 end
 
 function prompt.who(_, width)

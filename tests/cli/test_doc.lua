@@ -153,6 +153,17 @@ do -- failures: the page holds what was done before
   page, said = doc("syntax.lua", "-- Good.\nx = = 1\n")
   equal(said, "tarn: syntax.lua:2: unexpected symbol near '='\n1\n")
   equal(skeleton(page), "p pre.code pre.error footer")
+  -- os.exit ends the page too, whatever is around it
+  page, said = doc("exit.lua", "print(1)\npcall(coroutine.wrap(function() pcall(os.exit, 3) end))\n-- Never.\nprint(2)")
+  equal(said, "3\n")
+  equal(skeleton(page), "pre.code pre.out pre.error p pre.code footer")
+  assert(page:find('<pre class="error">the script called os.exit(3)</pre>', 1, true))
+  page, said = doc("exit.lua", "print(1)\nos.exit()\n")
+  equal(said, "exit.html\n0\n")
+  equal(skeleton(page), "pre.code pre.out footer")
+  page, said = doc("exit.lua", "print(os.time() > 0, pcall(os.exit, 'a'))")
+  equal(said, "exit.html\n0\n")
+  assert(page:find "true\tfalse\tbad argument #1 to &#39;exit&#39;")
   equal(select(2, doc("absent.lua", "print(1)", "-o /nowhere/page.html")),
     "tarn: cannot open /nowhere/page.html: No such file or directory\n1\n")
   os.remove(folder .. "/syntax.html")

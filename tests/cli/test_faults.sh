@@ -300,6 +300,44 @@ m:map(function(t) return t * 2 end):save "disk/m"'
     run "$tarn" --quiet -e "local m = ($soup):stage 'disk'"
     is 1 '' 'tarn: *NoSpace*'
     holds disk m rest
+    rm disk/rest
+    # A run whose disk becomes full: the checkpoint before stands, whole, and the run goes on from it.
+    cat >fit.lua <<'END'
+local path, steps, fill = arg[1], math.tointeger(arg[2]), arg[3]
+local d, net = data.two_moons { n = 200, seed = 1 }, nn.mlp { 2, 64, 64, 2 }
+local o = { steps = steps, batch = 50, lr = 0.01, checkpoint = { path = path .. "/run.safetensors", every = 3 }, seed = 1,
+  resume = true, log = path .. "/run.csv" }
+local population = path:find "many" ~= nil
+o.callbacks = not population and { step = function(info)
+  if fill and info.step == 5 then os.execute("dd if=/dev/zero of=disk/rest bs=1k >/dev/null 2>&1") end
+end } or nil
+if population then
+  o.members, o.share = 2, function(_, info)
+    if fill and info.step == 5 then os.execute("dd if=/dev/zero of=disk/rest bs=1k >/dev/null 2>&1") end
+  end
+  print(train.population(net, d, o)[2]:norm())
+else
+  print((train.fit(net, d, o)):norm())
+end
+END
+    mount -o remount,size=900k disk
+    for name in one many; do
+        mkdir disk/$name o/$name
+        run "$tarn" --quiet fit.lua o/$name 9;          is 0 '*' ''
+        whole=$out
+        run "$tarn" --quiet fit.lua disk/$name 9 fill;  is 1 '' "tarn: *disk/$name/run.safetensors: *\[NoSpace]"
+        tests=$((tests + 1))
+        "$tarn" --quiet inspect disk/$name/run.safetensors >/dev/null || wrong 'the checkpoint before is not whole'
+        ls -A disk/$name | grep -q part && wrong "a full disk leaves $(ls -A disk/$name)"
+        rm disk/rest
+        run "$tarn" --quiet fit.lua disk/$name 9;       is 0 "$whole" ''
+        rm -r disk/$name
+    done
+    # The log has no room: that is told by name.
+    mkdir disk/log
+    dd if=/dev/zero of=disk/rest bs=1k >/dev/null 2>&1
+    run "$tarn" --quiet fit.lua disk/log 9;             is 1 '' 'tarn: *disk/log/run.csv*No space left on device*'
+    rm -r disk/log disk/rest
     umount disk && disk=
 else
     echo 'skipped: a full disk (needs root and mount)'

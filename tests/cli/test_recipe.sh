@@ -176,7 +176,8 @@ return recipe { name = "common", inputs = { a = {}, b = {} }, params = { t = 1 }
 END
 common="--a $data/low.safetensors --b $data/high.safetensors --sweep t=1,2"
 # shellcheck disable=SC2086
-says 0 "computed again at each point, though the same: slerp (--stage" "$tarn" run common.lua $common
+says 0 "done again at each point, though the same: slerp (norms and thresholds of files are remembered; --stage" \
+    "$tarn" run common.lua $common
 mkdir temporary
 # shellcheck disable=SC2086
 TMPDIR=$work/temporary says 0 "computed once for all points: slerp" "$tarn" run common.lua $common --stage

@@ -50,6 +50,7 @@ bash -n "$root/usr/share/bash-completion/completions/tarn" || fail "completion f
 for file in share/zsh/vendor-completions/_tarn share/tarn/luals/tarn.lua; do
     [ -s "$root/usr/$file" ] || fail "$file is not there"
 done
+! command -v zsh >/dev/null || zsh -n "$root/usr/share/zsh/vendor-completions/_tarn" || fail "completion for zsh"
 [ -z "$(find "$root/usr" -perm /022 ! -type l)" ] || fail "others may write: $(find "$root/usr" -perm /022 ! -type l)"
 
 # ---- dependencies ----

@@ -41,6 +41,8 @@ body open.lua 'return model.open "/etc/passwd"'
 refused 'not available to a recipe' open.lua
 body io.lua 'return io.open "/etc/passwd"'
 refused 'io is not available to a recipe' io.lua
+body product.lua 'local t = tensor.ones { 64, 64 } return t:matmul(t):sum() * m.a'
+refused 'OpenBLAS, which is not there behind the wall that untrusted scripts run in' product.lua
 body broken.lua 'return m.a +'
 refused "broken.lua:1: unexpected symbol near 'end'" broken.lua
 echo 'print "no recipe"' >none.lua

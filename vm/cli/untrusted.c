@@ -14,6 +14,7 @@
 
 #include "stdlib/bind/model.h"
 #include "stdlib/bind/recipe.h"
+#include "vm/op/blas.h"
 
 enum {
     ANSWER = 16 << 20,   // bytes; a plan has a few hundred a node
@@ -100,6 +101,7 @@ static tarn_status read_question(inmate *m, tarn_error *err) {
 
 static tarn_status shut(void *arg, tarn_error *err) {
     const inmate *m = arg;
+    tarn_blas_forgo();
     json_object_seed(0);  // the JSON library wants a random number once, which is out of reach behind the walls
     return tarn_jail_enter(TARN_JAIL_ALL, m->seconds, m->memory, err);
 }

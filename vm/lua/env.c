@@ -365,6 +365,59 @@ static void make_strict(lua_State *L) {  // the table on top
     lua_setmetatable(L, -2);
 }
 
+// ---- the globals of the library ----
+
+static const char library_key = 0;  // registry: what the embedded library has for globals
+
+void tarn_env_push_library(lua_State *L) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &library_key) == LUA_TTABLE) {
+        return;
+    }
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 2);
+    lua_pushglobaltable(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "__index");
+    lua_setfield(L, -2, "__newindex");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &library_key);
+}
+
+// What a script may put something else in the place of, for the library too: it collects what is said.
+static bool is_for_scripts(const char *name) {
+    static const char *const names[] = {"print", "warn", "arg", "_G"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void tarn_env_keep(lua_State *L) {
+    luaL_checkstack(L, 8, "globals");
+    tarn_env_push_library(L);
+    lua_pushnil(L);
+    if (lua_next(L, -2)) {  // kept before
+        lua_pop(L, 3);
+        return;
+    }
+    lua_pushglobaltable(L);
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {  // library, globals, name, value
+        if (lua_type(L, -2) == LUA_TSTRING && !is_for_scripts(lua_tostring(L, -2))) {
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2);
+            lua_rawset(L, -5);
+        } else {
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 2);
+}
+
 int tarn_env_open(lua_State *L) {
     luaL_checkversion(L);
     tarn_stop_prepare(L);

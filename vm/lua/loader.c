@@ -283,7 +283,7 @@ static void push_forget(lua_State *L, const char *path) {
 
 // Runs `text` as the module `name` from `path`; pushes its value.
 static void run_module(lua_State *L, const char *name, const char *path, const char *shown,
-                       const char *text, size_t len) {
+                       const char *text, size_t len, bool library) {
     luaL_checkstack(L, 12, "require");
     push_forget(L, path);
     lua_toclose(L, -1);
@@ -295,6 +295,10 @@ static void run_module(lua_State *L, const char *name, const char *path, const c
     if (status != LUA_OK) {
         tarn_rethrow_fatal(L, status);
         lua_error(L);
+    }
+    if (library) {
+        tarn_env_push_library(L);
+        lua_setupvalue(L, -2, 1);
     }
     lua_pushstring(L, name);
     lua_pushstring(L, shown);
@@ -314,7 +318,7 @@ void tarn_push_embedded(lua_State *L, const char *path) {
     if (!f) {
         tarn_lua_error(L, "%.200s is not in the library of this program", path);
     } else if (!push_loaded(L, path)) {
-        run_module(L, path, path, path, f->text, f->len);
+        run_module(L, path, path, path, f->text, f->len, true);
     }
 }
 
@@ -394,7 +398,7 @@ static bool require_file(lua_State *L, const char *name, const char *path) {
     close_box(box);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
-    run_module(L, name, shown, shown, text, len);
+    run_module(L, name, shown, shown, text, len, false);
     return true;
 }
 
@@ -455,7 +459,10 @@ static int not_found(lua_State *L, const char *name) {
     }
     return tarn_lua_error(L, "module '%s' not found%s%s%s%s%s", name,
                           folder ? " in the folder " : "", folder ? folder : "",
-                          near ? "; did you mean '" : " or in the library", near ? near : "",
+                          near     ? "; did you mean '"
+                          : folder ? " or in the library"
+                                   : " in the library",
+                          near ? near : "",
                           near ? "'?" : "");
 }
 

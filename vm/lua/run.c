@@ -225,6 +225,7 @@ static int body(lua_State *L) {
     if (r->with_args) {
         set_arg(L, r);
     }
+    tarn_env_keep(L);
     luaL_checkstack(L, r->nargs + 4, "arguments of the script");
     for (int i = 0; i < r->nargs; i++) {
         lua_pushstring(L, r->args[i]);

@@ -110,6 +110,10 @@ enum { TARN_STRING_MAX = 1 << 28 };              // bytes of one string that a l
 
 // ---- env.c ----
 int tarn_env_open(lua_State *L);  // a C function: builds the globals
+// The embedded library has globals of its own, kept before the first script runs: `table = {}` in a script
+// must not break what the script calls. What is not among them is looked for in the globals of scripts.
+void tarn_env_keep(lua_State *L);
+void tarn_env_push_library(lua_State *L);
 extern const luaL_Reg tarn_base_functions[];
 // tostring without addresses: pushes a string.
 const char *tarn_tolstring(lua_State *L, int idx, size_t *len);

@@ -321,6 +321,8 @@ static void bind_keys(EditLine *el) {
         {"\033OB", "ed-search-next-history"}, {"\033[H", "ed-move-to-beg"},
         {"\033[F", "ed-move-to-end"},     {"\033OH", "ed-move-to-beg"},
         {"\033OF", "ed-move-to-end"},     {"\033[3~", "ed-delete-next-char"},
+        {"\033[1~", "ed-move-to-beg"},    {"\033[4~", "ed-move-to-end"},  // as tmux and screen send them
+        {"\033[7~", "ed-move-to-beg"},    {"\033[8~", "ed-move-to-end"},  // and rxvt
         {"\033[1;5D", "ed-prev-word"},    {"\033[1;5C", "em-next-word"}};
     // The narrow el_set would copy these names and lose the copies.
     el_wset(el, EL_ADDFN, L"tarn-complete", L"complete the word at the cursor", complete);

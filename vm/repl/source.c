@@ -86,6 +86,27 @@ static void print_file(const char *path, int first, int last) {
     }
 }
 
+// A function of the library may stand around the one that does the work, so that errors are told at the
+// script's line: it calls that one `inner`, which takes its place on top.
+static bool see_through(lua_State *L) {
+    static const char library[] = "@stdlib/";
+    lua_Debug ar;
+    lua_pushvalue(L, -1);
+    lua_getinfo(L, ">S", &ar);
+    if (strncmp(ar.source, library, sizeof library - 1) != 0) {
+        return false;
+    }
+    const char *name;
+    for (int i = 1; (name = lua_getupvalue(L, -1, i)); i++) {
+        if (strcmp(name, "inner") == 0 && lua_isfunction(L, -1)) {
+            lua_replace(L, -2);
+            return true;
+        }
+        lua_pop(L, 1);
+    }
+    return false;
+}
+
 // The function on top.
 static void print_source(tarn_session *s, lua_State *L, const char *name) {
     lua_Debug ar;
@@ -129,6 +150,8 @@ static int l_source(lua_State *L) {
         return luaL_error(L, "??%s: expected a function, got a %s", r->name, luaL_typename(L, -1));
     }
     luaL_checkstack(L, 8, "source");
+    for (int depth = 0; depth < 8 && see_through(L); depth++) {
+    }
     print_source(r->s, L, r->name);
     fflush(stdout);
     return 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The offending piece of an entry. Lua's messages name a line and quote a word; where that word
+// The offending piece of an entry. Messages name a line and a word; where that word
 // stands in the line is found again here. A syntax error is at the first occurrence up to which the
 // entry does not merely want more; for other errors all occurrences in the right place (behind a
 // dot for a field) are marked.
@@ -56,8 +56,42 @@ static bool find_line(const char *entry, long number, offence *o) {
 
 static bool starts(const char *s, const char *with) { return strncmp(s, with, strlen(with)) == 0; }
 
+static bool take_word(offence *o, const char *s, size_t n) {
+    if (n == 0 || n >= sizeof o->word) {
+        return false;
+    }
+    memcpy(o->word, s, n);
+    o->word[n] = '\0';
+    return true;
+}
+
+// Our own messages quote names only where they could be taken for words: "merge.tise: no such function",
+// "base has no tensor fc1.wieght; did you mean …".
+static bool find_absent(const char *message, offence *o) {
+    static const char tensor[] = " has no tensor ", member[] = ": no such ";
+    const char *at = strstr(message, tensor);
+    if (at) {
+        o->before = ' ';
+        at += sizeof tensor - 1;
+        return take_word(o, at, strcspn(at, " ;"));
+    }
+    at = strstr(message, member);
+    const char *from = at;
+    while (from && from > message && is_letter(from[-1])) {
+        from--;
+    }
+    if (!from || from == message) {
+        return false;
+    }
+    o->before = from[-1];
+    return (o->before == '.' || o->before == ':') && take_word(o, from, (size_t)(at - from));
+}
+
 // The word that the message is about.
 static bool find_word(const char *message, offence *o) {
+    if (find_absent(message, o)) {
+        return true;
+    }
     const char *near = strstr(message, " near ");
     o->syntax = near != NULL;
     const char *quote = near ? near + 6 : strchr(message, '\'');
@@ -65,11 +99,9 @@ static bool find_word(const char *message, offence *o) {
         return false;
     }
     size_t n = strcspn(quote + 1, "'");
-    if (n == 0 || n >= sizeof o->word || quote[1 + n] != '\'') {
+    if (quote[1 + n] != '\'' || !take_word(o, quote + 1, n)) {
         return false;
     }
-    memcpy(o->word, quote + 1, n);
-    o->word[n] = '\0';
     const char *kind = quote;
     while (kind > message && kind[-1] != '(') {
         kind--;

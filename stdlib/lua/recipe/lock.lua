@@ -72,6 +72,7 @@ function lock.state(native, session, plans)
       local entry = { digest = model.open(path):digest(), source = row.source, license = row.license,
         revision = session.revisions[row.name], files = {} }
       for _, file in ipairs(lock.side_files(native, path)) do entry.files[file[1]] = file[2] end
+      entry.files["adapter_config.json"] = session.adapter_hashes[row.name]
       inputs[row.name] = entry
     end
   end

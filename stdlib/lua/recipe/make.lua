@@ -20,7 +20,7 @@ end
 
 local fields = { name = "string", version = "string", license = "string", tarn = "string", summary = "string",
   authors = "table", inputs = "table", params = "table", build = "function", check = "function", score = "function" }
-local input_keys = set { 1, "source", "license", "doc", "architecture", "shape", "optional" }
+local input_keys = set { 1, "source", "license", "doc", "architecture", "shape", "adapter_of", "optional" }
 local param_keys = set { 1, "type", "min", "max", "doc", "choices" }
 local param_types = set { "number", "integer", "boolean", "string", "list" }
 
@@ -124,7 +124,7 @@ local function input(found, name, spec)
   unknown(found, where, spec, input_keys)
   local row = { name = name, source = spec[1] or spec.source }
   for key, kind in pairs { source = "string", license = "string", doc = "string", architecture = "string",
-    optional = "boolean" } do
+    adapter_of = "string", optional = "boolean" } do
     local value = row[key] == nil and spec[key] or row[key]
     if value ~= nil and type(value) ~= kind then
       found("%s%s is a %s, not a %s", where, key, type(value), kind)
@@ -135,11 +135,32 @@ local function input(found, name, spec)
   if type(row.source) == "string" then check_source(found, where, row.source) end
   local why = type(row.license) == "string" and licences.mistake(row.license)
   if why then found("%slicense: %s", where, why) end
+  if row.adapter_of and row.architecture then
+    found("%san adapter has no architecture of its own; say it of %s", where, row.adapter_of)
+  end
   if spec.shape ~= nil then
     check_shapes(found, where, spec.shape)
     row.shape = spec.shape
   end
   return row
+end
+
+-- What an adapter is added to is another input, and no adapter itself.
+local function check_adapters(found, inputs)
+  local of, names = {}, {}
+  for _, row in ipairs(inputs) do
+    of[row.name], names[row.name] = row, not row.adapter_of or nil
+  end
+  for _, row in ipairs(inputs) do
+    local base = row.adapter_of
+    if base and not of[base] then
+      local near = nearest(base, names)
+      found("inputs.%s: adapter_of names no input '%s'%s", row.name, base,
+        near and "; did you mean '" .. near .. "'?" or "")
+    elseif base and of[base].adapter_of then
+      found("inputs.%s: '%s' is an adapter itself; adapter_of names a model", row.name, base)
+    end
+  end
 end
 
 local function type_of(value)
@@ -284,6 +305,7 @@ function make.recipe(given, version)
   check_version(found, t.tarn, version)
   t.authors = authors(found, t.authors)
   t.inputs = rows(found, t.inputs, input)
+  check_adapters(found, t.inputs)
   t.params = rows(found, t.params, param)
   if #list > 0 then
     local name = type(given.name) == "string" and " '" .. given.name:sub(1, 60) .. "'" or ""

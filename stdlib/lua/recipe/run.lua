@@ -73,6 +73,9 @@ return function(native, path, o)
     saved[row.name == "" and "out" or "out:" .. row.name] = out
   end
   if session.about.check then session:ask("check", outputs, saved) end
+  if session.about.unchecked then
+    warn(path, ": what was saved is not checked: the recipe's check reads data, which it does not get without trust")
+  end
   session.saved, session.outputs, session.locked = saved, outputs, lock_text ~= nil
   return session
 end

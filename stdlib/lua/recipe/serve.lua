@@ -8,7 +8,7 @@ local function list_or(v) return type(v) == "table" and json.list(v) or v end
 local function describe(recipe)
   local inputs, params = {}, {}
   for i, row in ipairs(recipe.inputs) do
-    inputs[i] = json.pick(row, { "name", "source", "license", "doc", "architecture", "optional" })
+    inputs[i] = json.pick(row, { "name", "source", "license", "doc", "architecture", "adapter_of", "optional" })
   end
   for i, row in ipairs(recipe.params) do
     params[i] = json.pick({ name = row.name, type = row.type, default = list_or(row.default), min = row.min,
@@ -49,15 +49,25 @@ local function expectations(row, m, mistakes)
   end
 end
 
-return function(recipe, open, planning, plan_of)
+return function(recipe, open, planning, plan_of, adapter)
   if not make.is(recipe) then
     error("the file does not return a recipe: it ends with return recipe { … }", 0)
   end
 
-  local function inputs()
-    local m, mistakes = {}, {}
+  -- Models first: what an adapter changes depends on the names and shapes of its base.
+  local function open_all(request)
+    local m, configs = {}, request.adapters or {}
+    for _, row in ipairs(recipe.inputs) do m[row.name] = not row.adapter_of and open(row.name) or nil end
     for _, row in ipairs(recipe.inputs) do
-      m[row.name] = open(row.name)
+      local factors = row.adapter_of and open(row.name)
+      m[row.name] = factors and adapter(factors, m[row.adapter_of], configs[row.name]) or m[row.name]
+    end
+    return m
+  end
+
+  local function inputs(request)
+    local m, mistakes = open_all(request), {}
+    for _, row in ipairs(recipe.inputs) do
       if m[row.name] then
         expectations(row, m[row.name], mistakes)
       elseif not row.optional then
@@ -100,7 +110,7 @@ return function(recipe, open, planning, plan_of)
 
   function answers.build(request)
     local p, outputs = params(request), {}
-    for i, row in ipairs(build(inputs(), p)) do
+    for i, row in ipairs(build(inputs(request), p)) do
       local text, replayable = plan_of(row[2])
       if not text then fail(recipe, { string.format("build: %s is no model", row[1]) }) end
       if not replayable then
@@ -140,17 +150,17 @@ return function(recipe, open, planning, plan_of)
   end
 
   function answers.check(request)
-    local fine, why = recipe.check(saved(request), inputs(), params(request))
+    local fine, why = recipe.check(saved(request), inputs(request), params(request))
     if fine == false then fail(recipe, { "check: " .. tostring(why or "the output is not as it should be") }) end
     return json.object {}
   end
 
   function answers.score(request)
-    return json.object { { "score", numbers(recipe.score(saved(request), inputs(), params(request))) } }
+    return json.object { { "score", numbers(recipe.score(saved(request), inputs(request), params(request))) } }
   end
 
   function answers.try(request)
-    local m, p = inputs(), params(request)
+    local m, p = inputs(request), params(request)
     local out = {}
     local list = build(m, p)
     planning(false)

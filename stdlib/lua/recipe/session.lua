@@ -7,6 +7,7 @@ local make, hub = require "recipe.make", require "recipe.hub"
 local nearest = require "nearest"
 
 local limit = 60 -- seconds for an answer that reads no data
+local most_config = 1 << 20 -- bytes of an adapter_config.json
 
 local Session = {}
 Session.__index = Session
@@ -35,6 +36,41 @@ local function find(native, folder, row)
   return folder .. row.source
 end
 
+-- adapter_config.json names the model that the adapter was made for, and the script's side knows models by the
+-- names of inputs alone: where it is that of the base's path or source, it becomes that of the input.
+local function name_base(session, row, config)
+  local function last(path) return path and (path:match "([^/]+)/*$" or path):gsub("@.*", ""):lower() end
+  local base = row.adapter_of
+  local path, source = last(session.paths[base]), nil
+  for _, other in ipairs(session.about.inputs) do
+    if other.name == base then source = last(other.source) end
+  end
+  return (config:gsub('("base_model_name_or_path"%s*:%s*)"([^"\\]+)"', function(before, name)
+    local made_for = last(name)
+    if made_for == path or made_for == source then return before .. '"' .. base .. '"' end
+  end))
+end
+
+-- Of a folder as PEFT writes it the file with the factors, and the text that says how they are scaled.
+local function open_adapter(native, session, row)
+  local path = session.paths[row.name]
+  local file = path .. "/adapter_model.safetensors"
+  path = native.kind(path) == "folder" and native.kind(file) and file or path
+  local config = (native.kind(path) == "folder" and path .. "/" or folder_of(path)) .. "adapter_config.json"
+  local whole = native.kind(config) == "file" and native.real(config)
+  local home = native.real(session.folder)
+  if session.within[row.name] and whole and whole:sub(1, #home + 1) ~= home .. "/" then
+    return string.format("%s leads out of the recipe's folder; give --%s PATH", config, row.name)
+  end
+  local text = whole and read(config)
+  if not text or #text > most_config then
+    return string.format("%s: %s is %s, and says how an adapter is scaled", row.name, config,
+      text and "too large" or "not there")
+  end
+  session.paths[row.name], session.adapters[row.name] = path, name_base(session, row, text)
+  session.adapter_hashes[row.name] = native.sha256(text)
+end
+
 local function find_all(native, session, given)
   local known, mistakes = {}, {}
   for _, row in ipairs(session.about.inputs) do
@@ -49,10 +85,18 @@ local function find_all(native, session, given)
       local ok, path, revision = pcall(find, native, session.folder, row)
       session.paths[row.name] = ok and path or nil
       session.revisions[row.name] = ok and revision or nil
+      session.within[row.name] = not row.source:find "^hub:"
       if not ok and not row.optional then mistakes[#mistakes + 1] = tostring(path) end
     elseif not row.optional then
       mistakes[#mistakes + 1] = string.format("where is the input %s%s? Give --%s PATH", row.name,
         row.doc and " (" .. row.doc .. ")" or "", row.name)
+    end
+  end
+  for _, row in ipairs(session.about.inputs) do
+    if row.adapter_of and session.paths[row.name] then
+      mistakes[#mistakes + 1] = not session.paths[row.adapter_of]
+        and string.format("%s is an adapter of %s, which is not given", row.name, row.adapter_of)
+        or open_adapter(native, session, row)
     end
   end
   for name in pairs(given) do
@@ -66,12 +110,12 @@ local function find_all(native, session, given)
   return mistakes
 end
 
-local function request(params, outputs)
+local function object(t)
   local names, members = {}, {}
-  for name in pairs(params) do names[#names + 1] = name end
+  for name in pairs(t) do names[#names + 1] = name end
   table.sort(names)
-  for i, name in ipairs(names) do members[i] = { name, params[name] } end
-  return json.encode(json.object { { "params", json.object(members) }, { "outputs", json.list(outputs or {}) } })
+  for i, name in ipairs(names) do members[i] = { name, t[name] } end
+  return json.object(members)
 end
 
 -- What the script answers; `more`: further models that it may open, by name.
@@ -79,7 +123,8 @@ function Session:ask(question, outputs, more)
   local paths = {}
   for name, path in pairs(self.paths) do paths[name] = path end
   for name, path in pairs(more or {}) do paths[name] = path end
-  local asked = request(self.params, outputs)
+  local asked = json.encode(json.object { { "params", object(self.params) }, { "adapters", object(self.adapters) },
+    { "outputs", json.list(outputs or {}) } })
   if self.answer then return self.answer(question, asked, paths) end
   return decode(self.native.ask(self.host, question, asked, paths))
 end
@@ -89,7 +134,7 @@ function Session:plans()
   local out = {}
   for i, row in ipairs(self:ask "build".outputs) do
     local m = model.of_plan(row.plan, { input = self.paths })
-    out[i] = { name = row.name, plan = row.plan, model = m }
+    out[i] = { name = row.name, plan = self.answer and m:plan().json or row.plan, model = m }
   end
   if self.answer then require "recipe.untrusted".check_size(self.path, out, self.paths) end
   return out
@@ -110,7 +155,7 @@ return function(native, path, o)
   if native.kind(path) == "folder" then error(path .. " is a folder, not the file of a recipe", 0) end
   local text = read(path)
   local session = setmetatable({ native = native, path = path, text = text, folder = folder_of(path), paths = {},
-    revisions = {}, params = {} }, Session)
+    revisions = {}, within = {}, adapters = {}, adapter_hashes = {}, params = {} }, Session)
   if o.untrusted then
     local ask = type(o.untrusted) == "function" and o.untrusted or tarn.untrusted
     session.answer = require "recipe.untrusted".answerer(path, text, limit, ask)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- A grid over parameters of a recipe, scored point by point. All plans are made first; operations that every
--- one of them has can be computed once, into temporary files (`stage`), and else are told of.
+-- A grid over parameters of a recipe, scored point by point. Norms and thresholds that points share are computed
+-- once, since the program remembers those of files. All plans are made first; whole operations that every one of
+-- them has can be done once too, into temporary files (`stage`), and else are told of.
 local json, session_of, share = require "json", require "recipe.session", require "recipe.share"
 
 local Sweep = {}

@@ -82,10 +82,15 @@ local function describe(path, t)
   end)
   about.inputs = list(path, "inputs", about.inputs, 256, function(what, row)
     row = named(path, what, members(path, what, row, { name = "string", source = "line?", license = "line?",
-      doc = "line?", architecture = "line?", optional = "boolean?" }))
+      doc = "line?", architecture = "line?", adapter_of = "string?", optional = "boolean?" }))
     if row.name == "out" then refuse(path, "%s: an input called out", what) end
     return row
   end)
+  local models = {}
+  for _, row in ipairs(about.inputs) do models[row.name] = not row.adapter_of end
+  for _, row in ipairs(about.inputs) do
+    if row.adapter_of and not models[row.adapter_of] then refuse(path, "%s: an adapter of no input", row.name) end
+  end
   about.params = list(path, "params", about.params, 1024, function(what, row)
     row = named(path, what, members(path, what, row, { name = "string", type = "string", doc = "line?",
       domain = "line?", min = "number?", max = "number?", default = "any?", choices = "any?" }))
@@ -97,7 +102,7 @@ local function describe(path, t)
     return row
   end)
   about.check, about.score = false, false -- they would need data
-  if t.check == true then warn(path, ": its check reads data, so it is not run without trust") end
+  about.unchecked = t.check == true
   return about
 end
 

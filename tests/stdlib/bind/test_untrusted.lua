@@ -133,6 +133,9 @@ for _, about in ipairs {
   '{"name":"x","authors":[],"inputs":[{"name":"a"},{"name":"a"}],"params":[]}',
   '{"name":"x","authors":[],"inputs":[],"params":[{"name":"t","type":"file"}]}',
   '{"name":"x","authors":[],"inputs":[{"name":"a","optional":"yes"}],"params":[]}',
+  '{"name":"x","authors":[],"inputs":[{"name":"a","adapter_of":"b"}],"params":[]}',
+  '{"name":"x","authors":[],"inputs":[{"name":"a","adapter_of":"a"}],"params":[]}',
+  '{"name":"x","authors":[],"inputs":[{"name":"a"},{"name":"b","adapter_of":["a"]}],"params":[]}',
 } do
   fails("AnswerInvalid", "", recipe.load, path, { bare = true, untrusted = lies(about, "describe") })
 end
@@ -195,4 +198,22 @@ local scored = write("scored.lua", (half:gsub(" }$", ", score = function(out) re
 check.raises("needs the data of models", function()
   recipe.load(scored, { input = files, untrusted = true }):try()
 end)
-recipe.run(scored, { input = files, untrusted = true, out = folder "unchecked.safetensors" })
+code, out, err = program(("run '%s' --a '%s' --b '%s' --untrusted -o '%s'"):format(scored, files.a, files.b,
+  folder "unchecked.safetensors"))
+check.equal(code, 0)
+check.equal(out:find("saved, not checked", 1, true) ~= nil, true)
+check.equal(err:find("what was saved is not checked", 1, true) ~= nil, true)
+-- nothing is said of it where nothing is saved
+check.equal(select(3, program(("run '%s' --a '%s' --b '%s' --untrusted --dry-run"):format(scored, files.a, files.b))), "")
+code, out = program(("run '%s' --untrusted --help"):format(scored))
+check.equal(code == 0 and out:find("is not run without trust", 1, true) ~= nil, true)
+
+-- ---- locks ----
+
+-- What an answer says beside what counts does not reach the lock: it is of the plan as it was understood.
+local lock_of = recipe.lock(path, { input = files })
+local locked = folder.text "half.lock"
+check.equal(recipe.lock(path, { input = files, untrusted = true }), lock_of)
+check.equal(folder.text "half.lock", locked)
+check.equal(select(2, recipe.lock(path, { input = files, untrusted = true, check = true })), {})
+check.equal(#select(2, recipe.lock(path, { input = files, set = { t = 0.25 }, untrusted = true, check = true })), 2)

@@ -47,6 +47,13 @@ check.equal(mistakes { name = 1, nme = "x", version = "one", license = "MITT", t
   "params.t: the default is not from 3 to 2",
   "params.u: the default is no integer",
 })
+check.equal(mistakes { name = "x", build = build, inputs = { base = {}, a = { adapter_of = "bse" },
+  b = { adapter_of = "a" }, c = { adapter_of = 1 }, d = { adapter_of = "base", architecture = "llama" } } }, {
+  "inputs.c: adapter_of is a number, not a string",
+  "inputs.d: an adapter has no architecture of its own; say it of base",
+  "inputs.a: adapter_of names no input 'bse'; did you mean 'base'?",
+  "inputs.b: 'a' is an adapter itself; adapter_of names a model",
+})
 check.raises("recipe: expected { name =", recipe, 7)
 check.raises("is written for tarn", function()
   assert(make.recipe({ name = "x", inputs = {}, build = build, tarn = "1.0" }, "2.0.0"))
@@ -199,6 +206,57 @@ model.open(high):cast("bf16"):save(at "high16.safetensors")
 local halves = { a = at "low16.safetensors", b = at "high16.safetensors" }
 check.equal(recipe.sweep(twice, { input = halves, over = { t = { 1, 3 } }, stage = true })[2].score,
   recipe.sweep(twice, { input = halves, over = { t = { 1, 3 } } })[2].score)
+
+-- ---- adapters as inputs ----
+
+local golden = "tests/golden/lora/"
+local adapted = file("adapted.lua", [[
+return recipe { name = "adapted", license = "MIT", params = { s = 0.5 },
+  inputs = { base = { license = "MIT" }, ad = { license = "MIT", adapter_of = "base", optional = true } },
+  build = function(m, p) return m.ad and m.base + p.s * m.ad or 2 * m.base end,
+  check = function(out, m, p) assert((out - (m.base + p.s * m.ad)):norm() < 1e-6) end,
+  score = function(out, m) return (out - m.base):norm() end }]])
+local with = { base = golden .. "base_llama", ad = golden .. "r4_qv" }
+local base = model.open(with.base)
+for _, untrusted in ipairs { false, true } do
+  local r = recipe.load(adapted, { input = with, untrusted = untrusted })
+  local want = model.open(with.base, { label = "base" })
+  want = want + 0.5 * model.lora(with.ad, want, { label = "ad" })
+  check.equal(r:plans()[1].plan, want:plan().json)
+  local out = at("adapted" .. tostring(untrusted) .. ".safetensors")
+  recipe.run(adapted, { input = with, out = out, untrusted = untrusted })
+  check.equal((model.open(out) - (base + 0.5 * model.lora(with.ad, base))):load():norm(math.huge), 0.0)
+  check.equal(#recipe.load(adapted, { input = { base = with.base }, untrusted = untrusted }):plans(), 1)
+  check.raises("rank 4, adapter_config.json says 8", function()
+    local other = at "other/"
+    os.execute(("mkdir -p '%s'; cp %s/adapter* '%s'; sed -i 's/\"r\": 4/\"r\": 8/' '%s/adapter_config.json'"):format(other,
+      with.ad, other, other))
+    recipe.load(adapted, { input = { base = with.base, ad = other }, untrusted = untrusted }):plans()
+  end)
+  check.raises("adapter_config.json is not there", recipe.load, adapted,
+    { input = { base = with.base, ad = with.base }, untrusted = untrusted })
+end
+local swept = recipe.sweep(adapted, { input = with, over = { s = { 1, 2 } } })
+check.equal(math.abs(swept[2].score - 2 * swept[1].score) < 1e-6, true)
+
+-- a lock holds the factors and what scales them, and is the same without trust
+local lock_path = recipe.lock(adapted, { input = with })
+local function text_of(name)
+  local f <close> = assert(io.open(name, "rb"))
+  return f:read "a"
+end
+local locked = text_of(lock_path)
+assert(decode(locked).inputs.ad.files["adapter_config.json"])
+check.equal(recipe.lock(adapted, { input = with, untrusted = true }), lock_path)
+check.equal(text_of(lock_path), locked)
+check.equal(select(2, recipe.lock(adapted, { input = with, untrusted = true, check = true })), {})
+local scaled = at "scaled/"
+os.execute(("mkdir -p '%s'; cp %s/adapter* '%s'; sed -i 's/\"lora_alpha\": [0-9]*/\"lora_alpha\": 3/' '%s/adapter_config.json'")
+  :format(scaled, with.ad, scaled, scaled))
+local differs = select(2, recipe.lock(adapted, { input = { base = with.base, ad = scaled }, untrusted = true, check = true }))
+check.equal(#differs, 2)
+check.equal(differs[1]:match "^[%w_.]+: ", "inputs.ad.files.adapter_config.json: ")
+check.raises("does not match", recipe.run, adapted, { input = { base = with.base, ad = scaled }, out = at "no" })
 
 -- ---- plans as models ----
 

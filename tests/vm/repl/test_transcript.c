@@ -291,6 +291,37 @@ static void test_completion_is_raw(void **state) {
     assert_null(strstr(s.screen, "RUN\n"));
 }
 
+// Functions of the library are shown as they are written, not as what tells their errors.
+static void test_source(void **state) {
+    session s;
+    open_editor(&s);
+    type(&s, "??nn.dropout\n");
+    expect(&s, "-- stdlib/nn/layer.lua:");
+    expect(&s, "function layer.dropout(p)");
+    expect_prompt(&s, "> ");
+    type(&s, "??eval.accuracy\n");
+    expect(&s, "-- stdlib/eval/");
+    assert_int_equal(leave(&s), 0);
+}
+
+// Home and End as terminals send them, whatever TERM says.
+static void test_keys(void **state) {
+    static const char *const keys[][2] = {
+        {"\033[H", "\033[F"}, {"\033OH", "\033OF"}, {"\033[1~", "\033[4~"}, {"\033[7~", "\033[8~"}, {"\001", "\005"}};
+    session s;
+    open_editor(&s);
+    for (int i = 0; i < (int)(sizeof keys / sizeof *keys); i++) {
+        char line[64];
+        snprintf(line, sizeof line, "+ 4%s%d1%s0\n", keys[i][0], i, keys[i][1]);
+        type(&s, line);
+        snprintf(line, sizeof line, "\n%d\n", 10 * i + 1 + 40);
+        expect(&s, line);
+        expect_prompt(&s, "> ");
+    }
+    type(&s, "\n");
+    assert_int_equal(leave(&s), 0);
+}
+
 static void test_paste(void **state) {
     session s;
     open_editor(&s);
@@ -525,6 +556,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_transcripts), cmocka_unit_test(test_completion),
         cmocka_unit_test(test_files),       cmocka_unit_test(test_completion_is_raw),
+        cmocka_unit_test(test_keys),        cmocka_unit_test(test_source),
         cmocka_unit_test(test_paste),       cmocka_unit_test(test_history),
         cmocka_unit_test(test_options),     cmocka_unit_test(test_commands),
         cmocka_unit_test(test_edit),        cmocka_unit_test(test_narrow),
