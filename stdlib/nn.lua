@@ -14,8 +14,8 @@ return function(define, check)
   net.check = check
 
   -- A mistake is told at the place of the script that called.
-  local function public(name, signature, about, example, f)
-    define(name, signature, about, example, function(...) return net.guarded(f, ...) end)
+  local function public(name, signature, about, example, inner) -- ??name at the prompt looks for `inner`
+    define(name, signature, about, example, function(...) return net.guarded(inner, ...) end)
   end
 
   -- ---- layers ----
@@ -52,8 +52,8 @@ return function(define, check)
   public("nn.batch_norm", "nn.batch_norm(channels, {eps = 1e-5, momentum = 0.1}) -> net",
     "Batch normalisation over all dimensions but the last. Evaluation uses the buffers running_mean and running_var; "
     .. "in training the batch's own statistics, and the network's second result holds the next buffers: (1 - "
-    .. "momentum) old + momentum new, the variance unbiased, as torch.nn.BatchNorm2d. There is no "
-    .. "num_batches_tracked.",
+    .. "momentum) old + momentum new, the variance unbiased, as torch.nn.BatchNorm2d. num_batches_tracked is counted "
+    .. "up where the parameters have it (PyTorch's checkpoints); nothing else reads it.",
     "local net = nn.batch_norm(2)\n"
     .. "local _, state = net(net:init {}, tensor { {1, 2}, {3, 2} }, { mode = \"train\" })\n"
     .. "print(state.running_mean)\n-- > f32[2]\n-- > [0.2000, 0.2000]",
@@ -234,9 +234,15 @@ return function(define, check)
 
   public("nn.llama", "nn.llama {vocab = 256, context = 2048, width = 128, layers = 4, heads = 4, kv_heads = heads, "
     .. "inner = 4 width, head_size = width / heads, "
-    .. "act = \"silu\", eps = 1e-6, rope_base = 10000, tied = false, bias = false} -> net",
+    .. "act = \"silu\", eps = 1e-6, rope_base = 10000, tied = false, bias = false, rope_scaling =, window =} -> net",
     "Llama (Touvron et al. 2023, arXiv:2302.13971): RMS norms, rotary positions, grouped queries, gated MLP, with the "
-    .. "names of LlamaForCausalLM. Tokens [n, t] to logits [n, t, vocab].",
+    .. "names of LlamaForCausalLM. Tokens [n, t] to logits [n, t, vocab]. With bias = \"qkv\" it is Qwen2, with window "
+    .. "Mistral.\n"
+    .. "  bias: of the maps of attention: true, false, or \"qkv\", all but the last\n"
+    .. "  window: how many places, up to its own, a token sees; a number, or one for each layer (0: all)\n"
+    .. "  rope_scaling: {rope_type = \"linear\", factor =}, {rope_type = \"dynamic\", factor =} (beyond context), or "
+    .. "{rope_type = \"llama3\", factor =, low_freq_factor =, high_freq_factor =, original_max_position_embeddings =}, "
+    .. "as in config.json",
     "local net = nn.llama { width = 16, layers = 2, heads = 4, kv_heads = 2, vocab = 32 }\n"
     .. "print(net(net:init { seed = 1 }, tensor({ {1, 2, 3} }, { dtype = \"i64\" })).shape)\n-- > [1, 3, 32]",
     text.llama)
@@ -256,9 +262,9 @@ return function(define, check)
   local archs = { mlp = vision.mlp, conv = vision.conv, resnet = vision.resnet, vit = vision.vit, gpt = text.gpt,
     llama = text.llama, bert = text.bert }
   public("nn.from", "nn.from(model) -> net",
-    "The network that a checkpoint is for, from its config.json: model_type llama, gpt2, bert or vit, and what tarn "
-    .. "wrote. Headers are enough: the model may be planned. A setting that would be computed otherwise than the "
-    .. "model means it is an error.",
+    "The network that a checkpoint is for, from its config.json: model_type llama, mistral, qwen2, gpt2, bert or "
+    .. "vit, and what tarn wrote. Headers are enough: the model may be planned. A setting that would be computed "
+    .. "otherwise than the model means it is an error.",
     "local net = nn.mlp { 4, 8, 2 }\nlocal m = net:init { seed = 1 }\nprint(nn.from(m).depth)\n-- > 2",
     function(m) return require "nn.from"(m, archs) end)
 
@@ -373,7 +379,7 @@ return function(define, check)
   -- ---- losses ----
 
   method("loss", "net:loss(data, {loss = \"cross_entropy\", bn =, batch = 1000, mode = \"eval\", key =, "
-    .. "label_smoothing =, ignore_index =}) -> loss",
+    .. "label_smoothing =, ignore_index = -100}) -> loss",
     "The mean loss over data as a function of theta: f(theta) is a number, or recorded where theta is. data: a data "
     .. "set, a batch, or {x =, y =}. Networks that predict the next token need no y. Everything goes in chunks of "
     .. "`batch` rows in a fixed order, compiled once for each network, loss and size. A theta that lies in files is "

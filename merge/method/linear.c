@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weighted average: Σ w_m x_m, divided by Σ w_m. Model soups are this with equal weights.
+#include <math.h>
+
 #include "merge/method/means.h"
 
 static const tarn_node *build(tarn_build *b) {
+    if (tarn_is_recorded(b, "weight")) {
+        return tarn_combine_recorded(b, b->x);
+    }
     double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
     const tarn_node *sum = tarn_combine(b->g, b->n, b->x, w);
     return tarn_flag(b, "normalize") && total != 1 ? tarn_div(b->g, sum, tarn_num(b->g, total)) : sum;
@@ -10,9 +15,10 @@ static const tarn_node *build(tarn_build *b) {
 
 static tarn_status check(const tarn_model *m, tarn_error *err) { return tarn_check_shares(m, "normalize", err); }
 
-// Weights that vary by tensor count by their mean.
+// Weights that vary by tensor count by their mean; a mean of equal masses has it whatever they are.
 static double mass(const tarn_model *m) {
     double sum = 0, total = 0;
+    bool equal = true;
     for (int k = 0; k < tarn_method_models(m); k++) {
         const tarn_value *v = tarn_model_value(m, "weight", k);
         double w = v->each ? 0 : v->number;
@@ -21,9 +27,10 @@ static double mass(const tarn_model *m) {
         }
         sum += w * m->in[k]->mass;
         total += w;
+        equal = equal && m->in[k]->mass == m->in[0]->mass;
     }
     bool mean = tarn_model_value(m, "normalize", -1)->number != 0 && total != 0;
-    return mean ? sum / total : sum;
+    return mean && equal && isnan(total) ? m->in[0]->mass : mean ? sum / total : sum;
 }
 
 static const tarn_param params[] = {
@@ -40,5 +47,5 @@ const tarn_method tarn_method_linear = {
               "sd-mecha's n_average, and of checkpoints SWA and LAWA (merge.swa and merge.lawa find them in a folder); "
               "numbers of samples as weights: FedAvg (arXiv:1602.05629). mergekit's `linear` is the same.",
     .example = "print(merge.linear { a, b, weight = {0.6, 0.4} })",
-    .version = 1, .tier = 'A', .least = 1, .most = -1, .params = params, .mass = mass, .check = check, .build = build,
+    .recorded = "weight", .version = 1, .tier = 'A', .least = 1, .most = -1, .params = params, .mass = mass, .check = check, .build = build,
 };

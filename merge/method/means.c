@@ -20,6 +20,16 @@ const tarn_node *tarn_combine_by(tarn_graph *g, int n, const tarn_node *const *x
     return tarn_sum_of(g, n, term);
 }
 
+const tarn_node *tarn_combine_recorded(tarn_build *b, const tarn_node *const *x) {
+    const tarn_node *term[TARN_METHOD_MODELS], *w[TARN_METHOD_MODELS];
+    for (int i = 0; i < b->n; i++) {
+        w[i] = tarn_value_node(b, "weight", i);
+        term[i] = tarn_mul(b->g, x[i], w[i]);
+    }
+    const tarn_node *sum = tarn_sum_of(b->g, b->n, term);
+    return tarn_flag(b, "normalize") ? tarn_div(b->g, sum, tarn_sum_of(b->g, b->n, w)) : sum;
+}
+
 double tarn_weights(tarn_build *b, double *w) {
     double total = 0;
     for (int i = 0; i < b->n; i++) {

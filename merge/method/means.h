@@ -11,6 +11,8 @@
 const tarn_node *tarn_combine(tarn_graph *g, int n, const tarn_node *const *x, const double *c);
 // Σ c[i] x_i with a vector of reduced values.
 const tarn_node *tarn_combine_by(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node *c);
+// Σ w_i x_i with weights of which some are recorded, divided by Σ w_i when `normalize`.
+const tarn_node *tarn_combine_recorded(tarn_build *b, const tarn_node *const *x);
 // The option `weight` of each model; returns their sum.
 double tarn_weights(tarn_build *b, double *w);
 // Σ w x / Σ w with them.

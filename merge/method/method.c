@@ -179,6 +179,18 @@ static const tarn_value *given_value(int n, const tarn_value *v, const char *nam
     return NULL;
 }
 
+static tarn_status check_recorded(const tarn_method *method, const tarn_param *p, tarn_error *err) {
+    size_t len = strlen(p->name);
+    for (const char *c = method->recorded; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL) {
+        if (strncmp(c, p->name, len) == 0 && (c[len] == '|' || c[len] == '\0')) {
+            return TARN_OK;
+        }
+    }
+    TARN_RAISE(err, "OptionType", "merge.%s: %s takes no recorded number%s%s", method->name, p->name,
+               method->recorded ? "; recorded may be: " : "; those of merge.linear and merge.task_arithmetic may be "
+               "recorded, and a recorded number times a model", method->recorded ? method->recorded : "");
+}
+
 // One value of the node: given for this model, given for all, or the default.
 static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_param *p, int model,
                           int n, const tarn_value *given, const char *whose, tarn_error *err) {
@@ -203,6 +215,9 @@ static tarn_status settle(tarn_model *m, const tarn_method *method, const tarn_p
         if (g->text) {
             TARN_TRY(check_choice(method, p, g->text, err));
             v->text = tarn_arena_string(&m->arena, g->text, strlen(g->text));
+        } else if (g->node) {
+            TARN_TRY(check_recorded(method, p, err));
+            v->node = g->node;
         } else if (g->each) {
             double *each = tarn_arena_take(&m->arena, (size_t)m->n * sizeof *each + 1);
             if (!each) {
@@ -485,6 +500,18 @@ double tarn_get(const tarn_build *b, const char *param) {
 }
 double tarn_get_of(const tarn_build *b, const char *param, int model) {
     return tarn_value_at(tarn_model_value(b->model, param, model), b->slot);
+}
+bool tarn_is_recorded(const tarn_build *b, const char *param) {
+    bool any = false;
+    for (int i = 0; i < b->model->nvalues; i++) {
+        const tarn_value *v = &b->model->values[i];
+        any = any || (v->node && strcmp(v->name, param) == 0);
+    }
+    return any;
+}
+const tarn_node *tarn_value_node(const tarn_build *b, const char *param, int model) {
+    const tarn_value *v = tarn_model_value(b->model, param, model);
+    return v->node ? v->node : tarn_num(b->g, tarn_value_at(v, b->slot));
 }
 bool tarn_flag(const tarn_build *b, const char *param) { return tarn_get(b, param) != 0; }
 bool tarn_choice(const tarn_build *b, const char *param, const char *text) {

@@ -78,6 +78,8 @@ typedef struct tarn_method {
     // Checks that rows of ranges cannot state; may be NULL.
     tarn_status (*check)(const tarn_model *m, tarn_error *err);
     const tarn_node *(*build)(tarn_build *b);
+    // Parameters that may be recorded, "weight|lambda": build reads them by tarn_value_node.
+    const char *recorded;
     // What is done otherwise with matched slot i ("mean offset: not a matrix"), for plans; NULL: nothing.
     const char *(*note)(const tarn_model *m, int64_t i);
     // A method whose result has other tensors than its operands (masks, factors): output k of matched
@@ -119,6 +121,9 @@ tarn_status tarn_statistic_whole(const tarn_model *m, const char *name, tarn_err
 
 double tarn_get(const tarn_build *b, const char *param);               // shared
 double tarn_get_of(const tarn_build *b, const char *param, int model); // of model i (from 0)
+// Whether values of it are recorded; the value as a node, recorded or not (model -1: shared).
+bool tarn_is_recorded(const tarn_build *b, const char *param);
+const tarn_node *tarn_value_node(const tarn_build *b, const char *param, int model);
 bool tarn_flag(const tarn_build *b, const char *param);
 bool tarn_choice(const tarn_build *b, const char *param, const char *text);
 // x[i] - base.

@@ -22,5 +22,5 @@ const tarn_method tarn_method_task_arithmetic = {
     .detail = "base + lambda * sum of w_m (x_m - base). A negative weight forgets; the paper uses one "
               "lambda near 0.3 for eight tasks.",
     .example = "print(merge.task_arithmetic { base = base, a, b, lambda = 0.3 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .build = build,
+    .recorded = "weight|lambda", .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .build = build,
 };

@@ -2,9 +2,9 @@
 #include "merge/method/vectors.h"
 
 const tarn_node *tarn_vectors_scaled(tarn_build *b, const tarn_node *sum) {
-    double lambda = tarn_get(b, "lambda");
-    if (lambda != 1) {
-        sum = tarn_mul(b->g, sum, tarn_num(b->g, lambda));
+    bool recorded = tarn_is_recorded(b, "lambda");
+    if (recorded || tarn_get(b, "lambda") != 1) {
+        sum = tarn_mul(b->g, sum, tarn_value_node(b, "lambda", -1));
     }
     return tarn_add(b->g, b->base, sum);
 }
@@ -25,6 +25,9 @@ const tarn_node *tarn_vectors_sum(tarn_build *b) {
 }
 
 const tarn_node *tarn_vectors_linear(tarn_build *b, const tarn_node *const *t) {
+    if (tarn_is_recorded(b, "weight")) {
+        return tarn_vectors_scaled(b, tarn_combine_recorded(b, t));
+    }
     double w[TARN_METHOD_MODELS], total = tarn_weights(b, w);
     const tarn_node *sum = tarn_combine(b->g, b->n, t, w);
     if (tarn_flag(b, "normalize") && (total >= 1e-8 || total <= -1e-8)) {

@@ -33,6 +33,7 @@ typedef struct tarn_value {
     const char *text;      // a choice; NULL: a number
     double number;         // when `each` is NULL
     const double *each;    // [slots]
+    const tarn_node *node; // recorded, of rank 0; number is NaN then
     const char *origin;    // "default", "given", "by.depth", … for explaining
 } tarn_value;
 

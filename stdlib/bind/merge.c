@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "stdlib/bind/model.h"
+#include "stdlib/bind/recording.h"
 
 enum { OPTIONS = 48 };
 
@@ -32,6 +33,7 @@ typedef struct {
     int models;
     tarn_value *values;  // [OPTIONS * models] at most
     int n;
+    bool recorded;  // some values are
 } reading;
 
 static tarn_value *add(lua_State *L, reading *r, const tarn_param *p, int model) {
@@ -61,6 +63,9 @@ static void read_value(lua_State *L, reading *r, const tarn_param *p, int model)
             wrong(L, r, p, "true or false");
         }
         v->number = lua_toboolean(L, -1);
+    } else if (p->type == TARN_NUMBER && (v->node = tarn_bind_recorded_number(L, -1, r->function)) != NULL) {
+        v->number = NAN;
+        r->recorded = true;
     } else if (!tarn_bind_resolve(L, -1, r->function, r->first, &v->number, &v->each, &v->origin)) {
         wrong(L, r, p, p->per_model ? "a number, a list with one per model, or by.…" : "a number or by.…");
     }
@@ -165,6 +170,7 @@ static int l_method(lua_State *L) {
     tarn_model **out = tarn_bind_new_model(L);
     TARN_LUA_TRY(L, tarn_method_apply_with(tarn_host_context(L), method, base, n, models, statistics, given, r.n,
                                            r.values, &policy, out, &err), &err);
+    (*out)->recording = r.recorded ? tarn_bind_recording(L) : (*out)->recording;
     return tarn_bind_finish_model(L);
 }
 
@@ -213,6 +219,15 @@ static void write_param(tarn_text *t, const tarn_param *p) {
                                                : "");
 }
 
+static void write_recorded(tarn_text *t, const tarn_method *method) {
+    for (const char *c = method->recorded; c;) {
+        size_t len = strcspn(c, "|");
+        tarn_text_printf(t, "%s%.*s", c == method->recorded ? "\n  recorded numbers (of a function under grad) may be: " : ", ",
+                         (int)len, c);
+        c = c[len] ? c + len + 1 : NULL;
+    }
+}
+
 static tarn_status document(tarn_host *h, const tarn_method *method, tarn_error *err) {
     tarn_text name, signature, text;
     tarn_budget *b = &tarn_host_context(tarn_host_state(h))->budget;
@@ -231,6 +246,7 @@ static tarn_status document(tarn_host *h, const tarn_method *method, tarn_error 
     for (const tarn_param *p = method->params; p->name; p++) {
         write_param(&text, p);
     }
+    write_recorded(&text, method);
     tarn_text_printf(&text, "\n  missing, on_integer: as in model.open; default: what the first point operand says\n"
                      "Version %d of its semantics; tier %c.", method->version,
                      method->tier);

@@ -32,6 +32,8 @@ void tarn_bind_model_plan_type(lua_State *L);
 // model_recorded.c: inside a recorded function. m op the value at `other`, where that is a recorded number or
 // a schedule of them, pushed; false: it is none. The others push their number where a model is recorded.
 bool tarn_bind_recorded_factor(lua_State *L, const tarn_op *op, tarn_model *m, int other, bool reversed);
+// The recorded number at idx, of rank 0; NULL: something else.
+const tarn_node *tarn_bind_recorded_number(lua_State *L, int idx, const char *what);
 bool tarn_bind_recorded_dot(lua_State *L, const char *function, bool cosine);
 bool tarn_bind_recorded_norm(lua_State *L, double p);
 // Pushes a model of the values at the stack indices `at`, of which some are recorded.

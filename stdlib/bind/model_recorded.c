@@ -12,6 +12,23 @@ static const tarn_lua_tensor *recorded_at(lua_State *L, int idx) {
     return u && u->recorded ? u : NULL;
 }
 
+const tarn_node *tarn_bind_recorded_number(lua_State *L, int idx, const char *what) {
+    const tarn_lua_tensor *u = recorded_at(L, idx);
+    tarn_graph *g = tarn_bind_recording(L);
+    if (!u) {
+        return NULL;
+    }
+    if (!g || u->graph != g) {
+        tarn_lua_error(L, "%s: a tensor of a recording that has ended: return it from the function instead", what);
+    }
+    const tarn_node *c = tarn_bind_node(L, idx, g);
+    if (tarn_desc_numel(&c->desc) != 1) {
+        tarn_lua_error(L, "%s: expected one number, got a tensor of shape %s", what,
+                       tarn_bind_shape_text(L, c->desc.rank, c->desc.shape));
+    }
+    return c->desc.rank > 0 ? tarn_reshape(g, c, 0, &(int64_t){0}) : c;
+}
+
 // The value at idx, of one element, as a rank-0 node.
 static const tarn_node *factor(lua_State *L, int idx, const tarn_op *op, tarn_graph *g) {
     if (tarn_bind_to_tensor(L, idx) && tarn_bind_to_tensor(L, idx)->graph && tarn_bind_to_tensor(L, idx)->graph != g) {

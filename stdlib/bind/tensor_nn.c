@@ -3,9 +3,11 @@
 // attention, embeddings, dropout. Each is an expression of vm/op/fused.h: recorded and planned where an
 // operand is, else computed at once. Names, defaults and meaning are PyTorch's; dimensions count from 1,
 // class and token numbers from 0, as data sets store them.
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
+#include "stdlib/bind/recording.h"
 #include "stdlib/bind/tensor.h"
 #include "vm/op/fused.h"
 
@@ -133,10 +135,9 @@ static int l_cross_entropy(lua_State *L) {
     if (!(c.o.smoothing >= 0 && c.o.smoothing <= 1)) {
         return tarn_lua_error(L, "%s: label_smoothing is a number from 0 to 1", function);
     }
-    if (!lua_isnil(L, 3) && lua_getfield(L, 3, "ignore_index") != LUA_TNIL) {
-        c.o.has_ignore = true;
-        c.o.ignore = tarn_lua_opt_integer(L, 3, function, "ignore_index", 0);
-    }
+    bool ignores = !lua_isnil(L, 3) && lua_getfield(L, 3, "ignore_index") != LUA_TNIL;
+    c.o.has_ignore = !c.soft || ignores;
+    c.o.ignore = tarn_lua_opt_integer(L, 3, function, "ignore_index", -100);
     lua_settop(L, 3);
     if (c.soft && !tarn_shape_equal(x.rank, x.shape, y.rank, y.shape)) {
         return tarn_lua_error(L, "%s: labels are %s %s; expected class numbers in an integer dtype "
@@ -421,7 +422,8 @@ static int l_attention(lua_State *L) {
 }
 
 typedef struct {
-    double base;
+    int n;  // of turns: the base, and divisors of the pairs
+    double *turns;
     bool adjacent, counted;
     int64_t start, places;
 } rope_call;
@@ -431,10 +433,31 @@ BUILD(build_rope) {
     if (c->counted && c->start != 0) {
         at = tarn_add(g, at, tarn_cast(g, tarn_num(g, (double)c->start), TARN_I64));
     }
-    out[0] = tarn_rope(g, x[0], at, c->base, c->adjacent);
+    out[0] = tarn_rope(g, x[0], at, c->n, c->turns, c->adjacent);
+}
+// The base, and the list `factors` behind it.
+static void read_turns(lua_State *L, int options, const char *function, rope_call *c) {
+    bool some = !lua_isnoneornil(L, options) && lua_getfield(L, options, "factors") != LUA_TNIL;
+    if (some && !lua_istable(L, -1)) {
+        tarn_lua_error(L, "%s: factors is a list of numbers, one for each pair", function);
+    }
+    lua_Integer n = some ? luaL_len(L, -1) : 0;
+    int list = lua_gettop(L);
+    if (n > INT_MAX - 1 || (some && n < 1)) {
+        tarn_lua_error(L, "%s: factors has %lld numbers", function, (long long)n);
+    }
+    luaL_checkstack(L, 4, function);
+    c->n = (int)n + 1;
+    c->turns = tarn_bind_scratch(L, (size_t)c->n * sizeof *c->turns);
+    c->turns[0] = tarn_lua_opt_number(L, options, function, "base", 10000);
+    for (int i = 1; i < c->n; i++) {
+        lua_rawgeti(L, list, i);
+        c->turns[i] = lua_tonumber(L, -1);  // 0, which is refused, where it is none
+        lua_pop(L, 1);
+    }
 }
 static int l_rope(lua_State *L) {
-    static const char *const names[] = {"base", "style", NULL};
+    static const char *const names[] = {"base", "style", "factors", NULL};
     const char *function = "tensor:rope";
     tarn_desc d;
     tarn_bind_count(L, function, 3);
@@ -442,7 +465,8 @@ static int l_rope(lua_State *L) {
     tarn_bind_desc(L, 1, function, &d);
     int options = options_at(L, 3), at = options == 2 ? 0 : present(L, 2);
     tarn_lua_check_options(L, options, function, names, false);
-    rope_call c = {.base = tarn_lua_opt_number(L, options, function, "base", 10000)};
+    rope_call c = {0};
+    read_turns(L, options, function, &c);
     const char *style = tarn_lua_opt_string(L, options, function, "style", "halves");
     c.adjacent = strcmp(style, "adjacent") == 0;
     if (!c.adjacent && strcmp(style, "halves") != 0) {
@@ -478,7 +502,7 @@ static const tarn_binding rows[] = {
       "print(tensor { 1000, 1000 }:logsumexp() - 1000 - math.log(2) < 1e-6)\n-- > true"}, l_logsumexp},
     {{"tensor:entropy", "t:entropy(dim) -> tensor or number", "The entropy, in nats, of softmax(t) along dim (the last when left out): of the prediction that the logits t stand for.",
       "print(math.abs(tensor { 0, 0 }:entropy() - math.log(2)) < 1e-6)\n-- > true"}, l_entropy},
-    {{"tensor:cross_entropy", "logits:cross_entropy(labels, {label_smoothing = 0, ignore_index =, reduction = \"mean\"}) -> tensor or number",
+    {{"tensor:cross_entropy", "logits:cross_entropy(labels, {label_smoothing = 0, ignore_index = -100, reduction = \"mean\"}) -> tensor or number",
       "The cross entropy of logits [.., classes] with labels: integers [..], class numbers from 0 as data sets store them, or class probabilities of the shape of "
       "the logits. Smoothing e puts 1 - e on the label and e / classes on every class. Rows whose label is ignore_index count as 0, and \"mean\" divides by the "
       "number of the others (by all rows for probabilities). reduction: \"mean\", \"sum\" or \"none\" (one value for each row). A label outside the classes is an error.",
@@ -514,9 +538,10 @@ static const tarn_binding rows[] = {
       "causal: query i sees the keys up to i. mask: bool (true: seen) or a float that is added, of a shape that stretches to [.., heads, T, S]. A query that sees nothing gets zeros. "
       "Scores are computed for 64 queries at a time and never stored. Tier B.",
       "local x = tensor { {1, 0}, {0, 1} }:reshape { 1, 2, 2 }\nprint(x:attention(x, x, { causal = true })[{ 1, 1 }])\n-- > f32[2]\n-- > [1., 0.]"}, l_attention},
-    {{"tensor:rope", "x:rope(positions = 0, {base = 10000, style = \"halves\"}) -> tensor",
+    {{"tensor:rope", "x:rope(positions = 0, {base = 10000, style = \"halves\", factors =}) -> tensor",
       "Rotary positions: pair i of the last dimension of x [.., T, size] is turned by position * base^(-2 i / size). positions: the first one (they count up), or a tensor of T. "
-      "\"halves\" pairs (i, i + size / 2), as in Llama files; \"adjacent\" pairs (2 i, 2 i + 1).",
+      "\"halves\" pairs (i, i + size / 2), as in Llama files; \"adjacent\" pairs (2 i, 2 i + 1). factors: a number for each pair that its angle is divided by, for contexts "
+      "longer than those of training.",
       "print(tensor { {1, 0}, {1, 0} }:rope()[1])\n-- > f32[2]\n-- > [1., 0.]"}, l_rope},
     {{"tensor:embedding", "w:embedding(index) -> tensor", "Rows of the table w [n, size] by their numbers from 0 (token numbers, as data sets store them): index [..] gives [.., size]. A number outside is an error.",
       "print(tensor { {1, 2}, {3, 4} }:embedding(tensor({ 1, 0 }, { dtype = \"i64\" })))\n-- > f32[2, 2]\n-- > [[3., 4.],\n-- >  [1., 2.]]"}, l_embedding},

@@ -10,10 +10,14 @@ return function(define, check, core, sets)
     return v
   end
 
+  -- The number of classes; -100 is none, as losses have it.
   local function classes_of(y, classes, what)
-    local most = #y > 0 and math.tointeger(y:max()) or -1
+    local most = #y > 0 and math.max(math.tointeger(y:max()), -1) or -1
     if #y > 0 and y:min() < 0 then
-      error(string.format("%s: label %d; classes count from 0", what, math.tointeger(y:min())), 4)
+      local wrong = y:masked_select(y:lt(0):logical_and(y:ne(-100)))
+      if #wrong > 0 then
+        error(string.format("%s: label %d; classes count from 0", what, math.tointeger(wrong[1])), 4)
+      end
     end
     if classes and (math.type(classes) ~= "integer" or classes <= most) then
       error(string.format("%s: label %d, but classes is %s", what, most, tostring(classes)), 4)
@@ -224,7 +228,7 @@ return function(define, check, core, sets)
   define("data.tensors", "data.tensors { x =, y =, classes =, class_names =, name =, tokens =, vocabulary =, "
     .. "normalise = {mean, std} } -> data set",
     "A data set of tensors or nested tables (copied): x has one example a row of its first dimension; y, integers "
-      .. "from 0, may be left out, and "
+      .. "from 0 (-100: none, which losses leave out), may be left out, and "
     .. "has one label an example, or more dimensions. u8 with four dimensions is pixels, x/255 in batches; other "
     .. "integers are tokens and stay "
     .. "integers, unless tokens says otherwise.",

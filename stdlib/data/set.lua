@@ -219,10 +219,11 @@ return function(define, check, core)
       table.insert(by_class[c], p)
     end
     for k = 1, #o do parts[k] = {} end
-    for c = 0, d.classes - 1 do
+    for c = -1, d.classes - 1 do
+      local members = by_class[c < 0 and -100 or c] or {} -- -100: rows without a class
       local from = 0
-      for k, count in ipairs(counts_of(o, #(by_class[c] or {}), what)) do
-        table.move(by_class[c] or {}, from + 1, from + count, #parts[k] + 1, parts[k])
+      for k, count in ipairs(counts_of(o, #members, what)) do
+        table.move(members, from + 1, from + count, #parts[k] + 1, parts[k])
         from = from + count
       end
     end
@@ -282,7 +283,7 @@ return function(define, check, core)
     for i = 1, k do
       local p = chosen[i] + 1
       local c = y[p]
-      stored[rows[p] + 1] = kind == "next" and (c + 1) % d.classes
+      stored[rows[p] + 1] = c < 0 and c or kind == "next" and (c + 1) % d.classes
         or kind == "other" and draw[i] >= c and draw[i] + 1 or draw[i]
     end
     local columns = {}
@@ -392,7 +393,9 @@ return function(define, check, core)
   local function counts(d)
     local y, out = labels(d, "dataset:counts"), {}
     for c = 0, d.classes - 1 do out[c] = 0 end
-    for _, c in ipairs(y) do out[c] = out[c] + 1 end
+    for _, c in ipairs(y) do
+      if c >= 0 then out[c] = out[c] + 1 end -- -100: no class
+    end
     return out
   end
 

@@ -33,7 +33,8 @@ return function(define, check, core)
     return out
   end
 
-  local function classes(what, z, y)
+  -- Rows of logits and their labels, without those whose label is ignored; nil where none is left.
+  local function classes(what, z, y, ignore)
     if y == nil then error(what .. ": the data have no labels", 4) end
     if y.dtype:find "f" then error(what .. ": the labels are class numbers (integers from 0), not " .. y.dtype, 4) end
     local shape = z.shape
@@ -42,11 +43,19 @@ return function(define, check, core)
     if y:numel() ~= n then
       error(("%s: %d labels for %d rows of the network's output"):format(what, y:numel(), n), 4)
     end
+    z, y = z:reshape { n, c }, y:reshape { n }
+    local used = y:ne(ignore)
+    local count = used:sum() // 1 | 0
+    if count == 0 then return nil end
+    if count < n then
+      local at = tensor.range(n):masked_select(used)
+      z, y, n = z:index_select(1, at), y:index_select(1, at), count
+    end
     local least, most = y:min(), y:max()
     if least < 0 or most >= c then
       error(("%s: the network has %d outputs, but the labels go from %d to %d"):format(what, c, least, most), 4)
     end
-    return z:reshape { n, c }, y:reshape { n }, n, c
+    return z, y, n, c
   end
 
   -- Adds the sums of a chunk: rows, right ones, -log p, squared errors, counts by bin, pairs of classes.
@@ -79,17 +88,20 @@ return function(define, check, core)
     end
   end
 
-  local function measure(what, net, data, size, theta, wants)
+  local function measure(metric, theta, wants)
+    local what, net, data = "eval." .. metric.kind, metric.net, metric.data
     local run, all = outputs_of(net), tensors_of(what, theta)
     local sums = { n = 0, right = 0, nll = 0, brier = 0, bins = {}, pairs = {} }
     for b = 1, bins do sums.bins[b] = { 0, 0, 0 } end
-    local count, chunk = loss.chunks_of(data, size)
+    local count, chunk = loss.chunks_of(data, metric.size)
     local root = net_of.is(net) and net or {}
     for k = 1, count do
       local batch = chunk(k)
       local z, y = loss.scored(root, run(all, batch), batch)
-      add(sums, wants, classes(what, z, y))
+      local rows, labels, n, c = classes(what, z, y, metric.ignore)
+      if rows then add(sums, wants, rows, labels, n, c) end
     end
+    if sums.n == 0 then error(what .. ": no row is scored: all labels are ignored", 3) end
     return sums
   end
 
@@ -130,18 +142,19 @@ return function(define, check, core)
     local contents = type(data.digest) == "function" and data:digest()
       or core.fingerprint(data.x) .. (data.y and core.fingerprint(data.y) or "")
     if not net_of.is(self.net) then return nil end
-    return core.text_hash(self.kind .. "\n" .. self.net:summary { levels = 99 } .. "\n" .. contents)
+    local kind = self.ignore == loss.ignored and self.kind or self.kind .. " " .. self.ignore
+    return core.text_hash(kind .. "\n" .. self.net:summary { levels = 99 } .. "\n" .. contents)
   end
   Metric.__call = told(function(self, theta)
     local kind = kinds[self.kind]
-    return kind[2](measure("eval." .. self.kind, self.net, self.data, self.size, theta, kind[1]))
+    return kind[2](measure(self, theta, kind[1]))
   end)
   Metric.__tostring = function(self) return ("eval.%s over %d examples"):format(self.kind, self.data.x.shape[1]) end
 
   local function metric(kind)
     local what = "eval." .. kind
     return function(net, data, o)
-      check(what, o, { "batch" })
+      check(what, o, { "batch", "ignore_index" })
       if type(net) ~= "function" and not net_of.is(net) then
         error(("%s: expected a network, got %s"):format(what, core.kind(net)), 2)
       end
@@ -150,7 +163,9 @@ return function(define, check, core)
       end
       local size = o and o.batch or 1000
       if math.type(size) ~= "integer" or size < 1 then error(what .. ": batch is a whole number, at least 1", 2) end
-      return setmetatable({ kind = kind, net = net, data = data, size = size }, Metric)
+      local ignore = o and o.ignore_index or loss.ignored
+      if math.type(ignore) ~= "integer" then error(what .. ": ignore_index is a whole number", 2) end
+      return setmetatable({ kind = kind, net = net, data = data, size = size, ignore = ignore }, Metric)
     end
   end
 
@@ -158,34 +173,34 @@ return function(define, check, core)
     .. "local d = { x = tensor { {2, 1}, {0, 3} }, y = tensor({ 0, 2 }, { dtype = \"i64\" }) }\n"
     .. "local theta = { [\"fc1.weight\"] = tensor { {1, 0}, {0, 1}, {0, 0} }, [\"fc1.bias\"] = tensor { 0, 0, 0 } }\n"
 
-  define("eval.accuracy", "eval.accuracy(net, data, {batch = 1000}) -> function",
+  define("eval.accuracy", "eval.accuracy(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "The share of examples whose largest output is that of their label, as a function of theta (a model in memory or "
     .. "in files, or a table of tensors). data: a data set, a batch or {x =, y =} with class numbers from 0. The "
     .. "network is run on `batch` examples at a time, in evaluation mode; networks that predict the next token are "
-    .. "scored on it. The same for all functions of eval.",
+    .. "scored on it. Rows whose label is ignore_index do not count. The same for all functions of eval.",
     made .. "print(eval.accuracy(net, d)(theta))\n-- > 0.5", metric "accuracy")
-  define("eval.nll", "eval.nll(net, data, {batch = 1000}) -> function",
+  define("eval.nll", "eval.nll(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "The mean of -log p(label), the cross entropy, in f64, as a function of theta.",
     made .. "print((\"%.4f\"):format(eval.nll(net, d)(theta)))\n-- > 1.7513", metric "nll")
-  define("eval.perplexity", "eval.perplexity(net, data, {batch = 1000}) -> function",
+  define("eval.perplexity", "eval.perplexity(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "exp of the mean of -log p(label), as a function of theta.",
     made .. "print(eval.perplexity(net, d)(theta) == math.exp(eval.nll(net, d)(theta)))\n-- > true",
     metric "perplexity")
-  define("eval.brier", "eval.brier(net, data, {batch = 1000}) -> function",
+  define("eval.brier", "eval.brier(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "Brier's score (1950): the mean over examples of the squared distance between the probabilities and the label as "
     .. "a unit vector; 0 to 2, less is better.",
     made .. "print(eval.brier(net, d)(theta) > 0.5)\n-- > true", metric "brier")
-  define("eval.ece", "eval.ece(net, data, {batch = 1000}) -> function",
+  define("eval.ece", "eval.ece(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "The expected calibration error (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599): examples fall into 15 "
     .. "bins of equal width by the largest probability, ((b - 1)/15, b/15]; the differences of accuracy and mean "
     .. "confidence of the bins, weighted by their sizes.",
     made .. "print(eval.ece(net, d)(theta) < 1)\n-- > true", metric "ece")
-  define("eval.confusion", "eval.confusion(net, data, {batch = 1000}) -> function",
+  define("eval.confusion", "eval.confusion(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "How often each class (row) was taken for each class (column), as an i64 tensor.",
     made .. "print(eval.confusion(net, d)(theta))\n-- > i64[3, 3]\n-- > [[1, 0, 0],\n-- >  [0, 0, 0],\n-- >  [0, "
       .. "1, 0]]",
     metric "confusion")
-  define("eval.report", "eval.report(net, data, {batch = 1000}) -> function",
+  define("eval.report", "eval.report(net, data, {batch = 1000, ignore_index = -100}) -> function",
     "All of these from one pass: {n, accuracy, error, nll, perplexity, brier, ece, confusion}.",
     made .. "local r = eval.report(net, d)(theta)\nprint(r.n, r.accuracy, r.error)\n-- > 2\t0.5\t0.5", metric "report")
 end

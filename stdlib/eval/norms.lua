@@ -19,8 +19,8 @@ return function(define, check, core)
     return runs[net]
   end
 
-  -- How theta is read and written: by name, and as it came.
-  local function opened(theta, names)
+  -- How theta is read and written: by name, and as it came. It may lack the last names.
+  local function opened(theta, names, maybe)
     if core.kind(theta) == "table" then
       return theta, function(new)
         local out = {}
@@ -32,16 +32,22 @@ return function(define, check, core)
     end
     local m, all = theta:load(), {}
     for _, name in ipairs(names) do all[name] = m:tensor(name) end
+    for _, name in ipairs(m:names()) do
+      if maybe[name] then all[name] = m:tensor(name) end
+    end
     return all, function(new) return core.with_values(m, new) end
   end
 
   local function buffers_of(net)
-    local names, buffers = {}, {}
+    local names, buffers, counts = {}, {}, {}
     for _, p in ipairs(net:params()) do
       names[#names + 1] = p.name
-      if p.buffer then buffers[#buffers + 1] = p.name end
+      if p.buffer then
+        buffers[#buffers + 1] = p.name
+        counts[(p.name:gsub("[^.]+$", "num_batches_tracked"))] = true
+      end
     end
-    return names, buffers
+    return names, buffers, counts
   end
 
   local reset
@@ -54,11 +60,11 @@ return function(define, check, core)
       for k, one in ipairs(list) do out[k] = reset(net.member(k), one, data, o) end
       return out
     end
-    local names, buffers = buffers_of(net)
+    local names, buffers, counts = buffers_of(net)
     if #buffers == 0 then return theta end
-    local all, again = opened(theta, names)
+    local all, again = opened(theta, names, counts)
     local input = {}
-    for name, t in pairs(all) do input[name] = t end
+    for _, name in ipairs(names) do input[name] = all[name] end
     for _, name in ipairs(buffers) do input[name] = tensor.zeros_like(all[name]) end -- what was there does not count
     local key = tensor({ o and o.key or 0 }, { dtype = "i64" })
     local run, mean = statistics_of(net), {}
@@ -67,6 +73,9 @@ return function(define, check, core)
       for name, t in pairs(run(input, { x = chunk(k).x }, key)) do
         mean[name] = k == 1 and t or mean[name] + (t - mean[name]) / k
       end
+    end
+    for name in pairs(counts) do -- PyTorch's checkpoints have it
+      if all[name] then mean[name] = tensor.full({ 1 }, count, { dtype = all[name].dtype }) end
     end
     return again(mean)
   end

@@ -52,14 +52,15 @@ local function loss_function(root, o)
   return function(y, batch) return known(root, y, batch, o) end
 end
 
--- How many rows the mean of a chunk goes over.
+local ignored = -100 -- the label of rows that do not count, as in tensor:cross_entropy
+
+-- How many rows the mean of a chunk goes over; recorded where the batch is.
 local function weight_of(root, o, batch)
-  local y = batch.y
-  if o.loss ~= "cross_entropy" then return batch.x.shape[1] end
-  if y == nil and root.predicts == "next" then return batch.x.shape[1] * (batch.x.shape[2] - 1) end
-  if y == nil then return batch.x.shape[1] end
-  if y.dtype:find "f" then return y:numel() // y.shape[#y.shape] end
-  return o.ignore_index and tensor.ne(y, o.ignore_index):sum() // 1 | 0 or y:numel()
+  local labels = batch.y
+  if labels == nil and root.predicts == "next" then labels = batch.x[{ {}, { 2, batch.x.shape[2] } }] end
+  if o.loss ~= "cross_entropy" or labels == nil then return batch.x.shape[1] end
+  if labels.dtype:find "f" then return labels:numel() // labels.shape[#labels.shape] end
+  return tensor.ne(labels, o.ignore_index or ignored):sum()
 end
 
 -- How many predictions are right; nil where there is nothing to count.
@@ -68,7 +69,9 @@ local function correct(root, y, batch, o)
   local z, labels = scored(root, y, batch)
   local best = z:argmax(-1)
   if labels.dtype:find "f" then return tensor.eq(best, labels:argmax(-1)):sum() end
-  return tensor.eq(best, labels + 1):sum()
+  local right = tensor.eq(best, labels + 1)
+  if (o.ignore_index or ignored) >= 0 then right = right:logical_and(tensor.ne(labels, o.ignore_index)) end
+  return right:sum()
 end
 
 -- ---- compiled once per network and loss ----
@@ -195,11 +198,13 @@ local function over_chunks(f, size, each)
   local batches, weights, total = {}, {}, 0
   for k = 1, count do
     local b = chunk(k)
-    batches[k], weights[k] = count == 1 and b or nil, weight_of(f.net, f.options, b)
+    batches[k], weights[k] = count == 1 and b or nil, weight_of(f.net, f.options, b) // 1 | 0
     total = total + weights[k]
   end
   if total == 0 then net.fail "net:loss: no row is scored" end
-  for k = 1, count do each(batches[k] or chunk(k), weights[k] / total, k) end
+  for k = 1, count do
+    if weights[k] > 0 then each(batches[k] or chunk(k), weights[k] / total) end
+  end
   return total
 end
 
@@ -269,10 +274,10 @@ local function product(H, kind, times, v)
     return sum
   end
   kept = {}
-  over_chunks(f, H.size, function(batch, share, k)
+  over_chunks(f, H.size, function(batch, share)
     if H.keep then
       local run = compile(function(u) return kernel[times](theta, batch, f.key, u) end)
-      kept[k] = { run = run, share = share }
+      kept[#kept + 1] = { run = run, share = share }
       sum = plus(sum, run(v), share)
     else
       sum = plus(sum, kernel.again[kind](theta, batch, f.key, v), share)
@@ -322,5 +327,6 @@ end
 
 -- For training and evaluation, which go through data and score it in the same way.
 module.loss_of, module.correct, module.chunks_of, module.scored = loss_function, correct, chunks_of, scored
+module.weight_of, module.ignored = weight_of, ignored
 
 return module

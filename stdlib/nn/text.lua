@@ -5,6 +5,7 @@ local net = require "nn.net"
 local layer = require "nn.layer"
 local compose = require "nn.compose"
 local arch = require "nn.arch"
+local rope = require "nn.rope"
 
 local text = {}
 
@@ -14,7 +15,7 @@ end
 
 local function blocks(o, make)
   local list = {}
-  for i = 1, o.layers do list[i] = make(o) end
+  for i = 1, o.layers do list[i] = make(o, i) end
   return list
 end
 
@@ -47,7 +48,8 @@ local function gpt_block(o)
     { name = "drop", net = layer.dropout(o.dropout) },
   }, forward = function(s, x)
     local qkv = s:call("attn.c_attn", s:call("ln_1", x))
-    local function part(i) return arch.heads(qkv[{ {}, {}, { (i - 1) * d + 1, i * d } }], o.heads) end
+    local wide = qkv.shape[3] // 3
+    local function part(i) return arch.heads(qkv[{ {}, {}, { (i - 1) * wide + 1, i * wide } }], o.heads) end
     local y = arch.attend(s, part(1), part(2), part(3), { causal = true, dropout = o.dropout })
     x = x + s:call("drop", s:call("attn.c_proj", arch.joined(y)))
     y = s:call("mlp.c_proj", act(s:call("mlp.c_fc", s:call("ln_2", x))))
@@ -76,43 +78,111 @@ function text.gpt(o)
 end
 
 -- ---- Llama (Touvron et al. 2023, arXiv:2302.13971): RMS norms, rotary positions, grouped queries, gated MLP ----
+-- With windows it is Mistral (Jiang et al. 2023, arXiv:2310.06825), with biases of q, k, v Qwen2 (Yang et al. 2024,
+-- arXiv:2407.10671).
 
-local function llama_block(o)
+-- Which of t places see which: the last `window` up to themselves, with the causal mask. nil: all.
+local function band(t, window)
+  if window == 0 or t <= window then return nil end
+  local at = tensor.arange(t)
+  return at:reshape { 1, t }:gt(at:reshape { t, 1 } - window)
+end
+
+local function llama_block(o, i)
   local d, size, eps = o.width, o.head_size, { eps = o.eps }
   local act = layer.activation_function("nn.llama", o.act)
   local function map(name, a, b, bias, added)
     return { name = name, net = layer.linear(a, b, { bias = bias or false, added = added }) }
   end
-  local how = { base = o.rope_base }
-  local note = ("%d heads on %d"):format(o.heads, o.kv_heads)
+  local window, qkv = o.windows[i], o.bias ~= false
+  local note = ("%d heads on %d%s"):format(o.heads, o.kv_heads, window > 0 and ", window " .. window or "")
   return net.new { kind = "llama_block", group = "layer", note = note, children = {
     { name = "input_layernorm", net = layer.rms_norm(d, eps) },
-    map("self_attn.q_proj", d, o.heads * size, o.bias), map("self_attn.k_proj", d, o.kv_heads * size, o.bias),
-    map("self_attn.v_proj", d, o.kv_heads * size, o.bias),
-    map("self_attn.o_proj", o.heads * size, d, o.bias, 2 * o.layers),
+    map("self_attn.q_proj", d, o.heads * size, qkv), map("self_attn.k_proj", d, o.kv_heads * size, qkv),
+    map("self_attn.v_proj", d, o.kv_heads * size, qkv),
+    map("self_attn.o_proj", o.heads * size, d, o.bias == true, 2 * o.layers),
     { name = "post_attention_layernorm", net = layer.rms_norm(d, eps) },
     map("mlp.gate_proj", d, o.inner), map("mlp.up_proj", d, o.inner),
     map("mlp.down_proj", o.inner, d, false, 2 * o.layers),
   }, forward = function(s, x)
     local y = s:call("input_layernorm", x)
+    local t = x.shape[2]
+    local how = o.turns(t)
     local q = arch.heads(s:call("self_attn.q_proj", y), o.heads):rope(nil, how)
     local k = arch.heads(s:call("self_attn.k_proj", y), o.kv_heads):rope(nil, how)
     local v = arch.heads(s:call("self_attn.v_proj", y), o.kv_heads)
-    x = x + s:call("self_attn.o_proj", arch.joined(arch.attend(s, q, k, v, { causal = true })))
+    x = x + s:call("self_attn.o_proj", arch.joined(arch.attend(s, q, k, v,
+      { causal = true, mask = band(t, window) })))
     y = s:call("post_attention_layernorm", x)
     return x + s:call("mlp.down_proj", act(s:call("mlp.gate_proj", y)) * s:call("mlp.up_proj", y))
   end, cost = function(_, x) return arch.attention_cost({ x.shape[1], x.shape[2], o.heads * size }, true) end }
 end
 
-function text.llama(o)
-  o = arch.options("nn.llama", o, { vocab = 256, context = 2048, width = 128, layers = 4, heads = 4, act = "silu",
-    eps = 1e-6, rope_base = 10000, tied = false, bias = false }, { "inner", "kv_heads", "head_size" })
+-- One window a layer, 0: none.
+local function windows_of(o)
+  local list = {}
+  if type(o.window) == "table" and #o.window ~= o.layers then
+    net.fail("nn.llama: window has %d numbers for %d layers", #o.window, o.layers)
+  end
+  for i = 1, o.layers do
+    local w = o.window or 0
+    if type(w) == "table" then w = w[i] end
+    if math.type(w) ~= "integer" or w < 0 then
+      net.fail("nn.llama: window = %s; expected a whole number of places, or one for each layer (0: all)", tostring(w))
+    end
+    list[i] = w
+  end
+  return list
+end
+
+-- The one window of the layers that have one, and whether a layer has none; nil: there are several.
+local function one_window(windows)
+  local most, open = 0, false
+  for _, w in ipairs(windows) do
+    if w > 0 and most > 0 and w ~= most then return nil, open end
+    most, open = math.max(most, w), open or w == 0
+  end
+  return most, open
+end
+
+-- config.json: of the family that has this, else our own.
+local function llama_config(o, own)
+  local window, open = one_window(o.windows)
+  local c = { vocab_size = o.vocab, hidden_size = o.width, intermediate_size = o.inner, num_hidden_layers = o.layers,
+    num_attention_heads = o.heads, num_key_value_heads = o.kv_heads, head_dim = o.head_size, hidden_act = o.act,
+    rms_norm_eps = o.eps, rope_theta = o.rope_base, rope_scaling = o.rope_scaling, max_position_embeddings = o.context,
+    tie_word_embeddings = o.tied }
+  if o.bias == "qkv" and window then
+    c.architectures, c.model_type, c.use_sliding_window = { "Qwen2ForCausalLM" }, "qwen2", window > 0
+    if window > 0 then
+      c.sliding_window, c.layer_types = window, {}
+      for i, w in ipairs(o.windows) do c.layer_types[i] = w > 0 and "sliding_attention" or "full_attention" end
+    end
+  elseif window == 0 then
+    c.architectures, c.model_type, c.attention_bias = { "LlamaForCausalLM" }, "llama", o.bias
+  elseif window and not open and not o.bias then
+    c.architectures, c.model_type, c.sliding_window = { "MistralForCausalLM" }, "mistral", window
+  else
+    return arch.config("llama", own)
+  end
+  return c
+end
+
+function text.llama(own)
+  local o = arch.options("nn.llama", own, { vocab = 256, context = 2048, width = 128, layers = 4, heads = 4,
+    act = "silu", eps = 1e-6, rope_base = 10000, tied = false, bias = false },
+    { "inner", "kv_heads", "head_size", "rope_scaling", "window" })
   o.kv_heads, o.inner = o.kv_heads or o.heads, o.inner or 4 * o.width
   if not o.head_size then check_heads("nn.llama", o.width, o.heads) end
   o.head_size = o.head_size or o.width // o.heads
   if o.heads % o.kv_heads ~= 0 then
     net.fail("nn.llama: %d heads do not share %d key heads evenly", o.heads, o.kv_heads)
   end
+  if type(o.bias) ~= "boolean" and o.bias ~= "qkv" then
+    net.fail("nn.llama: bias = %s; expected true, false or \"qkv\"", tostring(o.bias))
+  end
+  o.windows = windows_of(o)
+  o.turns = rope.turns("nn.llama", o.rope_scaling, o.rope_base, o.head_size, o.context)
   return compose.chain { kind = "llama", input = { math.min(o.context, 16) }, tokens = o.vocab, predicts = "next",
     scheme = "transformer", children = {
       { name = "model", net = compose.chain { kind = "llama_model", children = {
@@ -122,11 +192,7 @@ function text.llama(o)
       o.tied and { name = "lm_head", at = "", group = "head",
         net = tied_head("model.embed_tokens.weight", o.vocab, o.width) }
         or { name = "lm_head", net = layer.linear(o.width, o.vocab, { bias = false }), group = "head" },
-    }, config = { architectures = { "LlamaForCausalLM" }, model_type = "llama", vocab_size = o.vocab,
-      hidden_size = o.width, intermediate_size = o.inner, num_hidden_layers = o.layers, num_attention_heads = o.heads,
-      num_key_value_heads = o.kv_heads, head_dim = o.head_size, hidden_act = o.act, rms_norm_eps = o.eps,
-      rope_theta = o.rope_base, max_position_embeddings = o.context, tie_word_embeddings = o.tied,
-      attention_bias = o.bias } }
+    }, config = llama_config(o, own) }
 end
 
 -- ---- BERT (Devlin et al. 2018, arXiv:1810.04805): norms after; types and padding from the batch ----

@@ -1,23 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The state of a run in one safetensors file, replaced as a whole: weights under theta., the optimiser's
--- tensors under state., those of averages under average., the best weights so far under best., losses and rates of
--- every step, and the rest, plain values, as the bytes of a JSON text.
+-- The state of a run as one model, in memory or in a safetensors file that is replaced as a whole: weights under
+-- theta., the optimiser's tensors under state., those of averages under average., the best weights so far under best.,
+-- losses and rates of every step, and the rest, plain values, as the bytes of a JSON text. Several such states are one
+-- file too, which is written at once, so that all are of the same step.
 return function(core)
-  -- A text as bytes and back, in pieces: a call takes and gives so many values and no more.
-  local function bytes_of(text)
-    local bytes = {}
-    for i = 1, #text, 4096 do table.move({ text:byte(i, i + 4095) }, 1, 4096, i, bytes) end
-    return bytes
-  end
-
-  local function text_of(t)
-    local bytes, words = t:totable(), {}
-    for i = 1, #bytes, 4096 do
-      words[#words + 1] = string.char(table.unpack(bytes, i, math.min(i + 4095, #bytes)))
-    end
-    return table.concat(words)
-  end
-
+  local bytes = require "bytes"
   local journal = require "search.journal"
   local decode = require "json.decode".decode
   local checkpoint = {}
@@ -55,7 +42,7 @@ return function(core)
   end
 
   -- Keys of tables that have none are lost in nested(); the optimiser's init says which there are.
-  function checkpoint.write(path, run)
+  function checkpoint.pack(run)
     local parts = {}
     add(parts, "theta.", run.params)
     add(parts, "theta.", run.buffers)
@@ -66,8 +53,8 @@ return function(core)
       parts["log.losses"] = tensor(run.log.losses, { dtype = "f64" })
       parts["log.rates"] = tensor(run.log.rates, { dtype = "f64" })
     end
-    parts.plain = tensor(bytes_of(journal.text(run.plain)), { dtype = "u8" })
-    model.new(parts):save(path, { overwrite = true })
+    parts.plain = bytes.of(journal.text(run.plain))
+    return model.new(parts)
   end
 
   local function with_prefix(m, prefix)
@@ -80,20 +67,73 @@ return function(core)
     return out, any
   end
 
+  -- path: or what pack gave.
   function checkpoint.read(path)
-    local m = model.load(path)
+    local m = type(path) == "string" and model.load(path) or path
     local names = {}
     for _, name in ipairs(m:names()) do names[name] = true end
-    if not names.plain then error(("train.fit: %s is no checkpoint of train.fit"):format(path), 0) end
+    if not names.plain then error(("train.fit: %s is no checkpoint of train.fit"):format(tostring(path)), 0) end
     local best, any = with_prefix(m, "best.")
     local run = { theta = with_prefix(m, "theta."), state = nested(with_prefix(m, "state.")),
       averages = nested(with_prefix(m, "average.")),
-      best = any and best or nil, plain = decode(text_of(m:tensor "plain")), log = { losses = {}, rates = {} } }
+      best = any and best or nil, plain = decode(bytes.text(m:tensor "plain")), log = { losses = {}, rates = {} } }
     if names["log.losses"] then
       run.log.losses, run.log.rates = m:tensor("log.losses"):totable(), m:tensor("log.rates"):totable()
     end
     return run
   end
+
+  -- ---- several runs as one ----
+
+  -- States under 1., 2., …, and plain values of the whole.
+  function checkpoint.join(states, plain)
+    local parts = { members = bytes.of(journal.text(plain)) }
+    for i, m in ipairs(states) do
+      for _, name in ipairs(m:names()) do parts[("%d.%s"):format(i, name)] = m:tensor(name) end
+    end
+    return model.new(parts)
+  end
+
+  -- The models that join was given, and the plain values.
+  function checkpoint.split(path, what)
+    local m, parts, states = model.load(path), {}, {}
+    for _, name in ipairs(m:names()) do
+      local i, rest = name:match "^(%d+)%.(.*)$"
+      i = math.tointeger(i)
+      if i then
+        parts[i] = parts[i] or {}
+        parts[i][rest] = m:tensor(name)
+      elseif name == "members" then
+        parts.plain = decode(bytes.text(m:tensor(name)))
+      end
+    end
+    if not parts.plain then error(("%s: %s is no checkpoint of it"):format(what, path), 0) end
+    for i, part in ipairs(parts) do states[i] = model.new(part) end
+    return states, parts.plain
+  end
+
+  -- The options checkpoint and resume, checked; unit: what `every` counts.
+  function checkpoint.options(what, o, check, unit)
+    local c = o.checkpoint
+    if type(c) == "string" then c = { path = c } end
+    if c ~= nil and (type(c) ~= "table" or type(c.path) ~= "string" or not c.path:find "%.safetensors$") then
+      error(("%s: checkpoint is {path = \"….safetensors\", every = %s, keep = folder}"):format(what, unit), 0)
+    end
+    check(what .. ": checkpoint", c, { "path", "every", "keep" })
+    if c and c.every ~= nil and (math.type(c.every) ~= "integer" or c.every < 1) then
+      error(("%s: checkpoint.every is a whole number, at least 1, got %s"):format(what, tostring(c.every)), 0)
+    end
+    if o.resume == true and not c then
+      error(what .. ": resume = true goes on from checkpoint.path; there is none", 0)
+    end
+    if o.resume and o.resume ~= true and type(o.resume) ~= "string" then
+      error(("%s: resume is true or the path of a checkpoint, got %s"):format(what, core.kind(o.resume)), 0)
+    end
+    return c
+  end
+
+  -- "run.safetensors" -> "run.3.safetensors"
+  function checkpoint.numbered(path, i) return (path:gsub("%.%w+$", "." .. i .. "%0")) end
 
   function checkpoint.exists(path)
     local file = io.open(path, "rb")

@@ -9,6 +9,7 @@ return function(define, check, core, schedule_of, optimiser_of)
   local leaves = require "train.leaves"(core)
   local checkpoint = require "train.checkpoint"(core)
   local log = require "train.log"(core)
+  local early = require "train.early"(check)
   local what = "train.fit"
 
   local function fail(text, ...)
@@ -19,7 +20,7 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   local names = { "epochs", "steps", "batch", "lr", "optimiser", "schedule", "seed", "start", "only", "augment", "val",
     "callbacks", "early_stop", "checkpoint", "resume", "log", "loss", "label_smoothing", "ignore_index", "clip",
-    "weight_decay", "drop_last", "accuracy", "quiet" }
+    "weight_decay", "drop_last", "accuracy", "quiet", "skip", "fork" }
 
   local function whole(name, v, least, default)
     if v == nil then return default end
@@ -42,21 +43,6 @@ return function(define, check, core, schedule_of, optimiser_of)
       out[name] = whole("seed." .. name, seed[name], 0, 0)
     end
     return out
-  end
-
-  local function early_of(o)
-    if o == nil then return nil end
-    if type(o) == "number" then o = { patience = o } end
-    if type(o) ~= "table" then
-      fail "early_stop is a number of epochs or {patience =, metric =, min_delta =, restore =}"
-    end
-    check(what .. ": early_stop", o, { "patience", "metric", "min_delta", "restore" })
-    local metric = o.metric or "loss"
-    if metric ~= "loss" and metric ~= "accuracy" then
-      fail("early_stop.metric is \"loss\" or \"accuracy\", got %s", tostring(metric))
-    end
-    return { patience = whole("early_stop.patience", o.patience, 1, 5), metric = metric,
-      min_delta = o.min_delta or 0, restore = o.restore ~= false }
   end
 
   local function callbacks_of(o)
@@ -83,6 +69,7 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   local function checkpoint_of(o)
     if o == nil then return nil end
+    if type(o) == "function" then return { take = o, every = math.maxinteger } end
     if type(o) == "string" then o = { path = o } end
     if type(o) ~= "table" or type(o.path) ~= "string" or not o.path:find "%.safetensors$" then
       fail "checkpoint is {path = \"….safetensors\", every = steps, keep = folder}"
@@ -124,6 +111,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     for _, name in ipairs(base:names()) do
       local t = base:tensor(name)
       local floats = leaves.floating[t.dtype]
+      if #t.shape == 0 then t = t:reshape { 1 } end -- core.with_values takes the axis off again
       if floats and t.dtype ~= "f64" and t.dtype ~= "f32" then t = t:to "f32" end
       if floats and not is_buffer[name] and (not trained or trained[name]) then
         params[name] = t
@@ -148,7 +136,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     return o.accuracy ~= false and (o.loss == nil or o.loss == "cross_entropy")
   end
 
-  -- objective(params, buffers, batch, key) -> loss, next buffers, number right or nil
+  -- objective(params, buffers, batch, key) -> loss, next buffers, how many rows it is the mean of, number right or nil
   local function objective_of(net, o)
     local root = is_network(net) and net or {}
     local options = { loss = o.loss or "cross_entropy", label_smoothing = o.label_smoothing,
@@ -157,7 +145,8 @@ return function(define, check, core, schedule_of, optimiser_of)
     local right = counts_right(o)
     return function(params, buffers, batch, key)
       local y, updates = net(merged(params, buffers), batch, { mode = "train", key = key })
-      return loss(y, batch), updates or {}, right and nn_loss.correct(root, y, batch, options) or nil
+      return loss(y, batch), updates or {}, nn_loss.weight_of(root, options, batch),
+        right and nn_loss.correct(root, y, batch, options) or nil
     end
   end
 
@@ -166,7 +155,7 @@ return function(define, check, core, schedule_of, optimiser_of)
       return value_and_grad(function(p) return objective(p, buffers, batch, key) end, params)
     end
     local function step(params, buffers, state, batch, rate, t, key, phase)
-      local loss, g, updates, right = gradient(params, buffers, batch, key)
+      local loss, g, updates, rows, right = gradient(params, buffers, batch, key)
       if opt.ascend then
         local _, there = gradient(opt:ascend(params, g), buffers, batch, key)
         g = there
@@ -175,7 +164,7 @@ return function(define, check, core, schedule_of, optimiser_of)
       local new, new_state = opt:apply(params, g, state, rate, t, phase)
       local new_buffers = {}
       for name, v in pairs(buffers) do new_buffers[name] = updates[name] or v end
-      return new, new_buffers, new_state, loss, right
+      return new, new_buffers, new_state, loss, rows, right
     end
     return compile(step, { donate = { 3 } }), gradient
   end
@@ -232,7 +221,7 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   local function stop_at_nan(net, run, o, loss, batch, key, gradient)
     local kept = ""
-    if run.saved then
+    if run.saved and o.checkpoint.path then
       kept = ("; %s holds step %d"):format(o.checkpoint.path, run.saved)
     end
     local why = culprit(net, run, batch, key, gradient)
@@ -256,24 +245,26 @@ return function(define, check, core, schedule_of, optimiser_of)
       about = run.about, averages = {} }
     run.kept = {}
     for i, a in ipairs(run.averages) do run.kept[tostring(i)], run.plain.averages[i] = a:state() end
-    checkpoint.write(o.checkpoint.path, run)
+    local state = checkpoint.pack(run)
+    if o.checkpoint.take then o.checkpoint.take(state) else state:save(o.checkpoint.path, { overwrite = true }) end
     run.saved = run.step
     if o.checkpoint.keep then
       run.model():save(("%s/step-%06d.safetensors"):format(o.checkpoint.keep, run.step), { overwrite = true })
     end
   end
 
-  local function resume(run, path)
+  -- A fork goes its own way from there: other seeds, and the parameters of `start` where they are given.
+  local function resume(run, path, fork, start)
     local kept = checkpoint.read(path)
     local p = kept.plain
     for key, v in pairs(run.about) do
-      if p.about[key] ~= v then
-        fail("%s is of another run: its %s is %s, not %s", path, key, tostring(p.about[key]), tostring(v))
+      if p.about[key] ~= v and not (fork and key == "seeds") then
+        fail("%s is of another run: its %s is %s, not %s", tostring(path), key, tostring(p.about[key]), tostring(v))
       end
     end
     for _, values in ipairs { run.params, run.buffers } do
-      for name in pairs(values) do
-        values[name] = kept.theta[name] or fail("%s is of another network: it has no %s", path, name)
+      for name in pairs(start and {} or values) do
+        values[name] = kept.theta[name] or fail("%s is of another network: it has no %s", tostring(path), name)
       end
     end
     for slot in pairs(run.state) do run.state[slot] = kept.state[slot] or run.state[slot] end
@@ -287,22 +278,11 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   -- ---- the ends of epochs ----
 
-  local function better(early, v, best)
-    if best == nil then return true end
-    if early.metric == "accuracy" then return v > best + early.min_delta end
-    return v < best - early.min_delta
-  end
-
-  local function stops_early(run, early, row)
-    local v = row["val_" .. early.metric] or row[early.metric]
-    if v == nil then fail("early_stop: there is no %s", early.metric) end
-    if better(early, v, run.best_value) then
-      run.best_value, run.since = v, 0
-      if early.restore then run.best = merged(run.params, run.buffers) end
-      return false
-    end
-    run.since = run.since + 1
-    return run.since >= early.patience
+  local function stops_early(run, o, row)
+    local v = early.value(o, row)
+    if run.among then v = run.among.judge(v) end
+    if early.seen(o, run, v) and o.restore then run.best = merged(run.params, run.buffers) end
+    return early.over(o, run)
   end
 
   local function end_of_epoch(run, o, rate)
@@ -337,7 +317,7 @@ return function(define, check, core, schedule_of, optimiser_of)
       local f = net:loss(o.val, { loss = o.loss, label_smoothing = o.label_smoothing, ignore_index = o.ignore_index })
       return function(theta) return f:report(theta) end
     end
-    local report = eval.report(net, o.val)
+    local report = eval.report(net, o.val, { ignore_index = o.ignore_index })
     return function(theta)
       local r = report(theta)
       return { loss = r.nll, accuracy = r.accuracy }
@@ -354,29 +334,30 @@ return function(define, check, core, schedule_of, optimiser_of)
       augment_seed = seeds.augment, dropout_seed = seeds.dropout, drop_last = o.drop_last, start = run.step + 1 } do
       run.epoch = batch.epoch
       local rate, key = rate_of(i - 1), tensor({ batch.key }, { dtype = "i64" })
-      local params, buffers, state, loss, right = step(run.params, run.buffers, run.state,
-        { x = batch.x, y = batch.y }, rate, i, key, opt:phase(i))
+      local params, buffers, state, loss, rows, right = step(run.params, run.buffers, run.state,
+        { x = batch.x, y = batch.y }, rate, i - o.skip, key, opt:phase(i - o.skip))
       if not (loss == loss and math.abs(loss) < math.huge) then
         stop_at_nan(net, run, o, loss, { x = batch.x, y = batch.y }, key, gradient)
       end
       run.params, run.buffers, run.state, run.step = params, buffers, state, i
-      run.log.losses[i], run.log.rates[i] = loss, rate
-      run.sum, run.count = run.sum + batch.n * loss, run.count + batch.n
+      run.log.losses[i - o.skip], run.log.rates[i - o.skip] = loss, rate
+      run.sum, run.count = run.sum + rows * loss, run.count + (rows // 1 | 0)
       if right then run.right = run.right + right end
       draw(run, loss, rate)
       if #callbacks.step > 0 then
-        ends = call(callbacks.step, run, { loss = loss, rate = rate, accuracy = right and right / batch.n })
+        ends = call(callbacks.step, run, { loss = loss, rate = rate, accuracy = right and right / rows })
       end
       if i % per_epoch == 0 or i == run.total then
         local row = end_of_epoch(run, o, rate)
         ends = o.early_stop and stops_early(run, o.early_stop, row) or ends
         if #callbacks.epoch > 0 then ends = call(callbacks.epoch, run, row) or ends end
-        if ends and o.early_stop and run.since >= o.early_stop.patience then run.log.stopped = "early" end
+        if ends and early.over(o.early_stop, run) then run.log.stopped = "early" end
       end
       if o.checkpoint then
         local due = o.checkpoint.every and i % o.checkpoint.every == 0 or not o.checkpoint.every and i % per_epoch == 0
-        if due or ends or i == run.total or core.stopping() then save(run, o) end
-        if core.stopping() then break end
+        local stopping = (run.among or core).stopping()
+        if due or ends or i == run.total or stopping then save(run, o) end
+        if stopping then break end
       end
       if ends then
         run.log.stopped = run.log.stopped or "callback"
@@ -386,7 +367,9 @@ return function(define, check, core, schedule_of, optimiser_of)
     draw(nil)
   end
 
-  local function fit(net, d, options)
+  -- among: what a member of a population has of it: judge(v) -> what early stop sees, stopping(), and, where the
+  -- population keeps checkpoints, checkpoint = {take = function(state), every =, keep =}.
+  local function fit(net, d, options, among)
     if type(net) ~= "function" and not is_network(net) then fail("expected a network, got %s", core.kind(net)) end
     check(what, options, names)
     local o = {}
@@ -397,9 +380,16 @@ return function(define, check, core, schedule_of, optimiser_of)
     o.batch = whole("batch", o.batch, 1, 128)
     if o.drop_last and set.n < o.batch then fail("with drop_last, %d examples make no batch of %d", set.n, o.batch) end
     o.epochs, o.steps = whole("epochs", o.epochs, 0), whole("steps", o.steps, 0)
-    o.early_stop, o.checkpoint = early_of(o.early_stop), checkpoint_of(o.checkpoint)
+    o.early_stop, o.checkpoint = early.of(o.early_stop, what, "epochs"), checkpoint_of(o.checkpoint)
+    if among and among.checkpoint then o.checkpoint = among.checkpoint end
     log.check(o.log)
-    if o.resume == true and not o.checkpoint then fail "resume = true goes on from checkpoint.path; there is none" end
+    o.skip = whole("skip", o.skip, 0, 0)
+    if o.fork and (o.resume == nil or o.resume == true) then
+      fail "fork = true goes from a checkpoint: resume = its path"
+    end
+    if o.resume == true and not (o.checkpoint and o.checkpoint.path) then
+      fail "resume = true goes on from checkpoint.path; there is none"
+    end
     if o.val then o.val = data_set(o.val, "val") end
     local callbacks, clip = callbacks_of(o.callbacks), clip_of(o.clip)
     local per_epoch = o.drop_last and set.n // o.batch or (set.n + o.batch - 1) // o.batch
@@ -413,11 +403,11 @@ return function(define, check, core, schedule_of, optimiser_of)
     end
 
     local base, params, buffers = opened(net, o, seeds)
-    local run = { params = params, buffers = buffers, state = opt:init(params), step = 0, epoch = 1, sum = 0.0,
+    local run = { params = params, buffers = buffers, state = opt:init(params), step = o.skip, epoch = 1, sum = 0.0,
       count = 0, right = counts_right(o) and 0 or nil, log = { losses = {}, rates = {} }, since = 0, total = total,
-      per_epoch = math.max(per_epoch, 1), epochs = -(-total // math.max(per_epoch, 1)), first = 0, before = 0.0,
+      per_epoch = math.max(per_epoch, 1), epochs = -(-total // math.max(per_epoch, 1)), first = o.skip, before = 0.0,
       began = core.now(), about = description(o, seeds, opt, set.n, callbacks.averages),
-      averages = callbacks.averages, measure = measure_of(net, o) }
+      averages = callbacks.averages, measure = measure_of(net, o), among = among }
     function run.model() return core.with_values(base, merged(run.params, run.buffers)) end
     function run.replace(values) -- name -> tensor: what the run goes on from
       for name, t in pairs(values) do
@@ -429,14 +419,15 @@ return function(define, check, core, schedule_of, optimiser_of)
     run.rate_of = rate_of
     local from = o.resume == true and o.checkpoint.path or o.resume
     if from and (o.resume ~= true or checkpoint.exists(from)) then
-      resume(run, from)
+      resume(run, from, o.fork, o.fork and o.start)
       run.before = #run.log > 0 and run.log[#run.log].seconds or 0.0
     end
     if o.log then log.start(o.log, run.log) end
     local step, gradient = step_of(objective_of(net, o), opt, clip)
 
-    local _ <close> = core.run(o.checkpoint ~= nil) -- stops wait for the checkpoint after the step
-    if run.step < total and not (o.early_stop and run.since >= o.early_stop.patience) then
+    -- Stops wait for the checkpoint after the step.
+    local _ <close> = core.run((o.checkpoint and o.checkpoint.path) ~= nil)
+    if run.step < total and not early.over(o.early_stop, run) then
       loop(net, set, run, o, step, gradient, opt, rate_of, seeds, callbacks)
     end
     if o.early_stop and o.early_stop.restore and run.best then
@@ -476,13 +467,19 @@ return function(define, check, core, schedule_of, optimiser_of)
     .. "min_delta = 0, restore = true}: the best model is what comes back\n"
     .. "  checkpoint: {path = \"run.safetensors\", every = steps, keep = folder}: the state of the run after every so "
     .. "many steps (default: after each epoch), at the end, and when the program is stopped; keep: the model of each "
-    .. "too, as folder/step-000500.safetensors\n"
-    .. "  resume: true goes on from checkpoint.path if it is there, a path from that file; the result has the bytes of "
-    .. "a run that never stopped\n"
+    .. "too, as folder/step-000500.safetensors. Or a function, which is given the state at the end as a model\n"
+    .. "  resume: true goes on from checkpoint.path if it is there, a path from that file, or such a model; the result "
+    .. "has the bytes of a run that never stopped\n"
+    .. "  fork: with resume, a child of that run: with the state of its optimiser, but other seeds where seed says so, "
+    .. "and the parameters of start where it is given; with equal seeds it has the bytes of the run\n"
+    .. "  skip: as if so many steps were done: rates, epochs and batches are those behind them, the optimiser begins "
+    .. "anew\n"
     .. "  log: the path of a .csv or .jsonl file, a row an epoch\n"
     .. "  quiet: no progress line\n"
     .. "A loss that is NaN or infinite is an error that says at which step, and where the first such value is.",
     digits .. "local theta, log = train.fit(net, d, { epochs = 30, batch = 20, lr = 0.01, seed = 1 })\n"
     .. "print(eval.accuracy(net, d)(theta) > 0.95, #log)\n-- > true\t30",
-    fit)
+    function(net, d, options) return fit(net, d, options) end)
+
+  return fit
 end

@@ -5,38 +5,41 @@ return function(core)
   local log = {}
   local columns = { "epoch", "step", "loss", "accuracy", "rate", "val_loss", "val_accuracy", "seconds" }
 
-  local function csv(row)
+  local function word(v)
+    if v == nil then return "" end
+    if type(v) == "table" then return table.concat(v, " ") end
+    return math.type(v) == "integer" and ("%d"):format(v) or ("%.9g"):format(v)
+  end
+
+  local function text_of(path, row, list)
+    if not path:find "%.csv$" then return journal.text(row) .. "\n" end
     local words = {}
-    for i, name in ipairs(columns) do
-      local v = row[name]
-      words[i] = v == nil and "" or math.type(v) == "integer" and ("%d"):format(v) or ("%.9g"):format(v)
-    end
+    for i, name in ipairs(list or columns) do words[i] = word(row[name]) end
     return table.concat(words, ",") .. "\n"
   end
 
-  local function text_of(path, row)
-    return path:find "%.csv$" and csv(row) or journal.text(row) .. "\n"
-  end
-
-  function log.check(path)
+  function log.check(path, what)
     if path ~= nil and not (type(path) == "string" and (path:find "%.csv$" or path:find "%.jsonl$")) then
-      error("train.fit: log is the path of a .csv or .jsonl file, got " .. tostring(path), 3)
+      error((what or "train.fit") .. ": log is the path of a .csv or .jsonl file, got " .. tostring(path), 3)
     end
   end
 
-  -- The file with these rows, whatever it held before.
-  function log.start(path, rows)
-    local file = assert(io.open(path, "wb"))
-    if path:find "%.csv$" then assert(file:write(table.concat(columns, ","), "\n")) end
-    for _, row in ipairs(rows) do assert(file:write(text_of(path, row))) end
-    assert(file:close())
+  local function write(path, mode, text)
+    local file, why = io.open(path, mode)
+    if not file then error("train: the log cannot be opened: " .. why, 0) end
+    local ok, reason = file:write(text)
+    local closed, late = file:close()
+    if not (ok and closed) then error(("train: the log %s cannot be written: %s"):format(path, reason or late), 0) end
   end
 
-  function log.add(path, row)
-    local file = assert(io.open(path, "ab"))
-    assert(file:write(text_of(path, row)))
-    assert(file:close())
+  -- The file with these rows, whatever it held before. list: the columns of a .csv.
+  function log.start(path, rows, list)
+    local text = { path:find "%.csv$" and table.concat(list or columns, ",") .. "\n" or "" }
+    for _, row in ipairs(rows) do text[#text + 1] = text_of(path, row, list) end
+    write(path, "wb", table.concat(text))
   end
+
+  function log.add(path, row, list) write(path, "ab", text_of(path, row, list)) end
 
   local function duration(s)
     if s < 60 then return ("%.0f s"):format(s) end

@@ -1,10 +1,13 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Networks that train side by side and meet every few steps. Each member is a run of train.fit in a
 -- coroutine of its own, which stops in a callback behind every step; when all have arrived, the rule of the
--- population sees their weights and may give them others. So a member trains exactly as it would alone.
-return function(define, check, core)
+-- population sees their weights and may give them others. So a member trains exactly as it would alone. They meet in
+-- the same way where early stop judges (the mean of what they have), and where a checkpoint is due: all states are one
+-- file.
+return function(define, check, core, fit)
   local leaves = require "train.leaves"(core)
   local average = require "train.average"(check, core)
+  local checkpoint = require "train.checkpoint"(core)
   local nn_net = require "nn.net"
   local what = "train.population"
 
@@ -122,8 +125,8 @@ return function(define, check, core)
 
   -- ---- the population ----
 
-  local own = { "members", "share", "vary", "init" }
-  local refused = { "checkpoint", "resume", "callbacks", "early_stop", "log" }
+  local own = { "members", "share", "vary", "init", "checkpoint", "resume" }
+  local common = { "checkpoint", "resume", "early_stop", "log" } -- not for single members
 
   -- seed or table of seeds, for the k-th (from 0) of several runs: other orders, augmentations, dropout.
   local function seeds_of(seed, k, init)
@@ -148,25 +151,29 @@ return function(define, check, core)
     for key, v in pairs(o) do out[key] = v end
     for _, key in ipairs(own) do out[key] = nil end
     out.seed, out.quiet = seeds_of(o.seed, i - 1, o.init == "each"), true
-    for key, v in pairs(o.vary and o.vary(i) or {}) do out[key] = v end
-    for _, key in ipairs(refused) do
-      if out[key] ~= nil then fail("%s is not for a population", key) end
+    if type(o.log) == "string" then out.log = checkpoint.numbered(o.log, i) end
+    local varied = o.vary and o.vary(i) or {}
+    for _, key in ipairs(common) do
+      if varied[key] ~= nil then fail("vary: %s is one for all members", key) end
     end
-    out.callbacks = { step = function(info) coroutine.yield(info) end }
+    for key, v in pairs(varied) do out[key] = v end
+    if out.callbacks ~= nil then fail "callbacks is not for a population; share sees the members after every step" end
+    out.callbacks = { step = function(info) coroutine.yield("step", info) end }
     return out
   end
 
-  -- All members one step on: {info of each}, or nil and what the runs gave.
-  local function advance(threads)
-    local infos, results = {}, {}
+  -- All members on to where they meet next, given `reply`: "step", "judge" or "state" and what each has to say, or
+  -- "end" and what the runs gave.
+  local function advance(threads, reply, kept)
+    local kind, said = nil, {}
     for i, t in ipairs(threads) do
-      local ok, x, log = coroutine.resume(t)
-      if not ok then error(("member %d: %s"):format(i, tostring(x)), 0) end
-      if coroutine.status(t) == "dead" then results[i] = { x, log } else infos[i] = x end
+      local ok, where, x, log = coroutine.resume(t, reply)
+      if not ok then error(("member %d: %s%s"):format(i, tostring(where), kept), 0) end
+      if coroutine.status(t) == "dead" then where, x = "end", { where, x, log } end
+      if kind and kind ~= where then fail "the members take different numbers of steps; give steps" end
+      kind, said[i] = where, x
     end
-    if next(results) == nil then return infos end
-    if next(infos) ~= nil then fail "the members take different numbers of steps; give steps" end
-    return nil, results
+    return kind, said
   end
 
   local function share_of(o)
@@ -190,6 +197,58 @@ return function(define, check, core)
     for i, m in pairs(f(models, about) or {}) do infos[i].replace(leaves.flatten(m, what)) end
   end
 
+  -- One step is done: the members share what the rule says.
+  local function meet(infos, share, about)
+    about.step, about.epoch, about.rate = infos[1].step, infos[1].epoch, infos[1].rate
+    about.peak = math.max(about.peak, about.rate)
+    about.stopping = core.stopping()
+    if about.step % share.every ~= 0 then return end
+    if share.models then
+      by_function(share.models, infos, about)
+    else
+      local values = {}
+      for i, info in ipairs(infos) do values[i] = leaves.flatten(info.theta(), what) end
+      replace(infos, share.apply(values, about))
+    end
+  end
+
+  local function mean(list)
+    local sum = 0
+    for _, v in ipairs(list) do sum = sum + v end
+    return sum / #list
+  end
+
+  -- ---- checkpoints of all ----
+
+  -- {state of each member}, the highest rate so far; nil where there is nothing to go on from.
+  local function read(c, o, about)
+    local from = o.resume == true and c.path or o.resume
+    if not from or (o.resume == true and not checkpoint.exists(from)) then return nil end
+    local states, plain = checkpoint.split(from, what)
+    for _, key in ipairs { "members", "share" } do
+      if plain[key] ~= about[key] then
+        fail("%s is of another population: its %s is %s, not %s", from, key, tostring(plain[key]), tostring(about[key]))
+      end
+    end
+    about.peak, about.saved = plain.peak, plain.step
+    return states
+  end
+
+  local function write(states, c, about)
+    checkpoint.join(states, { members = about.members, share = about.share, step = about.step, peak = about.peak })
+      :save(c.path, { overwrite = true })
+    about.saved = about.step
+  end
+
+  -- What member i has of the population, for train.fit.
+  local function among_of(i, c, about)
+    local among = { judge = function(v) return coroutine.yield("judge", v) end,
+      stopping = function() return about.stopping end }
+    among.checkpoint = c and { every = c.every, keep = c.keep and ("%s/member-%d"):format(c.keep, i),
+      take = function(state) coroutine.yield("state", state) end }
+    return among
+  end
+
   local function population(net, d, options)
     local o = {}
     for key, v in pairs(options or {}) do o[key] = v end
@@ -200,28 +259,31 @@ return function(define, check, core)
     end
     local threads, buffer = {}, {}
     for _, q in ipairs(nn_net.is(net) and net:params() or {}) do buffer[q.name] = q.buffer or nil end
+    local about = { net = net, buffer = buffer, seed = seeds_of(o.seed, 0).order, peak = 0, members = n,
+      share = share.models and "a function" or tostring(share), stopping = false }
+    local c = checkpoint.options(what, o, check, "steps")
+    local states = read(c, o, about) or {}
     for i = 1, n do
       local set, own_options = data_of(d, i, n), options_of(o, i)
-      threads[i] = coroutine.create(function() return train.fit(net, set, own_options) end)
+      own_options.resume = states[i]
+      threads[i] = coroutine.create(function() return fit(net, set, own_options, among_of(i, c, about)) end)
     end
-    local about = { net = net, buffer = buffer, seed = seeds_of(o.seed, 0).order, peak = 0 }
+    local _ <close> = core.run(c ~= nil) -- stops wait for the checkpoint after the step
+    local reply
     while true do
-      local infos, results = advance(threads)
-      if not infos then
+      local kept = c and about.saved and ("; %s holds step %d"):format(c.path, about.saved) or ""
+      local kind, said = advance(threads, reply, kept)
+      reply = nil
+      if kind == "step" then
+        meet(said, share, about)
+      elseif kind == "judge" then
+        reply = mean(said)
+      elseif kind == "state" then
+        write(said, c, about)
+      else
         local models, logs = {}, {}
-        for i, r in ipairs(results) do models[i], logs[i] = r[1], r[2] end
+        for i, r in ipairs(said) do models[i], logs[i] = r[1], r[2] end
         return models, logs
-      end
-      about.step, about.epoch, about.rate = infos[1].step, infos[1].epoch, infos[1].rate
-      about.peak = math.max(about.peak, about.rate)
-      if about.step % share.every == 0 then
-        if share.models then
-          by_function(share.models, infos, about)
-        else
-          local values = {}
-          for i, info in ipairs(infos) do values[i] = leaves.flatten(info.theta(), what) end
-          replace(infos, share.apply(values, about))
-        end
       end
     end
   end
@@ -236,6 +298,11 @@ return function(define, check, core)
     .. "step, epoch, rate\n"
     .. "  vary: function(k) -> options of member k that differ (augment, weight_decay, …)\n"
     .. "  init: \"same\" first weights, or \"each\" its own\n"
+    .. "  checkpoint, resume: as in train.fit; all members are in one file, and of the same step. keep: a folder, with "
+    .. "folders member-1, member-2, … in it\n"
+    .. "  early_stop: as in train.fit; the mean of what the members reach is judged, and all stop at once, each with "
+    .. "its weights of the best epoch\n"
+    .. "  log: \"run.csv\" gives run.1.csv, run.2.csv, …\n"
     .. "The steps of optimisers are kept through a meeting. The mean needs new statistics of batch norms "
     .. "(eval.bn_reset).",
     "local d, net = data.two_moons { n = 200, seed = 1 }, nn.mlp { 2, 16, 2 }\n"

@@ -5,6 +5,10 @@
 return function(define, check, core, seeds_of)
   local leaves = require "train.leaves"(core)
   local average = require "train.average"(check, core)
+  local checkpoint = require "train.checkpoint"(core)
+  local early = require "train.early"(check)
+  local log_file = require "train.log"(core)
+  local columns = { "round", "clients", "loss", "val_loss", "val_accuracy" } -- of a log
 
   local function without(o, names)
     local out = {}
@@ -70,16 +74,17 @@ return function(define, check, core, seeds_of)
     return core.with_values(m, values)
   end
 
-  local own = { "rounds", "fraction", "weights", "merge", "private", "server", "val", "start", "seed", "lr" }
-  local refused = { "checkpoint", "resume", "early_stop", "log", "callbacks" }
+  local own = { "rounds", "fraction", "weights", "merge", "private", "server", "val", "start", "seed", "lr",
+    "checkpoint", "resume", "early_stop", "log" }
 
   local function options_of(what, options)
     local o = without(options, {})
     average.whole(what, o, "rounds", 0)
     average.number(what, o, "fraction", 0, 1)
-    for _, key in ipairs(refused) do
-      if o[key] ~= nil then error(("%s: %s is not for rounds"):format(what, key), 3) end
-    end
+    if o.callbacks ~= nil then error(what .. ": callbacks is not for rounds", 3) end
+    o.checkpoint = checkpoint.options(what, o, check, "rounds")
+    o.early_stop = early.of(o.early_stop, what, "rounds")
+    log_file.check(o.log, what)
     o.rounds, o.fraction, o.weights = o.rounds or 1, o.fraction or 1, o.weights or "examples"
     if o.weights ~= "examples" and o.weights ~= "equal" then
       error(("%s: weights is \"examples\" or \"equal\", got %s"):format(what, tostring(o.weights)), 3)
@@ -117,34 +122,83 @@ return function(define, check, core, seeds_of)
     return m, #log > 0 and log[#log].loss or nil
   end
 
+  -- ---- between two rounds ----
+
+  -- The shared model, those of the clients, the best so far: states of one checkpoint, in the order of `order`.
+  local function save(run, c)
+    local states, order = { run.theta }, { "theta" }
+    for k, m in pairs(run.log.clients) do states[#states + 1], order[#order + 1] = m, k end
+    if run.best then states[#states + 1], order[#order + 1] = run.best, "best" end
+    checkpoint.join(states, { round = run.round, clients = run.count, rows = { table.unpack(run.log) }, order = order,
+      best = run.best_value, since = run.since }):save(c.path, { overwrite = true })
+    if c.keep then
+      run.theta:save(("%s/round-%06d.safetensors"):format(c.keep, run.round), { overwrite = true })
+    end
+  end
+
+  local function restore(run, path, what, clients, private)
+    local states, plain = checkpoint.split(path, what)
+    if plain.clients ~= run.count then
+      error(("%s: %s is of a run with %s clients, not %d"):format(what, path, tostring(plain.clients), run.count), 3)
+    end
+    for i, key in ipairs(plain.order) do
+      if key == "theta" then
+        run.theta = core.with_values(run.theta, leaves.flatten(states[i], what))
+      elseif key == "best" then
+        run.best = core.with_values(run.theta, leaves.flatten(states[i], what))
+      else
+        run.log.clients[key] = states[i]
+        if next(private) ~= nil then clients[key].theta = states[i] end
+      end
+    end
+    for i, row in ipairs(plain.rows) do run.log[i] = row end
+    run.round, run.best_value, run.since = plain.round, plain.best, plain.since
+  end
+
+  -- One round: the row of the log.
+  local function round_of(run, round, clients, private, o, net)
+    local who = chosen(#clients, o.fraction, seeds_of(o.seed, round).order)
+    local models, w, total, loss = {}, {}, 0, 0
+    for i, k in ipairs(who) do
+      local m, last = work(clients[k], k, round, #clients, run.theta, private, o)
+      if next(private) ~= nil then clients[k].theta = m end
+      run.log.clients[k], models[i] = m, shared_part(m, private)
+      w[i] = o.weights == "equal" and 1 or size_of(clients[k].data)
+      total, loss = total + w[i], loss + w[i] * (last or 0)
+    end
+    for i, v in ipairs(w) do w[i] = v / total end
+    local one = o.merge and o.merge(models, w, shared_part(run.theta, private)) or weighted(models, w)
+    run.theta = with_shared(run.theta, one:load(), private)
+    local row = { round = round, clients = who, loss = loss / total }
+    if o.val then
+      local r = net:loss(o.val):report(run.theta)
+      row.val_loss, row.val_accuracy = r.loss, r.accuracy
+    end
+    return row
+  end
+
   local function federated(what, net, list, options)
     local o = options_of(what, options)
-    local clients = clients_of(what, net, list)
-    local theta, log = o.start, { clients = {} }
+    local clients, c = clients_of(what, net, list), o.checkpoint
+    local theta = o.start
     if theta == nil then theta = net:init { seed = seeds_of(o.seed, 0).init } end
-    theta = theta:load()
-    local private = private_names(theta, o.private)
-    for round = 1, o.rounds do
-      local who = chosen(#clients, o.fraction, seeds_of(o.seed, round).order)
-      local models, w, total, loss = {}, {}, 0, 0
-      for i, k in ipairs(who) do
-        local m, last = work(clients[k], k, round, #clients, theta, private, o)
-        if next(private) ~= nil then clients[k].theta = m end
-        log.clients[k], models[i] = m, shared_part(m, private)
-        w[i] = o.weights == "equal" and 1 or size_of(clients[k].data)
-        total, loss = total + w[i], loss + w[i] * (last or 0)
+    local run = { theta = theta:load(), round = 0, count = #clients, since = 0, log = { clients = {} } }
+    local private = private_names(run.theta, o.private)
+    local from = o.resume == true and c.path or o.resume
+    if from and (o.resume ~= true or checkpoint.exists(from)) then restore(run, from, what, clients, private) end
+    if o.log then log_file.start(o.log, run.log, columns) end
+    while run.round < o.rounds and not early.over(o.early_stop, run) do
+      local row = round_of(run, run.round + 1, clients, private, o, net)
+      run.round, run.log[run.round + 1] = run.round + 1, row
+      if o.log then log_file.add(o.log, row, columns) end
+      if o.early_stop and early.seen(o.early_stop, run, early.value(o.early_stop, row)) and o.early_stop.restore then
+        run.best = run.theta
       end
-      for i, v in ipairs(w) do w[i] = v / total end
-      local one = o.merge and o.merge(models, w, shared_part(theta, private)) or weighted(models, w)
-      theta = with_shared(theta, one:load(), private)
-      local row = { round = round, clients = who, loss = loss / total }
-      if o.val then
-        local r = net:loss(o.val):report(theta)
-        row.val_loss, row.val_accuracy = r.loss, r.accuracy
-      end
-      log[round] = row
+      local last = run.round == o.rounds or early.over(o.early_stop, run)
+      if c and (last or run.round % (c.every or 1) == 0) then save(run, c) end
     end
-    return theta, log
+    if early.over(o.early_stop, run) then run.log.stopped = "early" end
+    return o.early_stop and o.early_stop.restore and run.best or run.theta, run.log
   end
 
   define("train.federated",
@@ -164,6 +218,11 @@ return function(define, check, core, seeds_of)
     .. "al. 2021, arXiv:2102.07623)\n"
     .. "  start, seed: the first model; client k of round r of K has the seeds seed + (r - 1) K + k - 1\n"
     .. "  val: data that the shared model is measured on after each round\n"
+    .. "  checkpoint: {path = \"run.safetensors\", every = rounds, keep = folder}: what there is between two rounds, "
+    .. "after every so many (default: each) and at the end; keep: the shared model too, as "
+    .. "folder/round-000003.safetensors. resume: true goes on from there, a path from that file, to the same bytes\n"
+    .. "  early_stop: rounds without a better val_loss, or a table as in train.fit; log: a .csv or .jsonl file, a row "
+    .. "a round\n"
     .. "log[r] is {round, clients, loss, val_loss, val_accuracy}; log.clients are the last models of the clients. "
     .. "Optimisers begin anew in each round. The mean needs new statistics of batch norms (eval.bn_reset).",
     "local a, b = data.two_moons({ n = 200, seed = 1 }):split { 0.3, 0.7, seed = 1 }\nlocal net = nn.mlp { 2, 16, 2 }\n"
@@ -197,11 +256,28 @@ return function(define, check, core, seeds_of)
       return federated("train.cold_fusion", net, list, options)
     end)
 
+  -- The options of worker k: what it writes has its number.
+  local function numbered(o, k)
+    local out = without(o, {})
+    if type(o.log) == "string" then out.log = checkpoint.numbered(o.log, k) end
+    if type(o.resume) == "string" then out.resume = checkpoint.numbered(o.resume, k) end
+    if type(o.checkpoint) == "string" then
+      out.checkpoint = checkpoint.numbered(o.checkpoint, k)
+    elseif type(o.checkpoint) == "table" and type(o.checkpoint.path) == "string" then
+      local keep = o.checkpoint.keep
+      out.checkpoint = without(o.checkpoint, {})
+      out.checkpoint.path = checkpoint.numbered(o.checkpoint.path, k)
+      out.checkpoint.keep = keep and ("%s/worker-%d"):format(keep, k)
+    end
+    return out
+  end
+
   define("train.swap", "train.swap(net, data, {workers = 4, first = {…} or start =, bn = true, …}) -> theta, {m1, …}",
     "Averaging in parallel (Gupta et al. 2020, SWAP, arXiv:2001.02312): one run with large batches, whose options are "
     .. "first; from there each worker trains on its own, with the seeds seed + k - 1 and the other options, those of "
     .. "train.fit; and one mean, with batch norms reset on data (unless bn = false). With start, a model, in the place "
-    .. "of first it is lo-fi fine-tuning (Wortsman et al. 2022, arXiv:2210.11948). Gives the mean and the workers.",
+    .. "of first it is lo-fi fine-tuning (Wortsman et al. 2022, arXiv:2210.11948). Gives the mean and the workers. "
+    .. "checkpoint, resume and log are of each worker: run.1.safetensors, run.2.safetensors, …",
     "local d, net = data.two_moons { n = 200, seed = 1 }, nn.mlp { 2, 16, 2 }\n"
     .. "local theta, workers = train.swap(net, d, { workers = 3, first = { epochs = 10, batch = 100, lr = 0.05 },\n"
     .. "  epochs = 5, batch = 20, lr = 0.01, seed = 1 })\n"
@@ -217,7 +293,7 @@ return function(define, check, core, seeds_of)
       local start = o.start or train.fit(net, d, options.first)
       local workers = {}
       for k = 1, count do
-        local own_options = without(o, {})
+        local own_options = numbered(o, k)
         own_options.start, own_options.seed = start, seeds_of(o.seed, k - 1)
         workers[k] = train.fit(net, d, own_options)
       end

@@ -3,9 +3,9 @@
 -- were found. What is no mistake of the script ("attempt to …") keeps its place in the library.
 local text_of = require "nn.net".text_of
 
-return function(f)
+return function(inner) -- ??name at the prompt looks for that name
   return function(...)
-    local results = table.pack(pcall(f, ...))
+    local results = table.pack(pcall(inner, ...))
     if results[1] then return table.unpack(results, 2, results.n) end
     local err = text_of(results[2])
     if type(err) ~= "string" then error(err, 0) end

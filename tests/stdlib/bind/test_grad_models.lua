@@ -139,6 +139,43 @@ do
   models_close(g, point)
 end
 
+-- ---- recorded numbers as options of a merge ----
+do
+  local function alike(what, f, by_hand, c)
+    close(grad(f, c), grad(by_hand, c), 1e-11)
+    near(f(c), by_hand(c), 1e-12, what) -- numbers outside, recorded inside
+    close(hvp(f, c, f64 { 1, -2 }), hvp(by_hand, c, f64 { 1, -2 }), 1e-10)
+    near(jvp(f, c, f64 { 1, -2 }), grad(by_hand, c):dot(f64 { 1, -2 }), 1e-10)
+  end
+  local c = f64 { 0.3, 0.6 }
+  alike("linear", function(w) return net(merge.linear { a, b, weight = { w[1], w[2] } }) end,
+    function(w) return net((1 / (w[1] + w[2])) * (w[1] * a + w[2] * b)) end, c)
+  alike("linear, a sum", function(w) return net(merge.linear { a, b, weight = { w[1], w[2] }, normalize = false }) end,
+    function(w) return net(w[1] * a + w[2] * b) end, c)
+  alike("linear, one number", function(w) return net(merge.linear { a, b, weight = { w[1] * w[2], 2 } }) end,
+    function(w) return net((1 / (w[1] * w[2] + 2)) * (w[1] * w[2] * a + 2 * b)) end, c)
+  alike("task arithmetic", function(w) return net(merge.task_arithmetic { base = a, b, lambda = w[1], weight = w[2] }) end,
+    function(w) return net(a + w[1] * w[2] * (b - a)) end, c)
+  alike("task arithmetic, a mean", function(w)
+    return net(merge.task_arithmetic { base = a, b, 2 * a, lambda = w[1], weight = { w[2], 1.5 }, normalize = true })
+  end, function(w) return net(a + (w[1] / (w[2] + 1.5)) * (w[2] * (b - a) + 1.5 * a)) end, c)
+  -- of the models as well
+  local v = model.new { ["layers.0.w"] = tensor.ones({ 4, 3 }, { dtype = "f64" }),
+    ["layers.1.w"] = tensor.ones({ 3, 3 }, { dtype = "f64" }), head = tensor.ones({ 3 }, { dtype = "f64" }) }
+  near(grad(function(t) return net(merge.linear { a + t * v, b, weight = { t, 1 } }) end, 0.4),
+    grad(function(t) return net((1 / (t + 1)) * (t * (a + t * v) + b)) end, 0.4), 1e-11)
+  local ended
+  grad(function(w)
+    ended = w[1]
+    equal(merge.linear({ a, b, weight = { w[1], w[2] } }):mass(), 1.0)
+    return net(w[1] * a)
+  end, c)
+  raises("a tensor of a recording that has ended", merge.linear, { a, b, weight = { ended, 1 } })
+  raises("t takes no recorded number", grad, function(w) return net(merge.slerp { a, b, t = w[1] }) end, c)
+  raises("normalize' must be true or false", grad, function(w) return net(merge.linear { a, b, normalize = w[1] }) end, c)
+  raises("expected one number, got a tensor of shape [2]", grad, function(w) return net(merge.linear { a, b, weight = w }) end, c)
+end
+
 -- ---- AdaMerging by layer: one recorded number a layer ----
 do
   local base = b

@@ -21,6 +21,7 @@ near(x:cross_entropy(y), each:mean(), 1e-14)
 near(x:cross_entropy(y, { reduction = "sum" }), each:sum(), 1e-14)
 near(x:cross_entropy(y, { ignore_index = 0 }), (each[1] + each[3]) / 2, 1e-14)
 equal(x:cross_entropy(y, { ignore_index = 0, reduction = "none" })[2], 0.0)
+near(x:cross_entropy(i64 { 2, -100, 1 }), x:cross_entropy(i64 { 2, 0, 1 }, { ignore_index = 0 }), 1e-14) -- -100 unless said
 local none = x:cross_entropy(i64 { 7, 7, 7 }, { ignore_index = 7 })
 assert(none ~= none)  -- a mean over no rows, as in PyTorch
 near(x[1]:cross_entropy(2), each[1], 1e-14)  -- one row, one class number
@@ -98,6 +99,13 @@ raises("the mask does not stretch to", function() return q:attention(k, u, { mas
 close(q:rope(3), q:rope(i64 { 3, 4, 5, 6, 7 }))
 close(q:rope { style = "adjacent" }, q:rope(0, { style = "adjacent" }))
 near(q:rope(9):dot(k:rope(9):repeat_interleave(2, 2)), q:dot(k:repeat_interleave(2, 2)), 1e-10)  -- turned alike
+local twos = {}
+for i = 1, q.shape[#q.shape] // 2 do twos[i] = 2 end
+close(q:rope(i64 { 0, 2, 4, 6, 8 }, { factors = twos }), q:rope())
+raises("factors is a list of numbers", function() return q:rope { factors = 2 } end)
+raises("divisors are numbers above 0", function() twos[1] = "x" return q:rope { factors = twos } end)
+raises("one divisor for each of", function() return q:rope { factors = { 1, 2, 3, 4, 5, 6, 7, 8, 9 } } end)
+raises("factors has 0 numbers", function() return q:rope { factors = {} } end)
 raises("style is \"halves\" or \"adjacent\"", function() return q:rope(0, { style = "both" }) end)
 raises("one position for each of 5 places", function() return q:rope(i64 { 1, 2 }) end)
 same(tensor { { 1, 2 }, { 3, 4 } }:embedding(1), { 3.0, 4.0 })

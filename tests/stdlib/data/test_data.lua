@@ -62,6 +62,15 @@ do
   equal(tokens.tokens, true)
   equal(data.tensors { x = tensor.zeros({ 2, 2 }, { dtype = "f64" }) }:batch().x.dtype, "f64")
   raises("3 examples, but 2 labels", data.tensors, { x = { { 1 }, { 2 }, { 3 } }, y = { 0, 1 } })
+  do -- rows without a class
+    local d = data.tensors { x = { { 1 }, { 2 }, { 3 }, { 4 }, { 5 }, { 6 } }, y = { 0, -100, 1, -100, 1, 0 } }
+    assert(d.classes == 2 and d:counts()[0] == 2 and d:counts()[1] == 2)
+    local a, b = d:split { 0.5, 0.5, seed = 1, stratified = true }
+    assert(a.n == 3 and b.n == 3 and a:counts()[0] == 1 and b:counts()[1] == 1)
+    assert(d:with_label_noise({ rate = 1, seed = 1 }).y:totable()[2] == -100)
+    assert(d:classes_only({ 1 }).n == 2)
+    assert(tostring(d):find "2 classes of 2 each")
+  end
   raises("label -1; classes count from 0", data.tensors, { x = { { 1 } }, y = { -1 } })
   raises("label 3, but classes is 3", data.tensors, { x = { { 1 } }, y = { 3 }, classes = 3 })
   raises("unknown option 'lables'", data.tensors, { x = { { 1 } }, lables = { 3 } })

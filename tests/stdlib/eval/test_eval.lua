@@ -34,6 +34,30 @@ check.raises("expected a network", eval.accuracy, 7, d)
 check.raises("expected a data set", eval.accuracy, logits, {})
 check.raises("did you mean 'batch'", eval.nll, logits, d, { bach = 1 })
 
+-- ---- rows that do not count ----
+
+do
+  local function i64(t) return tensor(t, { dtype = "i64" }) end
+  local wide = { x = tensor.cat({ x, x }, 1), y = i64 { 0, -100, 2, -100, 1, -100 } }
+  local kept = { x = wide.x:index_select(1, i64 { 1, 3, 5 }), y = i64 { 0, 2, 1 } }
+  for _, size in ipairs { 1, 2, 1000 } do -- some chunks of one have nothing in them
+    for name, v in pairs(eval.report(logits, kept)({})) do
+      local got = eval.report(logits, wide, { batch = size })({})[name]
+      if type(v) == "number" then check.near(got, v, 1e-12, name) else assert(got:equal(v), name) end
+    end
+  end
+  local of_zero = { x = wide.x:index_select(1, i64 { 3, 5 }), y = i64 { 2, 1 } }
+  for _, name in ipairs { "accuracy", "nll", "perplexity", "brier", "ece" } do
+    check.near(eval[name](logits, kept, { ignore_index = 0 })({}), eval[name](logits, of_zero)({}), 1e-12, name)
+  end
+  check.raises("all labels are ignored", eval.nll(logits, { x = x, y = i64 { -100, -100, -100 } }), {})
+  check.raises("the labels go from -7 to 1", eval.nll(logits, { x = x, y = i64 { -7, 0, 1 } }), {})
+  check.raises("ignore_index is a whole number", eval.nll, logits, kept, { ignore_index = "x" })
+  local net = nn.mlp { 3, 3 }
+  assert(eval.nll(net, kept).key ~= eval.nll(net, kept, { ignore_index = 0 }).key)
+  assert(eval.nll(net, kept).key == eval.nll(net, kept, { ignore_index = -100 }).key)
+end
+
 -- ---- calibration: labels drawn from the predicted probabilities ----
 
 local n = 20000

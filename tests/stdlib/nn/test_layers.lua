@@ -35,6 +35,10 @@ local function zoo()
     gpt = { nn.gpt { vocab = 11, context = 8, width = 8, layers = 2, heads = 2 }, tokens },
     gpt_untied = { nn.gpt { vocab = 11, context = 8, width = 8, layers = 2, heads = 2, tied = false, prefix = "" }, tokens },
     llama = { nn.llama { vocab = 11, width = 8, layers = 3, heads = 4, kv_heads = 2, inner = 12 }, tokens },
+    mistral = { nn.llama { vocab = 11, width = 8, layers = 2, heads = 2, window = 3, rope_scaling = { rope_type = "dynamic",
+      factor = 2 }, context = 4 }, tokens },
+    qwen2 = { nn.llama { vocab = 11, width = 8, layers = 2, heads = 2, bias = "qkv", window = { 0, 2 } }, tokens },
+    llama_windows = { nn.llama { vocab = 11, width = 8, layers = 2, heads = 2, bias = true, window = { 2, 3 } }, tokens },
     llama_tied = { nn.llama { vocab = 11, width = 8, layers = 2, heads = 2, tied = true, bias = true }, tokens },
     bert = { nn.bert { vocab = 11, context = 8, width = 8, layers = 2, heads = 2, classes = 3 }, tokens },
     bert_masked = { nn.bert { vocab = 11, context = 8, width = 8, layers = 2, heads = 2, head = "masked" }, tokens },
@@ -448,6 +452,37 @@ do
   near(net:loss(data, { ignore_index = -100 })(m), picked(-100), 1e-13)
   near(net:loss(data, { ignore_index = -100, batch = 2 })(m), picked(-100), 1e-13)
   equal(net:loss(data, { ignore_index = -100, batch = 2 }):report(m).n, 6)
+  -- -100 does not count unless something else is said; a chunk of nothing but such rows counts for nothing
+  near(net:loss(data)(m), picked(-100), 1e-13)
+  near(net:loss(data, { batch = 1 })(m), picked(-100), 1e-13)
+  do
+    local kept = { x = data.x:index_select(1, i64 { 1, 2, 3, 4, 5, 7 }), y = i64 { 0, 1, 2, 3, 0, 2 } }
+    near((net:loss(data, { batch = 1 }):grad(m) - net:loss(kept):grad(m)):norm(), 0, 1e-13)
+    local H <close> = net:loss(data, { batch = 1 }):linearize(m)
+    near((H:hvp(m) - net:loss(kept):linearize(m):hvp(m)):norm(), 0, 1e-12)
+    near((H:hvp(m) - net:loss(kept):linearize(m):hvp(m)):norm(), 0, 1e-12)
+    local a, b = net:loss(data):report(m), net:loss(kept):report(m)
+    equal({ a.accuracy, a.n }, { b.accuracy, b.n })
+    -- a class as what is ignored
+    local without = { x = data.x:index_select(1, i64 { 2, 3, 4, 7 }), y = i64 { 1, 2, 3, 2 } }
+    a, b = net:loss(kept, { ignore_index = 0, batch = 2 }):report(m), net:loss(without):report(m)
+    equal({ a.accuracy, a.n }, { b.accuracy, 4 })
+    near(a.loss, b.loss, 1e-13)
+    raises("no row is scored", net:loss { x = data.x, y = i64 { -100, -100, -100, -100, -100, -100, -100 } }, m)
+  end
+  do -- tokens that pad
+    local lm = nn.gpt { vocab = 5, context = 6, width = 8, layers = 1, heads = 2 }
+    local t, ids = lm:init { seed = 2, dtype = "f64" }, i64 { { 1, 2, 3, 0, 0 }, { 4, 3, 2, 1, 0 } }
+    local logits = lm(t, ids):log_softmax(-1)
+    local sum, right = 0, 0
+    for _, at in ipairs { { 1, 1, 2 }, { 1, 2, 3 }, { 2, 1, 3 }, { 2, 2, 2 }, { 2, 3, 1 } } do
+      local row = logits[{ at[1], at[2] }]
+      sum, right = sum - row[at[3] + 1], right + (row:argmax(1) == at[3] + 1 and 1 or 0)
+    end
+    local got = lm:loss({ x = ids }, { ignore_index = 0 }):report(t)
+    near(got.loss, sum / 5, 1e-13)
+    equal({ got.n, got.accuracy }, { 5, right / 5 })
+  end
   data.y = i64 { 0, 1, 2, 3, 0, 1, 2 }
   near(net:loss(data, { label_smoothing = 0.2 })(m), 0.8 * picked() - 0.2 * logp:mean(), 1e-13)
   local r = net:loss(data, { batch = 3 }):report(m)
@@ -598,7 +633,7 @@ do
   raises("fc2 is the last part", net.from, net, "fc2")
   raises("has no config.json", nn.from, model.new { a = tensor { 1 } })
   raises("the model type of memory is mamba", nn.from, model.new { a = tensor { 1 } }:with_config { model_type = "mamba" })
-  raises("rope_scaling = {…} in config.json is not supported", nn.from, model.new { a = tensor { 1 } }:with_config {
+  raises("rope_scaling of the type yarn is not supported", nn.from, model.new { a = tensor { 1 } }:with_config {
     model_type = "llama", rope_scaling = { rope_type = "yarn" } })
   raises("no activation is called 'no'", function() nn.sequential { "no" } end)
 end

@@ -119,6 +119,60 @@ do
   check.near((after["0.running_var"] - (0.9 + 0.1 * x:var(1))):abs():max(), 0, 1e-6)
 end
 
+-- num_batches_tracked, as PyTorch writes it (no dimensions), is counted up where a checkpoint has it.
+do
+  local name = os.tmpname() .. ".safetensors"
+  local header = '{"0.num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]}'
+  local at, values = 8, { 1, 1, 0, 0, 0, 0, 1, 1 }
+  for _, part in ipairs { "weight", "bias", "running_mean", "running_var" } do
+    header = header .. (',"0.%s":{"dtype":"F32","shape":[2],"data_offsets":[%d,%d]}'):format(part, at, at + 8)
+    at = at + 8
+  end
+  header = header .. "}"
+  local file = assert(io.open(name, "wb"))
+  file:write(string.pack("<s8", header), string.pack("<i8", 40), string.pack("<" .. ("f"):rep(8), table.unpack(values)))
+  file:close()
+  local net, theirs = nn.sequential { nn.batch_norm(2) }, model.load(name)
+  local function count(m)
+    local info = m:info "0.num_batches_tracked"
+    check.equal({ info.dtype, #info.shape }, { "i64", 0 })
+    return m["0.num_batches_tracked"]:reshape { 1 }[1]
+  end
+  check.equal(count((train.fit(net, moons, { steps = 5, batch = 60, start = theirs, checkpoint = name .. ".ckpt.safetensors" }))), 45)
+  check.equal(count((train.fit(net, moons, { steps = 7, batch = 60, start = theirs, checkpoint = name .. ".ckpt.safetensors" , resume = true }))), 47)
+  check.equal(count(eval.bn_reset(net, theirs, moons, { batch = 110 })), 3)
+  local _, state = net(theirs, moons:batch().x, { mode = "train" })
+  check.equal(state["0.num_batches_tracked"][1], 41)
+  assert(select(2, net(net:init {}, moons:batch().x, { mode = "train" }))["0.num_batches_tracked"] == nil)
+  os.remove(name)
+  os.remove(name .. ".ckpt.safetensors")
+end
+
+-- Labels of -100 do not count, in the loss of a step, of an epoch and in the accuracy.
+do
+  local all = moons:batch()
+  local part = { x = all.x[{ { 1, 60 } }], y = all.y[{ { 1, 60 } }] }
+  local more = { x = all.x[{ { 1, 100 } }], y = tensor.cat({ part.y, tensor.full({ 40 }, -100, { dtype = "i64" }) }, 1) }
+  local o = { steps = 1, batch = 100, optimiser = "sgd", lr = 0.1, start = start, seed = 1 }
+  local a, alog = train.fit(small, part, o)
+  local b, blog = train.fit(small, more, o)
+  check.near((a - b):norm(), 0, 1e-6)
+  check.near(blog[1].loss, alog[1].loss, 1e-6)
+  check.equal(blog[1].accuracy, alog[1].accuracy)
+  o.batch = 50 -- batches with different numbers of rows that count
+  o.steps, o.lr = 2, 1e-9
+  _, blog = train.fit(small, more, o)
+  check.near(blog[1].loss, alog[1].loss, 1e-5)
+  check.near(blog[1].accuracy, alog[1].accuracy, 1e-12)
+  -- Tokens: rows are predictions, not sequences.
+  local lm = nn.gpt { vocab = 4, context = 8, width = 8, layers = 1, heads = 2 }
+  local ids = { x = tensor.arange(48):to "i64":reshape { 6, 8 } % 4 }
+  local _, log = train.fit(lm, ids, { epochs = 1, batch = 6, lr = 1e-9, seed = 1 })
+  local r = lm:loss(ids):report(lm:init { seed = 1 })
+  check.near(log[1].accuracy, r.accuracy, 1e-12)
+  check.near(log[1].loss, r.loss, 1e-6)
+end
+
 -- ---- loops of one's own: a curve between two models, coefficients of a merge ----
 
 do

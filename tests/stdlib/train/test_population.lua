@@ -242,12 +242,155 @@ same(swapped, eval.bn_reset(bn, merge.linear(workers):load(), moons), "their mea
 same(train.swap(bn, moons, { workers = 3, start = before_it, bn = false, epochs = 2, batch = 30, lr = 0.02, seed = 5 }),
   merge.linear(workers):load(), "lo-fi")
 
+-- ---- checkpoints, logs, early stop ----
+
+local folder <close> = dofile "tests/stdlib/bind/folder.lua"()
+local function lines(path)
+  local out = {}
+  for line in io.lines(path) do out[#out + 1] = line end
+  return out
+end
+
+-- Stopped anywhere, a population goes on to the same bytes: weights, optimisers, statistics, the highest rate.
+do
+  local path = folder "members.safetensors"
+  for _, share in ipairs { train.papa { alpha = 0.7, every = 3 }, train.wash { p = 0.2 } } do
+    local o = { steps = 14, batch = 60, optimiser = "adam", lr = 0.02, schedule = "cosine", members = 3, seed = 5,
+      share = share, val = moons }
+    local whole, whole_logs = train.population(bn, moons, o)
+    -- the rule raises at step 8; what stands is step 6
+    local step = 0
+    local breaking = setmetatable({ apply = function(...)
+      step = step + share.every
+      if step >= 8 then error "enough" end
+      return share.apply(...)
+    end, every = share.every }, { __tostring = function() return tostring(share) end })
+    local ok, err = pcall(train.population, bn, moons, with(o, { share = breaking, checkpoint = { path = path, every = 3 } }))
+    assert(not ok and tostring(err):find "enough")
+    local resumed, logs = train.population(bn, moons, with(o, { checkpoint = { path = path, every = 3, keep = folder "keep" },
+      resume = true, log = folder "run.csv" }))
+    for k = 1, 3 do
+      same(resumed[k], whole[k], tostring(share) .. ", member " .. k)
+      check.equal(logs[k].losses, whole_logs[k].losses)
+      check.equal(#lines(folder("run." .. k .. ".csv")), 1 + #logs[k])
+      same(model.load(folder("keep/member-" .. k .. "/step-000014.safetensors")), whole[k], "kept")
+    end
+    check.equal(#logs[1], 4)
+    same(train.population(bn, moons, with(o, { resume = path }))[2], whole[2], "a run that has ended")
+    check.raises("is of another population: its members is 3, not 2", train.population, bn, moons,
+      with(o, { members = 2, resume = path }))
+    check.raises("is of another population: its share is", train.population, bn, moons,
+      with(o, { share = train.papa { alpha = 0.1 }, resume = path }))
+    check.raises("is of another run: its batch", train.population, bn, moons, with(o, { batch = 30, resume = path }))
+    check.raises("no checkpoint of train.fit", train.fit, bn, moons, { resume = path })
+    check.raises("no checkpoint of it", train.population, bn, moons, with(o, { resume = folder "keep/member-1/step-000014.safetensors" }))
+    os.remove(path)
+  end
+end
+
+-- A member that fails: what stands is told.
+do
+  local path = folder "nan.safetensors"
+  local ok, err = pcall(train.population, net, moons, { steps = 9, batch = 60, optimiser = "sgd", members = 2,
+    schedule = function(t) return t < 6 and 0.1 or 1e30 end, checkpoint = { path = path, every = 2 } })
+  assert(not ok and tostring(err):find "member 1: train.fit: the loss is" and tostring(err):find("holds step [68]"), tostring(err))
+end
+
+-- Early stop sees the mean; all stop at once and have their weights of the best epoch.
+do
+  local o = { epochs = 60, batch = 60, optimiser = "sgd", members = 3, seed = 2, val = moons, share = function() end,
+    schedule = function(t) return t < 40 and 0.4 or 40 end }
+  local path = folder "early.safetensors"
+  local models, logs = train.population(net, moons, with(o, { early_stop = 3, checkpoint = path }))
+  local best, at = math.huge, nil
+  for e = 1, #logs[1] do
+    local sum = 0
+    for k = 1, 3 do sum = sum + logs[k][e].val_loss end
+    if sum / 3 < best then best, at = sum / 3, e end
+  end
+  check.equal({ #logs[1], #logs[2], #logs[3] }, { at + 3, at + 3, at + 3 })
+  check.equal(logs[2].stopped, "early")
+  for k = 1, 3 do check.near(net:loss(moons)(models[k]), logs[k][at].val_loss, 1e-9, "member " .. k) end
+  same(train.population(net, moons, with(o, { early_stop = 3, resume = path }))[3], models[3], "it has stopped")
+end
+
+-- A stop from outside: the file is whole and all members are of one step.
+do
+  local script = folder "run.lua"
+  local file = assert(io.open(script, "w"))
+  file:write(([[local n = 0
+train.population(nn.mlp { 2, 12, 6, 2 }, data.two_moons { n = 240, seed = 1 }, { steps = 1000000, batch = 60, lr = 0.01, members = 3,
+  seed = 4, checkpoint = { path = %q, every = 1000000 }, share = function() n = n + 1
+  if n == 5 then io.stdout:write "ready\n" io.stdout:flush() end end })]]):format(folder "stop.safetensors"))
+  file:close()
+  local pipe = io.popen(([[tarn="$(readlink /proc/$PPID/exe)"; "$tarn" --quiet --time 60s %s >%s 2>/dev/null & pid=$!
+n=0; until grep -q ready %s || [ $n -gt 400 ]; do sleep 0.05; n=$((n+1)); done
+kill -TERM $pid; wait $pid; echo $?]]):format(script, folder "said", folder "said"))
+  check.equal(pipe:read "a", "143\n")
+  pipe:close()
+  local m, steps = model.load(folder "stop.safetensors"), {}
+  for i = 1, 3 do steps[i] = m:tensor(i .. ".log.losses"):numel() end
+  check.equal(steps, { steps[1], steps[1], steps[1] })
+  local o = { steps = steps[1] + 3, batch = 60, lr = 0.01, members = 3, seed = 4, share = function() end }
+  same(train.population(net, moons, with(o, { resume = folder "stop.safetensors" }))[2], train.population(net, moons, o)[2])
+end
+
+-- Rounds.
+do
+  local path, n = folder "rounds.safetensors", 0
+  local o = with(base, { start = start, seed = 2, rounds = 5, epochs = 1, val = moons, private = "fc3", fraction = 0.7 })
+  local clients = { few, many, few }
+  local whole, whole_log = train.federated(net, clients, o)
+  local function breaking(models, w, shared)
+    n = n + 1
+    if n == 4 then error "enough" end
+    return shared + (merge.linear { models[1], models[2], weight = w } - shared)
+  end
+  local function mine(models, w, shared) return shared + (merge.linear { models[1], models[2], weight = w } - shared) end
+  local own, own_log = train.federated(net, clients, with(o, { merge = mine }))
+  assert(not pcall(train.federated, net, clients, with(o, { merge = breaking, checkpoint = path })))
+  local resumed, rlog = train.federated(net, clients, with(o, { merge = mine, checkpoint = { path = path, keep = folder "rounds" },
+    resume = true, log = folder "rounds.csv" }))
+  same(resumed, own, "rounds that were stopped")
+  for k = 1, 3 do same(rlog.clients[k], own_log.clients[k], "client " .. k) end
+  check.equal(rlog[5].val_loss, own_log[5].val_loss)
+  check.equal(rlog[2].clients, own_log[2].clients)
+  check.equal(#lines(folder "rounds.csv"), 6)
+  check.equal(lines(folder "rounds.csv")[1], "round,clients,loss,val_loss,val_accuracy")
+  same(model.load(folder "rounds/round-000005.safetensors"), own, "kept")
+  check.raises("is of a run with 3 clients, not 2", train.federated, net, { few, many }, with(o, { resume = path }))
+  assert(#whole_log == 5 and whole["fc3.weight"]:equal(start["fc3.weight"]))
+  -- Early stop: rates that ruin it; the best round comes back, also after a stop.
+  local bad = with(o, { rounds = 30, private = false, fraction = 1, lr = function(r) return r < 4 and 0.2 or 30 end, early_stop = 2 })
+  bad.private = nil
+  local best, blog = train.federated(net, clients, with(bad, { checkpoint = path }))
+  local least, at = math.huge, nil
+  for r, row in ipairs(blog) do
+    if row.val_loss < least then least, at = row.val_loss, r end
+  end
+  check.equal({ #blog, blog.stopped }, { at + 2, "early" })
+  check.near(net:loss(moons)(best), least, 1e-9)
+  same(train.federated(net, clients, with(bad, { resume = path })), best, "it has stopped")
+end
+
+-- Workers of SWAP have files of their own.
+do
+  local o = with(phase, { workers = 2, start = before_it, epochs = 2, checkpoint = folder "swap.safetensors", resume = true,
+    log = folder "swap.csv" })
+  local one = train.swap(bn, moons, o)
+  check.equal(#lines(folder "swap.2.csv"), 3)
+  same(train.swap(bn, moons, o), one, "from the workers' checkpoints")
+end
+
 -- ---- what is refused ----
 
 check.raises("alpha must be a number from 0 to 1", train.papa, { alpha = 2 })
 check.raises("p must be a number from 0 to 1", train.wash, { p = -1 })
 check.raises("share is train.papa", train.population, net, moons, { share = "papa" })
-check.raises("checkpoint is not for a population", train.population, net, moons, { checkpoint = { path = "x" } })
+check.raises("checkpoint is {path = ", train.population, net, moons, { checkpoint = { path = "x" } })
+check.raises("resume = true goes on from checkpoint.path", train.population, net, moons, { resume = true })
+check.raises("vary: log is one for all members", train.population, net, moons, { vary = function() return { log = "x.csv" } end })
+check.raises("callbacks is not for a population", train.population, net, moons, { callbacks = print })
 check.raises("2 data sets for 3 members", train.population, net, { moons, moons }, { members = 3 })
 check.raises("different numbers of steps", train.population, net, { few, many }, { members = 2, batch = 30 })
 check.raises("unknown option 'epoch'", train.population, net, moons, { epoch = 3 })
@@ -257,5 +400,6 @@ end } })
 check.raises("expected a list of clients", train.federated, net, moons, {})
 check.raises("client 2 has no data", train.federated, net, { moons, {} }, {})
 check.raises("unknown option 'round'", train.federated, net, { moons }, { round = 3 })
-check.raises("resume is not for rounds", train.federated, net, { moons }, { resume = true })
+check.raises("resume = true goes on from checkpoint.path", train.federated, net, { moons }, { resume = true })
+check.raises("log is the path of a .csv or .jsonl file", train.federated, net, { moons }, { log = "x" })
 check.raises("give first, the options of the run before, or start", train.swap, net, moons, {})
