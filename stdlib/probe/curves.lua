@@ -113,15 +113,11 @@ return function(check, core)
       if r.saddle then words[#words + 1] = ("saddle %s at t = %s"):format(short(r.saddle), short(r.saddle_t)) end
       return table.concat(words, ", ")
     end,
-    rows = function(r)
-      local rows = {}
-      for k, v in ipairs(r.losses) do rows[k] = { k, v } end
-      return { "step", "loss" }, rows
-    end,
+    rows = record.losses.rows,
     plot = function(r, o)
       if r.path_points then return plot.path(r.path_points, o) end
       if #r.losses == 0 then error("record:plot: nothing was trained; plot c:path(f)", 0) end
-      return plot.line { { "loss", r.losses }, title = o.title or "training of the curve", xlabel = "step" }
+      return record.losses.plot "training of the curve"(r, o)
     end,
     methods = { path = function(...)
       local ok, p = pcall(path_of, ...)

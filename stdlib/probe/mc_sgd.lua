@@ -16,14 +16,8 @@ return function(define, check, core)
       return ("MC-SGD over %d tasks, %d steps%s"):format(r.tasks, #r.losses, n > 0
         and ", loss of the last ones " .. record.short(sum / n) or "")
     end,
-    rows = function(r)
-      local rows = {}
-      for k, v in ipairs(r.losses) do rows[k] = { k, v } end
-      return { "step", "loss" }, rows
-    end,
-    plot = function(r, o)
-      return plot.line { { "loss", r.losses }, title = o.title or "MC-SGD", xlabel = "step" }
-    end,
+    rows = record.losses.rows,
+    plot = record.losses.plot "MC-SGD",
   })
 
   define("probe.mc_sgd", "probe.mc_sgd({f_1, f_2, …}, {m_1, m_2, …}, {start =, points = 5, steps = 500, batch = 128, "

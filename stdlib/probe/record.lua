@@ -130,4 +130,18 @@ function record.short(v)
   return v == nil and "" or ("%.4g"):format(v)
 end
 
+-- What records share that were trained: the loss of each step (`losses`).
+record.losses = {
+  rows = function(r)
+    local rows = {}
+    for k, v in ipairs(r.losses) do rows[k] = { k, v } end
+    return { "step", "loss" }, rows
+  end,
+  plot = function(title)
+    return function(r, o)
+      return plot.line { { "loss", r.losses }, title = o.title or title, xlabel = "step" }
+    end
+  end,
+}
+
 return record

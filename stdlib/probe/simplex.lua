@@ -169,14 +169,8 @@ return function(define, check, core)
       words[#words + 1] = #r.losses .. " steps"
       return "simplex of " .. table.concat(words, ", ")
     end,
-    rows = function(r)
-      local rows = {}
-      for k, v in ipairs(r.losses) do rows[k] = { k, v } end
-      return { "step", "loss" }, rows
-    end,
-    plot = function(r, o)
-      return plot.line { { "loss", r.losses }, title = o.title or "training of the simplex", xlabel = "step" }
-    end,
+    rows = record.losses.rows,
+    plot = record.losses.plot "training of the simplex",
     methods = methods_of(),
     meta = { __call = function(r, w)
       local ok, m = pcall(weighted, r, w)

@@ -15,14 +15,8 @@ return function(define, check, core)
       return ("star model of %d anchors, %d steps%s"):format(#r.anchors, #r.losses, n > 0
         and ", loss of the last ones " .. record.short(sum / n) or "")
     end,
-    rows = function(r)
-      local rows = {}
-      for k, v in ipairs(r.losses) do rows[k] = { k, v } end
-      return { "step", "loss" }, rows
-    end,
-    plot = function(r, o)
-      return plot.line { { "loss", r.losses }, title = o.title or "training of the star model", xlabel = "step" }
-    end,
+    rows = record.losses.rows,
+    plot = record.losses.plot "training of the star model",
   })
 
   -- How far from the star: from two uniform numbers or more.
