@@ -84,13 +84,9 @@ same_groups("bert", nn.bert { width = 32, heads = 4, layers = 2, inner = 48, voc
 same_groups("gpt", nn.gpt { width = 32, heads = 4, layers = 2, inner = 64, vocab = 48, context = 32 })
 same_groups("llama", nn.llama { width = 32, heads = 4, kv_heads = 2, layers = 2, inner = 40, vocab = 48 })
 
--- Thirty layers, recording included: 0.04 s of an idle core.
-do
-  local net = nn.llama { vocab = 49152, width = 576, heads = 9, kv_heads = 3, layers = 30, inner = 1536 }
-  local from = os.clock()
-  check.equal(#align.groups(net), 1 + 4 * 30)
-  assert(os.clock() - from < 1, "the groups of 30 layers took " .. os.clock() - from .. " s")
-end
+-- Thirty layers, nothing computed.
+check.equal(#align.groups(nn.llama { vocab = 49152, width = 576, heads = 9, kv_heads = 3, layers = 30, inner = 1536 }),
+  1 + 4 * 30)
 
 -- ---- put to the proof ----
 
