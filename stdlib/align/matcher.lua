@@ -214,12 +214,14 @@ return function(core)
   end
   matcher.solve = solve
 
+  -- All of both; where both have a class, of the second.
   local function with(maps, more)
     local out = {}
     for c, m in pairs(maps) do out[c] = m end
     for c, m in pairs(more) do out[c] = m end
     return out
   end
+  matcher.with = with
 
   -- By how much other maps of a unit are better by scores, and how much of it may be rounding.
   local function gain_of(scores, old, new)

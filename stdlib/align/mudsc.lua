@@ -51,13 +51,6 @@ return function(define, check, core)
     return total
   end
 
-  local function with(maps, more)
-    local out = {}
-    for c, m in pairs(maps) do out[c] = m end
-    for c, m in pairs(more) do out[c] = m end
-    return out
-  end
-
   -- The unit's scores of weights, times f, in the units of features.
   local function weight_scores(job, start, unit)
     local list = {}
@@ -81,7 +74,7 @@ return function(define, check, core)
     if #list == 0 then return 0 end
     local found = match.solve(job.layout, list, { flips = job.signs and map.may_flip or nil })
     for c, m in pairs(found) do m.under = job.layout.classes[c].under or {} end
-    local new = with(start.maps, found)
+    local new = matcher.with(start.maps, found)
     local gain
     if unit.twice and job.f > 0 then -- the score is only the slope there
       local before = terms.agreement(job.layout, job.a, job.b, start.maps, unit.tensors)

@@ -64,6 +64,12 @@ static void begin_key(tarn_sha256 *h, const tarn_node *n) {
 // Everything below node i has its state; whole-model reductions get theirs elsewhere.
 static void make_key(walk *w, int i) {
     const tarn_node *n = w->job->graph->nodes[i];
+    for (int k = 0; k < n->nin; k++) {
+        if (w->state[n->in[k]->id] != KEYED) {
+            w->state[i] = w->state[n->in[k]->id];
+            return;
+        }
+    }
     tarn_sha256 h;
     w->state[i] = NONE;
     begin_key(&h, n);
@@ -73,10 +79,6 @@ static void make_key(walk *w, int i) {
     tarn_sha256_add(&h, n->attr.i, (size_t)n->attr.ni * sizeof *n->attr.i);
     tarn_sha256_add(&h, n->attr.f, (size_t)n->attr.nf * sizeof *n->attr.f);
     for (int k = 0; k < n->nin; k++) {
-        if (w->state[n->in[k]->id] != KEYED) {
-            w->state[i] = w->state[n->in[k]->id];
-            return;
-        }
         tarn_sha256_add(&h, &w->key[n->in[k]->id], sizeof *w->key);
     }
     tarn_sha256_end(&h, w->key[i].bytes);
