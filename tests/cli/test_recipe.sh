@@ -124,6 +124,8 @@ grep -qF '"lock": "{\n' locked/tarn-provenance.json || wrong "the lock in the pr
 says 1 "params.density: locked 0.2, now 0.3" "$tarn" run recipe.lua $locked --set density=0.3 -o no
 # shellcheck disable=SC2086
 says 0 "saved" "$tarn" run recipe.lua $locked --set density=0.3 --no-lock -o unlocked
+# shellcheck disable=SC2086
+says 1 "inputs.digits: not in the lock, now there" "$tarn" run recipe.lua $locked --digits "$data/digits.safetensors" -o no
 # one bit of an input
 printf '\001' | dd of=low.safetensors bs=1 seek=60000 conv=notrunc 2>/dev/null
 # shellcheck disable=SC2086

@@ -135,7 +135,6 @@ function lock.read(path)
 end
 
 local function show(v)
-  if v == nil then return "absent" end
   local s = type(v) == "string" and v or json.encode(v)
   return #s > 40 and s:sub(1, 12) .. "…" or s
 end
@@ -148,6 +147,10 @@ local function compare(where, was, now, out)
     for _, key in ipairs(sorted(keys)) do
       compare(where == "" and key or where .. "." .. key, was[key], now[key], out)
     end
+  elseif was == nil then
+    out[#out + 1] = string.format("%s: not in the lock, now %s", where, type(now) == "table" and "there" or show(now))
+  elseif now == nil then
+    out[#out + 1] = string.format("%s: locked%s, now absent", where, type(was) == "table" and "" or " " .. show(was))
   elseif type(was) ~= type(now) or (type(was) == "table" and json.encode(was) ~= json.encode(now))
     or (type(was) ~= "table" and was ~= now) then
     out[#out + 1] = string.format("%s: locked %s, now %s", where, show(was), show(now))
