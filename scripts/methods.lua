@@ -38,7 +38,7 @@ local function object(list)
 end
 
 local function param_json(p)
-  local out = { "name", "type", "default", "min", "max", "choices", "per_model", "doc" }
+  local out = { "name", "type", "default", "min", "max", "choices", "per_model", "uniform", "doc" }
   for key, v in pairs(p) do out[key] = v end
   out.choices = p.choices and json.list(p.choices)
   return object(out)
@@ -74,7 +74,7 @@ local function print_table()
   end
   print "\nmodels of models by other functions (tarn methods NAME, or ?NAME at the prompt)"
   for _, key in ipairs(functions) do
-    print(("%-18s %s"):format(key, docs[key].text:match "^(.-)[.:;]%s"))
+    print(("%-18s %s"):format(key, (docs[key].text .. "\n"):match "^(.-)[.:;]%s"))
   end
 end
 
