@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The tree of what a saved model was made of. An input is followed to where tarn-provenance.json says that
 -- it lay; whether it is still what it was is told where the digest store knows it.
-local saved_of = require "recipe.saved"
+local saved_of, attempt = require "recipe.saved", require "attempt"
 
 local deepest = 32
 
@@ -22,7 +22,7 @@ local follow
 local function child(input, depth)
   local node = { label = input.label, digest = input.digest, path = input.path, license = input.license,
     source = input.source, inputs = {} }
-  local ok, m = pcall(model.open, input.path or "")
+  local ok, m = attempt(model.open, input.path or "")
   if not ok then
     node.missing = true
   elseif depth < deepest then

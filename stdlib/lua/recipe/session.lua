@@ -4,7 +4,7 @@
 -- files.
 local json, decode = require "json", require "json.decode".decode
 local make, hub = require "recipe.make", require "recipe.hub"
-local nearest = require "nearest"
+local nearest, attempt = require "nearest", require "attempt"
 
 local limit = 60 -- seconds for an answer that reads no data
 local most_config = 1 << 20 -- bytes of an adapter_config.json
@@ -82,7 +82,7 @@ local function find_all(native, session, given)
         mistakes[#mistakes + 1] = string.format("--%s %s: nothing is there", row.name, given[row.name])
       end
     elseif row.source then
-      local ok, path, revision = pcall(find, native, session.folder, row)
+      local ok, path, revision = attempt(find, native, session.folder, row)
       session.paths[row.name] = ok and path or nil
       session.revisions[row.name] = ok and revision or nil
       session.within[row.name] = not row.source:find "^hub:"

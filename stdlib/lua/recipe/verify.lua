@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Hashes that were recorded against what is there.
-local lock, saved_of = require "recipe.lock", require "recipe.saved"
+local lock, saved_of, attempt = require "recipe.lock", require "recipe.saved", require "attempt"
 
 local function row(what, result, detail) return { what = what, result = result, detail = detail } end
 
@@ -35,7 +35,7 @@ local function input_row(input, given)
   if not path then
     return row(what, "unknown", "where it lies is not recorded; give --input " .. input.label .. "=PATH")
   end
-  local ok, m = pcall(model.open, path)
+  local ok, m = attempt(model.open, path)
   if not ok then return row(what, "unknown", tostring(m)) end
   return compare(what, input.digest, m:digest())
 end
