@@ -39,7 +39,7 @@ const tarn_method tarn_method_cosine_add_difference = {
     .detail = "k = min(1, max(0, s - alpha)), k a + (1 - k) b; with a base, of the differences from it, "
               "put back on it. s is the cosine along the first dimension, see variant; a zero column has "
               "cosine 0; rank 1 is one column. SuperMerger: rescale = \"model\", without the VAE; "
-              "sd-mecha's add_cosine_a is variant columns, add_cosine_b is b. Needs the tensor in memory.",
+              "sd-mecha's add_cosine_a is variant columns, add_cosine_b is b.",
     .example = "print(merge.cosine_add_difference { base = base, a, b, alpha = 0.2 })",
     .version = 1, .tier = 'A', .needs = TARN_TAKES_BASE, .least = 2, .most = 2, .params = params, .build = build,
 };

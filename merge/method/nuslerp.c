@@ -21,8 +21,8 @@ static const tarn_node *build(tarn_build *b) {
 static const tarn_param params[] = {
     {"weight", TARN_NUMBER, 1, 0, 0, true, NULL, "t is the second weight's share of both; of weights that cancel, 0.5"},
     {"axis", TARN_CHOICE, 0, 0, 0, false, "tensor|row|column",
-     "one angle for the tensor, or one for each row (vectors along the last axis), or for each column (along the first; "
-     "holds the whole tensor in memory)"},
+     "one angle for the tensor, or one for each row (vectors along the last axis), or for each column (along the "
+     "first)"},
     {0},
 };
 

@@ -19,11 +19,13 @@ static tarn_status grow(tarn_plan *p, tarn_error *err) {
     p->checks = checks ? checks : p->checks;
     int64_t *slot = realloc(p->slot, room * sizeof *slot);
     p->slot = slot ? slot : p->slot;
+    tarn_model **of = realloc((void *)p->of, room * sizeof *of);
+    p->of = of ? of : p->of;
     bool *copied = realloc(p->copied, room * sizeof *copied);
     p->copied = copied ? copied : p->copied;
     tarn_parts *parts = realloc(p->parts, room * sizeof *parts);
     p->parts = parts ? parts : p->parts;
-    if (!jobs || !checks || !slot || !copied || !parts) {
+    if (!jobs || !checks || !slot || !of || !copied || !parts) {
         return tarn_raise_nomem(err, "a plan", room * sizeof *jobs);
     }
     p->room = room;
@@ -50,41 +52,84 @@ static tarn_status gather_parts(const tarn_expand *e, tarn_parts *parts, tarn_er
     return TARN_OK;
 }
 
-tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
+static tarn_status expand(tarn_plan *p, const tarn_slot *slot,
                           const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
-                          int64_t i, tarn_error *err) {
-    TARN_TRY(grow(p, err));
+                          int64_t i, tarn_expand *e, const tarn_node **root, tarn_error *err) {
     tarn_graph *g = tarn_graph_new(p->cx);
     if (!g) {
         return tarn_raise_nomem(err, "a plan", 0);
     }
-    tarn_expand e = {.cx = p->cx, .graph = g, .globals = p->globals};
-    const tarn_node *root = build(&e, arg, i);
-    if (!root || g->err.status != TARN_OK) {
+    *e = (tarn_expand){.cx = p->cx, .graph = g, .globals = p->globals};
+    *root = build(e, arg, i);
+    if (!*root || g->err.status != TARN_OK) {
         tarn_status s = g->err.status;
         *err = g->err;
         tarn_graph_release(g);
         return s == TARN_OK ? tarn_raise_nomem(err, slot->name, 0)
                             : tarn_error_prefix(err, "%s", slot->name);
     }
+    return TARN_OK;
+}
+
+tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
+                          const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
+                          int64_t i, tarn_error *err) {
+    TARN_TRY(grow(p, err));
+    tarn_expand e;
+    const tarn_node *root = NULL;
+    TARN_TRY(expand(p, slot, build, arg, i, &e, &root, err));
     if (gather_parts(&e, &p->parts[p->count], err) != TARN_OK) {
-        tarn_graph_release(g);
+        tarn_graph_release(e.graph);
         return err->status;
     }
     p->checks[p->count] = e.checks;
     p->copied[p->count] = e.copied;
     p->slot[p->count] = i;
-    p->jobs[p->count++] = (tarn_job){.name = slot->name, .graph = g, .root = root, .store = TARN_F64};
+    p->of[p->count] = NULL;
+    p->jobs[p->count++] = (tarn_job){.name = slot->name, .graph = e.graph, .root = root, .store = TARN_F64};
     return TARN_OK;
 }
 
 static const tarn_node *build_slot(tarn_expand *e, void *arg, int64_t i) { return tarn_model_slot(e, arg, i); }
 
+// Lets go of the newest job's expression; integer tensors that have to be compared keep theirs.
+static tarn_status lighten(tarn_plan *p, tarn_error *err) {
+    tarn_job *j = &p->jobs[p->count - 1];
+    tarn_stream_plan here;
+    TARN_TRY(tarn_stream_plan_of(p->cx, 1, j, &here, NULL, err));
+    TARN_TRY(tarn_stream_fits(p->cx, j, err));
+    p->traffic += here.reads + here.writes;
+    if (!p->checks[p->count - 1]) {
+        tarn_graph_release(j->graph);
+        j->graph = NULL;
+        j->root = NULL;
+        p->parts[p->count - 1] = (tarn_parts){0};
+    }
+    return TARN_OK;
+}
+
 static tarn_status add_job(tarn_plan *p, tarn_model *m, int64_t i, bool hidden, tarn_error *err) {
     TARN_TRY(tarn_plan_add(p, &m->slots[i], build_slot, m, i, err));
     p->jobs[p->count - 1].store = stored_as(p, &m->slots[i]);
     p->jobs[p->count - 1].hidden = hidden;
+    p->of[p->count - 1] = m;
+    return p->light ? lighten(p, err) : TARN_OK;
+}
+
+// The expression of a job that was let go of.
+static tarn_status make_again(void *arg, int64_t job, tarn_graph **g, const tarn_node **root, tarn_error *err) {
+    tarn_plan *p = arg;
+    tarn_model *m = p->of[job];
+    tarn_expand e;
+    TARN_TRY(expand(p, &m->slots[p->slot[job]], build_slot, m, p->slot[job], &e, root, err));
+    *g = e.graph;
     return TARN_OK;
+}
+
+tarn_status tarn_plan_run(tarn_plan *p, const tarn_sink *sink, tarn_error *err) {
+    tarn_maker maker = {make_again, p};
+    tarn_stream_options o = {.allow_nonfinite = p->options.allow_nonfinite, .maker = p->light ? &maker : NULL};
+    return tarn_stream_run(p->cx, p->count, p->jobs, sink, &o, err);
 }
 
 tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err) {
@@ -122,10 +167,11 @@ static tarn_status open_plan(tarn_context *cx, tarn_model *m, const tarn_plan_op
     return TARN_OK;
 }
 
-tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
-                           const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
-    tarn_plan *p;
+static tarn_status make_plan(tarn_context *cx, tarn_model *m, const unsigned char *want, bool light,
+                             const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
+    tarn_plan *p = NULL;
     TARN_TRY(open_plan(cx, m, o, &p, err));
+    p->light = light;
     tarn_status s = TARN_OK;
     for (int64_t i = 0; i < m->n && s == TARN_OK; i++) {
         if (!want || want[i]) {
@@ -142,39 +188,14 @@ tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char 
     return TARN_OK;
 }
 
-// Lets go of the newest job's expression; integer tensors that have to be compared keep theirs.
-static tarn_status lighten(tarn_plan *p, tarn_error *err) {
-    tarn_job *j = &p->jobs[p->count - 1];
-    tarn_stream_plan here;
-    TARN_TRY(tarn_stream_plan_of(p->cx, 1, j, &here, NULL, err));
-    TARN_TRY(tarn_stream_fits(p->cx, j, err));
-    p->traffic += here.reads + here.writes;
-    if (!p->checks[p->count - 1]) {
-        tarn_graph_release(j->graph);
-        j->graph = NULL;
-        j->root = NULL;
-        p->parts[p->count - 1] = (tarn_parts){0};
-    }
-    return TARN_OK;
+tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
+                           const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
+    return make_plan(cx, m, want, false, o, out, err);
 }
 
 tarn_status tarn_plan_survey(tarn_context *cx, tarn_model *m, const tarn_plan_options *o,
                              tarn_plan **out, tarn_error *err) {
-    tarn_plan *p;
-    TARN_TRY(open_plan(cx, m, o, &p, err));
-    p->light = true;
-    tarn_status s = TARN_OK;
-    for (int64_t i = 0; i < m->n && s == TARN_OK && p->globals->n == 0; i++) {
-        s = add_job(p, m, i, false, err);
-        s = s == TARN_OK && p->globals->n == 0 ? lighten(p, err) : s;
-    }
-    p->n = p->count;
-    if (s != TARN_OK || p->globals->n > 0) {
-        tarn_plan_free(p);
-        return s == TARN_OK ? tarn_plan_make(cx, m, NULL, o, out, err) : s;
-    }
-    *out = p;
-    return TARN_OK;
+    return make_plan(cx, m, NULL, true, o, out, err);
 }
 
 void tarn_plan_free(tarn_plan *p) {
@@ -188,6 +209,7 @@ void tarn_plan_free(tarn_plan *p) {
     free(p->jobs);
     free((void *)p->checks);
     free(p->slot);
+    free((void *)p->of);
     free(p->copied);
     free(p->parts);
     tarn_arena_free(&p->globals->arena);

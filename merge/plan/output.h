@@ -46,7 +46,7 @@ tarn_status tarn_output_card(tarn_plan *p, tarn_writer *w, const tarn_save_optio
                              const tarn_provenance *from, tarn_error *err);
 // config.json alone (config.c).
 tarn_status tarn_output_config(tarn_plan *p, tarn_writer *w, tarn_error *err);
-// Runs the plan into a checkpoint. `dressed`: with side files and provenance.
+// Runs a plan of tarn_plan_survey into a checkpoint. `dressed`: with side files and provenance.
 tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
                            tarn_error *err);
 // Fails if an input file changed since it was opened.

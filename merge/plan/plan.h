@@ -34,14 +34,15 @@ typedef struct tarn_plan {
     int64_t n;          // jobs that write; hidden ones follow
     int64_t count;      // all jobs
     tarn_job *jobs;     // [count]
-    int64_t *slot;      // [n] slot of each job
+    int64_t *slot;      // [count] slot of each job
+    tarn_model **of;    // [count] of this model
     bool *copied;       // [n] an integer or bool tensor that is copied
     tarn_parts *parts;  // [count] what each job is made of
     struct tarn_globals *globals;
     const tarn_check **checks;  // [count] integer tensors that must be equal
     tarn_plan_options options;
     size_t room;        // of the arrays
-    bool light;         // jobs without expressions: made again, some at a time, when it runs
+    bool light;         // jobs without expressions: each is made again when the run is at it
     uint64_t traffic;   // light: bytes that all jobs read and write
 } tarn_plan;
 
@@ -49,10 +50,11 @@ typedef struct tarn_plan {
 tarn_status tarn_plan_make(tarn_context *cx, tarn_model *m, const unsigned char *want,
                            const tarn_plan_options *o, tarn_plan **out, tarn_error *err);
 // All tensors, everything checked, but without keeping the expressions, so that memory does not grow
-// with their number. Where a whole-model reduction ties the tensors together: tarn_plan_make.
+// with their number.
 tarn_status tarn_plan_survey(tarn_context *cx, tarn_model *m, const tarn_plan_options *o,
                              tarn_plan **out, tarn_error *err);
 void tarn_plan_free(tarn_plan *p);  // p may be NULL
+tarn_status tarn_plan_run(tarn_plan *p, const tarn_sink *sink, tarn_error *err);
 // For numbers of a model: a job whose root `build` makes, stored in f64; then what is hidden.
 tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
                           const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,

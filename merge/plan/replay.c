@@ -96,7 +96,7 @@ static tarn_status same_header(comparison *c, bool *same, tarn_text *report, tar
 static tarn_status run(tarn_context *cx, tarn_store *stored, tarn_model *m,
                        const tarn_plan_options *o, bool *same, tarn_text *report, tarn_error *err) {
     comparison c = {.stored = stored};
-    TARN_TRY(tarn_plan_make(cx, m, NULL, o, &c.plan, err));
+    TARN_TRY(tarn_plan_survey(cx, m, o, &c.plan, err));
     size_t n = (size_t)c.plan->n + 1;
     c.at = calloc(n, sizeof *c.at);
     c.differs = calloc(n, 1);
@@ -105,8 +105,9 @@ static tarn_status run(tarn_context *cx, tarn_store *stored, tarn_model *m,
     s = s == TARN_OK ? same_header(&c, same, report, err) : s;
     if (s == TARN_OK && *same) {
         tarn_sink sink = {compare, &c};
-        tarn_stream_options so = {.allow_nonfinite = o->allow_nonfinite};
-        s = tarn_stream_run(cx, c.plan->count, c.plan->jobs, &sink, &so, err);
+        tarn_progress_begin(cx, "replaying", c.plan->traffic);
+        s = tarn_plan_run(c.plan, &sink, err);
+        tarn_progress_end(cx);
         for (int64_t i = 0; i < c.plan->n && s == TARN_OK; i++) {
             if (c.differs[i]) {
                 tarn_text_printf(report, "%s: other bytes\n", c.plan->jobs[i].name);

@@ -7,11 +7,6 @@
 #include "merge/plan/output.h"
 #include "merge/plan/plan.h"
 
-typedef struct {
-    tarn_writer *w;
-    int64_t first;  // the writer's number of job 0
-} writer_sink;
-
 // Runs the jobs with their results in memory.
 static tarn_status run_load(tarn_plan *p, const char *what, tarn_tensor *t, tarn_error *err) {
     tarn_stream_plan total;
@@ -30,50 +25,16 @@ static void keep_unrounded(tarn_plan *p) {
     }
 }
 
+// The writer's tensors are given in the order of jobs.
 static tarn_status put(void *arg, int64_t job, uint64_t at, const void *p, uint64_t n,
                        tarn_error *err) {
-    const writer_sink *s = arg;
-    return tarn_writer_put(s->w, s->first + job, at, p, n, err);
-}
-
-// The jobs of a light plan, some at a time: the writer's tensors are the model's slots in order.
-static tarn_status run_some(tarn_plan *p, tarn_writer *w, int64_t first, int64_t n, tarn_error *err) {
-    tarn_context *cx = p->cx;
-    unsigned char *want = tarn_alloc_zero(&cx->budget, (size_t)p->model->n + 1);
-    if (!want) {
-        return tarn_raise_nomem(err, "a plan", (size_t)p->model->n);
-    }
-    memset(want + first, 1, (size_t)n);
-    tarn_plan *some = NULL;
-    tarn_status s = tarn_plan_make(cx, p->model, want, &p->options, &some, err);
-    tarn_free(&cx->budget, want, (size_t)p->model->n + 1);
-    if (s == TARN_OK) {
-        writer_sink to = {w, first};
-        tarn_sink sink = {put, &to};
-        tarn_stream_options o = {.allow_nonfinite = p->options.allow_nonfinite};
-        s = tarn_stream_run(cx, some->count, some->jobs, &sink, &o, err);
-    }
-    tarn_plan_free(some);
-    return s;
-}
-
-// The sink's indices are those of the writer: its tensors are given in job order.
-static tarn_status run_all(tarn_plan *p, tarn_writer *w, tarn_error *err) {
-    writer_sink s = {.w = w};
-    tarn_sink sink = {put, &s};
-    tarn_stream_options o = {.allow_nonfinite = p->options.allow_nonfinite};
-    return tarn_stream_run(p->cx, p->count, p->jobs, &sink, &o, err);
+    return tarn_writer_put(arg, job, at, p, n, err);
 }
 
 static tarn_status run_into(tarn_plan *p, tarn_writer *w, tarn_error *err) {
-    enum { SOME = 64 };
-    tarn_stream_plan total = {0};
-    TARN_TRY(p->light ? TARN_OK : tarn_stream_plan_of(p->cx, p->count, p->jobs, &total, NULL, err));
-    tarn_progress_begin(p->cx, "merging", p->light ? p->traffic : total.reads + total.writes);
-    tarn_status s = p->light ? TARN_OK : run_all(p, w, err);
-    for (int64_t i = 0; i < p->n && p->light && s == TARN_OK; i += SOME) {
-        s = run_some(p, w, i, p->n - i < SOME ? p->n - i : SOME, err);
-    }
+    tarn_progress_begin(p->cx, "merging", p->traffic);
+    tarn_sink sink = {put, w};
+    tarn_status s = tarn_plan_run(p, &sink, err);
     tarn_progress_end(p->cx);
     return s;
 }

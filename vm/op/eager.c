@@ -199,7 +199,7 @@ size_t tarn_op_workspace(tarn_context *cx, const tarn_op *op, int nin, const tar
         size_t part = op->reducer->exact
                           ? workers
                           : (size_t)(tarn_desc_numel(&in[0]) / TARN_BLOCK) + 1;
-        return workers * (tarn_fold_rows_scratch(op->reducer) + (size_t)nin * TARN_TILE * 8 + 1) +
+        return workers * (tarn_fold_rows_scratch(op->reducer) + (size_t)(nin + 1) * TARN_TILE * 8 + 1) +
                op->reducer->part * part + op->reducer->state + 512;
     }
     if (op->rows) {

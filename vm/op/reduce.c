@@ -305,29 +305,29 @@ static void axes_dot(tarn_axes *t, const tarn_node *y) {
 }
 
 // clang-format off
-#define REDUCE(NAME, ARITY, ...)                                                           \
-    const tarn_op tarn_op_##NAME = {.name = #NAME, .version = 1, .cls = TARN_CLASS_REDUCE, \
-                                    .min_in = ARITY, .max_in = ARITY,                      \
+#define REDUCE(NAME, VERSION, ARITY, ...)                                                        \
+    const tarn_op tarn_op_##NAME = {.name = #NAME, .version = VERSION, .cls = TARN_CLASS_REDUCE, \
+                                    .min_in = ARITY, .max_in = ARITY,                            \
                                     .kernel = TARN_KF_##NAME, __VA_ARGS__};
-REDUCE(sum, 1, .infer = tarn_infer_reduce, .reducer = &lanes, .vjp = vjp_sum, .jvp = jvp_sum, .axes = axes_sum,
+REDUCE(sum, 2, 1, .infer = tarn_infer_reduce, .reducer = &lanes, .vjp = vjp_sum, .jvp = jvp_sum, .axes = axes_sum,
        .lua = "r", .summary = "sum over all elements, or over dimensions; accumulated in f64",
        .example = "print(tensor { 1, 2, 3 }:sum())\n-- > 6.0")
-REDUCE(dot, 2, .infer = tarn_infer_reduce, .reducer = &lanes, .vjp = vjp_dot, .jvp = jvp_dot, .axes = axes_dot,
+REDUCE(dot, 1, 2, .infer = tarn_infer_reduce, .reducer = &lanes, .vjp = vjp_dot, .jvp = jvp_dot, .axes = axes_dot,
        .lua = "dd", .summary = "sum of x * y over all elements; products and sum in f64",
        .example = "print(tensor { 1, 2 }:dot(tensor { 3, 4 }))\n-- > 11.0")
-REDUCE(max, 1, .infer = tarn_infer_reduce, .reducer = &greatest, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
+REDUCE(max, 2, 1, .infer = tarn_infer_reduce, .reducer = &greatest, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
        .lua = "r", .summary = "largest element, over all or over dimensions; NaN wins",
        .example = "print(tensor { 1, 5, 2 }:max())\n-- > 5.0")
-REDUCE(min, 1, .infer = tarn_infer_reduce, .reducer = &least, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
+REDUCE(min, 2, 1, .infer = tarn_infer_reduce, .reducer = &least, .vjp = vjp_extreme, .jvp = jvp_extreme, .axes = axes_extreme,
        .lua = "r", .summary = "smallest element, over all or over dimensions; NaN wins",
        .example = "print(tensor { 4, 1, 2 }:min())\n-- > 1.0")
-REDUCE(argmax, 1, .infer = tarn_infer_arg, .reducer = &arg_greatest, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero, .axes = axes_arg,
+REDUCE(argmax, 1, 1, .infer = tarn_infer_arg, .reducer = &arg_greatest, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero, .axes = axes_arg,
        .lua = "a", .summary = "index (from 1) of the first largest element, over all (row-major) or one dimension",
        .example = "print(tensor { 1, 5, 2 }:argmax())\n-- > 2")
-REDUCE(argmin, 1, .infer = tarn_infer_arg, .reducer = &arg_least, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero, .axes = axes_arg,
+REDUCE(argmin, 1, 1, .infer = tarn_infer_arg, .reducer = &arg_least, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero, .axes = axes_arg,
        .lua = "a", .summary = "index (from 1) of the first smallest element, over all (row-major) or one dimension",
        .example = "print(tensor { 4, 1, 2 }:argmin())\n-- > 2")
-REDUCE(kth, 1, .infer = tarn_infer_kth, .reducer = &selection, .vjp = vjp_kth, .jvp = jvp_kth,
+REDUCE(kth, 1, 1, .infer = tarn_infer_kth, .reducer = &selection, .vjp = vjp_kth, .jvp = jvp_kth,
        .summary = "the k-th largest value and the index up to which its equals are kept: exact, in a "
                   "few sweeps")
 // clang-format on

@@ -281,6 +281,21 @@ void tarn_fold_rows(const tarn_reducer *r, tarn_fold_fn fn, const tarn_attr *a, 
     }
 }
 
+void tarn_parts_store(tarn_dtype t, int64_t n, const double *part, void *out) {
+    if (t == TARN_F32) {
+        for (int64_t i = 0; i < n; i++) {
+            ((float *)out)[i] = (float)part[i];
+        }
+    } else if (t == TARN_F64) {
+        memcpy(out, part, (size_t)n * sizeof *part);
+    } else {
+        size_t size = (size_t)tarn_dtype_get(t)->bits / 8;
+        for (int64_t i = 0; i < n; i++) {
+            tarn_element_set(t, (char *)out + (size_t)i * size, part[i]);
+        }
+    }
+}
+
 tarn_status tarn_reduce_result(tarn_context *cx, const tarn_desc *d, const double *out,
                                tarn_tensor *t, tarn_error *err) {
     TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, t, err));

@@ -75,6 +75,8 @@ size_t tarn_fold_rows_scratch(const tarn_reducer *r);
 void tarn_fold_rows(const tarn_reducer *r, tarn_fold_fn fn, const tarn_attr *a, const tarn_fetch *x,
                     int64_t length, int64_t first, int64_t n, tarn_dtype t, void *out,
                     void *scratch);
+// n results of reducers whose part is their result, as dtype t.
+void tarn_parts_store(tarn_dtype t, int64_t n, const double *part, void *out);
 // All elements of tensors of one shape, in memory, over the pool.
 tarn_status tarn_reduce_tensors(tarn_context *cx, const tarn_op *op, int nin,
                                 const tarn_tensor *in, const tarn_attr *a, double *out,

@@ -81,10 +81,16 @@ static bool all_finite(tarn_dtype t, int64_t n, const void *p) {
     return bad == 0;
 }
 
+// Of a block: over all elements, or down columns.
+typedef struct {
+    tarn_fold all;
+    tarn_columns columns;
+} fold;
+
 typedef struct {
     const void **value;  // per slot: where its elements are
     char *slots;
-    tarn_fold *fold;
+    fold *fold;
     int64_t from, to;  // rows of the window
     char **load;       // per source: where the window's first element is
     char **buffer;     // per source: the worker's own memory, NULL when it is read straight
@@ -194,11 +200,15 @@ static void run_tile(const program_run *x, const frame *f, const tarn_phase *pha
             f->value[i->out] = v;
             break;
         }
-        case TARN_DO_FOLD:
-            if (p->fold[i->index].active) {
-                tarn_fold_tile(&f->fold[i->index], p->fold[i->index].base + at, n, in);
+        case TARN_DO_FOLD: {
+            const tarn_fold_spec *s = &p->fold[i->index];
+            if (s->active && s->by_columns) {
+                tarn_columns_tile(&f->fold[i->index].columns, at, n, in[0]);
+            } else if (s->active) {
+                tarn_fold_tile(&f->fold[i->index].all, s->base + at, n, in);
             }
             break;
+        }
         case TARN_DO_STORE:
         case TARN_DO_KEEP: {
             // Of a row that two blocks share, the one that it begins in keeps the element.
@@ -318,6 +328,55 @@ static tarn_status fill_window(program_run *x, frame *f, int64_t at, int64_t n, 
     return TARN_OK;
 }
 
+static size_t fold_bytes(const tarn_program *p) {
+    return ((size_t)p->nfold * sizeof(fold) + 63) / 64 * 64;
+}
+
+static void open_folds(const program_run *x, const frame *f, int worker, char *scratch) {
+    for (int i = 0; i < x->p->nfold; i++) {
+        tarn_fold_spec *s = &x->p->fold[i];
+        const tarn_reducer *red = s->node->op->reducer;
+        if (s->by_columns) {
+            int room = tarn_columns_of_block(&s->columns);
+            tarn_columns_open(&f->fold[i].columns, &s->columns, 0, s->columns.width, room, scratch,
+                              s->whole.out);
+            scratch += tarn_columns_bytes(room, s->columns.width);
+            continue;
+        }
+        tarn_fold *all = &f->fold[i].all;
+        tarn_fold_init(all, red, s->fn, &s->node->attr, s->state, scratch);
+        scratch += tarn_fold_scratch(red);
+        if (!s->active) {
+            continue;
+        }
+        // A whole-model fold is shared with the jobs of other workers, another one is not.
+        int w = tarn_gid(s->node) ? worker + x->worker_base : worker;
+        if (red->exact) {
+            all->acc = s->parts + (size_t)w * red->part;
+            if (!s->opened[w]) {
+                red->open(all->acc);
+                s->opened[w] = true;
+            }
+        } else {
+            tarn_fold_begin(all);
+        }
+    }
+}
+
+static void close_folds(const program_run *x, const frame *f, int64_t block) {
+    for (int i = 0; i < x->p->nfold; i++) {
+        tarn_fold_spec *s = &x->p->fold[i];
+        const tarn_reducer *red = s->node->op->reducer;
+        if (s->active && s->by_columns) {
+            pthread_mutex_lock(&s->lock);
+            tarn_columns_merge(&s->whole, &f->fold[i].columns);
+            pthread_mutex_unlock(&s->lock);
+        } else if (s->active && !red->exact) {
+            tarn_fold_end(&f->fold[i].all, s->parts + (size_t)block * red->part);
+        }
+    }
+}
+
 static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *err) {
     program_run *x = arg;
     int64_t block = x->first + task;
@@ -327,8 +386,8 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
     memory += (size_t)p->nslots * TARN_TILE * 8;
     f.value = (const void **)(void *)memory;
     memory += ((size_t)p->nslots + 1) * 64;
-    f.fold = (tarn_fold *)(void *)memory;
-    memory += ((size_t)p->nfold * sizeof(tarn_fold) + 63) / 64 * 64;
+    f.fold = (fold *)(void *)memory;
+    memory += fold_bytes(p);
     f.load = (char **)(void *)memory;
     f.buffer = f.load + p->nload;
     f.band = f.buffer + p->nload;
@@ -352,26 +411,7 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
             f.value[s] = tarn_fetch_tile(&p->fetch[p->instr[i].index], 0, TARN_TILE, slot_of(&f, s));
         }
     }
-    for (int i = 0; i < p->nfold; i++) {
-        tarn_fold_spec *s = &p->fold[i];
-        const tarn_reducer *red = s->node->op->reducer;
-        tarn_fold_init(&f.fold[i], red, s->fn, &s->node->attr, s->state, folds);
-        folds += tarn_fold_scratch(red);
-        if (!s->active) {
-            continue;
-        }
-        // A whole-model fold is shared with the jobs of other workers, another one is not.
-        int w = tarn_gid(s->node) ? worker + x->worker_base : worker;
-        if (red->exact) {
-            f.fold[i].acc = s->parts + (size_t)w * red->part;
-            if (!s->opened[w]) {
-                red->open(f.fold[i].acc);
-                s->opened[w] = true;
-            }
-        } else {
-            tarn_fold_begin(&f.fold[i]);
-        }
-    }
+    open_folds(x, &f, worker, folds);
     int64_t end = (block + 1) * TARN_BLOCK < p->numel ? (block + 1) * TARN_BLOCK : p->numel;
     int64_t step = tarn_chunk_of(p->row);
     f.own_from = block * TARN_BLOCK;
@@ -392,12 +432,7 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
             x->r->cx->progress.show(&x->r->cx->progress);
         }
     }
-    for (int i = 0; i < p->nfold; i++) {
-        tarn_fold_spec *s = &p->fold[i];
-        if (s->active && !s->node->op->reducer->exact) {
-            tarn_fold_end(&f.fold[i], s->parts + (size_t)block * s->node->op->reducer->part);
-        }
-    }
+    close_folds(x, &f, block);
     return TARN_OK;
 }
 
@@ -436,8 +471,7 @@ tarn_status tarn_program_run(tarn_runner *r, int64_t job, tarn_program *p, tarn_
     int64_t last;
     blocks_of(p, &x.first, &last);
     x.scratch_bytes = (size_t)p->nslots * TARN_TILE * 8 + ((size_t)p->nslots + 1) * 64 +
-                      ((size_t)p->nfold * sizeof(tarn_fold) + 63) / 64 * 64 + pointer_bytes(p) +
-                      p->fold_scratch + chunk_bytes(p);
+                      fold_bytes(p) + pointer_bytes(p) + p->fold_scratch + chunk_bytes(p);
     size_t total = x.scratch_bytes * (size_t)tarn_pool_size(pool);
     x.scratch = tarn_alloc(&r->cx->budget, total);
     if (!x.scratch) {

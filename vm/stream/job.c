@@ -9,6 +9,7 @@
 typedef struct {
     tarn_runner *r;
     int64_t job;
+    const tarn_job *it;  // with its expression
     tarn_graph *g;
     tarn_pool *pool;   // NULL: the whole job on this worker
     int worker;        // of this job, when pool is NULL
@@ -110,6 +111,31 @@ static tarn_status finish_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int
     return TARN_OK;
 }
 
+// Its blocks leave their subtrees in one place, and trees that are complete in the result.
+static tarn_status open_columns(job_run *j, tarn_fold_spec *s) {
+    const tarn_desc *d = &s->node->desc;
+    tarn_tensor *v = &j->values[s->node->id];
+    int room = tarn_columns_of_blocks(&s->columns, tarn_pool_size(j->pool));
+    TARN_TRY(tarn_tensor_new(j->r->cx, d->dtype, d->rank, d->shape, v, j->err));
+    s->bytes = tarn_columns_bytes(room, s->columns.width);
+    s->memory = tarn_alloc(&j->r->cx->budget, s->bytes);
+    if (!s->memory) {
+        return tarn_raise_nomem(j->err, s->node->op->name, s->bytes);
+    }
+    tarn_columns_open(&s->whole, &s->columns, 0, s->columns.width, room, s->memory,
+                      tarn_tensor_data(v));
+    pthread_mutex_init(&s->lock, NULL);
+    return TARN_OK;
+}
+
+static void close_columns(job_run *j, tarn_fold_spec *s) {
+    if (s->memory) {
+        pthread_mutex_destroy(&s->lock);
+        tarn_free(&j->r->cx->budget, s->memory, s->bytes);
+        s->memory = NULL;
+    }
+}
+
 // Memory of a fold for its sweeps. A whole-model one uses the barrier's.
 static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int workers) {
     const tarn_reducer *red = s->node->op->reducer;
@@ -118,6 +144,9 @@ static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int w
     s->active = !gid || !j->r->barriers[gid - 1].done;
     if (!s->active) {
         return TARN_OK;
+    }
+    if (s->by_columns) {
+        return open_columns(j, s);
     }
     int64_t blocks = (numel + TARN_BLOCK - 1) / TARN_BLOCK;
     int sharing = gid ? workers : tarn_pool_size(j->pool);  // workers that fold into this one
@@ -147,6 +176,11 @@ static tarn_status open_fold(job_run *j, tarn_fold_spec *s, int64_t numel, int w
 
 static tarn_status close_fold(job_run *j, tarn_fold_spec *s, int64_t numel) {
     int64_t gid = tarn_gid(s->node);
+    if (s->by_columns) {
+        s->active = false;
+        close_columns(j, s);
+        return TARN_OK;
+    }
     if (!gid) {
         return finish_fold(j, s, numel, tarn_pool_size(j->pool));
     }
@@ -158,6 +192,38 @@ static tarn_status close_fold(job_run *j, tarn_fold_spec *s, int64_t numel) {
         memcpy(b->parts + (size_t)b->place[j->job] * red->part, s->parts, red->part);
     }
     return TARN_OK;
+}
+
+static tarn_status sweep(job_run *j, tarn_program *p, int64_t numel) {
+    int workers = tarn_pool_size(j->r->cx->pool);
+    for (int i = 0; i < p->nfold; i++) {
+        TARN_TRY(open_fold(j, &p->fold[i], numel, workers));
+    }
+    for (;;) {
+        TARN_TRY(tarn_program_run(j->r, j->job, p, j->pool, j->worker, j->err));
+        for (int i = 0; i < p->nload; i++) {
+            if (p->load[i].held) {
+                union {
+                    const bool *in;
+                    bool *out;
+                } u = {.in = p->load[i].loaded};
+                *u.out = true;
+            }
+        }
+        bool again = false;
+        for (int i = 0; i < p->nfold; i++) {
+            if (p->fold[i].active) {
+                TARN_TRY(close_fold(j, &p->fold[i], numel));
+                again = again || p->fold[i].active;
+            }
+        }
+        if (!again) {
+            return TARN_OK;
+        }
+        // Further sweeps only count: what was stored or kept is there already.
+        p->again = true;
+        p->store_size = 0;
+    }
 }
 
 static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn_goal *goals) {
@@ -173,35 +239,11 @@ static tarn_status sweep_group(job_run *j, int64_t numel, int ngoals, const tarn
             }
         }
     }
-    int workers = tarn_pool_size(j->r->cx->pool);
+    tarn_status s = sweep(j, &p, numel);
     for (int i = 0; i < p.nfold; i++) {
-        TARN_TRY(open_fold(j, &p.fold[i], numel, workers));
+        close_columns(j, &p.fold[i]);  // those of a sweep that failed
     }
-    for (;;) {
-        TARN_TRY(tarn_program_run(j->r, j->job, &p, j->pool, j->worker, j->err));
-        for (int i = 0; i < p.nload; i++) {
-            if (p.load[i].held) {
-                union {
-                    const bool *in;
-                    bool *out;
-                } u = {.in = p.load[i].loaded};
-                *u.out = true;
-            }
-        }
-        bool again = false;
-        for (int i = 0; i < p.nfold; i++) {
-            if (p.fold[i].active) {
-                TARN_TRY(close_fold(j, &p.fold[i], numel));
-                again = again || p.fold[i].active;
-            }
-        }
-        if (!again) {
-            return TARN_OK;
-        }
-        // Further sweeps only count: what was stored or kept is there already.
-        p.again = true;
-        p.store_size = 0;
-    }
+    return s;
 }
 
 // An empty reduction never meets a tile.
@@ -262,7 +304,7 @@ static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
     }
     if (root && tarn_in_tiles(&j->layout.spot[root->id]) && j->layout.spot[root->id].ready == pass) {
         goals[ngoals++] = (tarn_goal){.node = root, .what = TARN_GOAL_STORE,
-                                      .store = j->r->jobs[j->job].store};
+                                      .store = j->it->store};
     }
     // Goals over equally many elements share one sweep.
     for (int left = ngoals; left > 0 && s == TARN_OK;) {
@@ -316,7 +358,7 @@ static tarn_status hold_inputs(job_run *j) {
 static tarn_status put_root(job_run *j, const tarn_node *root) {
     const tarn_tensor *v = &j->values[root->id];
     tarn_tensor t;
-    tarn_dtype store = j->r->jobs[j->job].store;
+    tarn_dtype store = j->it->store;
     tarn_status s = TARN_OK;
     if (v->dtype == store && tarn_tensor_contiguous(v)) {
         tarn_tensor_share(v, &t);
@@ -348,7 +390,7 @@ static tarn_status copy_root(job_run *j, const tarn_source *s) {
 }
 
 static tarn_status run_passes(job_run *j, bool last) {
-    const tarn_node *root = last ? j->r->jobs[j->job].root : NULL;
+    const tarn_node *root = last ? j->it->root : NULL;
     const tarn_source *source = root ? tarn_node_source(root) : NULL;
     if (source && tarn_dtype_get(source->dtype)->bits % 8 != 0) {
         return copy_root(j, source);
@@ -371,66 +413,82 @@ static tarn_status run_passes(job_run *j, bool last) {
     return TARN_OK;
 }
 
+// The whole-model reductions of the stage that the job has a part in: before the last stage only they matter.
+static tarn_status find_due(job_run *j, const tarn_node ***roots, int *nroots) {
+    const tarn_runner *r = j->r;
+    tarn_layout all;
+    TARN_TRY(tarn_stream_layout_make(j->g, 1, &j->it->root, r->known, &all, j->err));
+    const tarn_node **due = tarn_arena_take(&j->arena, ((size_t)all.count + 1) * sizeof *due);
+    *nroots = 0;
+    for (int i = 0; due && i < all.count; i++) {
+        const tarn_node *n = j->g->nodes[i];
+        int64_t gid = all.spot[i].kind ? tarn_gid(n) : 0;
+        if (gid && !r->known[gid] && all.spot[i].stage == 1 && r->barriers[gid - 1].parts &&
+            r->barriers[gid - 1].place[j->job] >= 0) {
+            due[(*nroots)++] = n;
+        }
+    }
+    tarn_stream_layout_free(&all);
+    *roots = due;
+    return due ? TARN_OK : tarn_raise_nomem(j->err, "a plan", 0);
+}
+
+static tarn_status run_roots(job_run *j, int nroots, const tarn_node *const *roots, bool last) {
+    const tarn_runner *r = j->r;
+    TARN_TRY(tarn_stream_layout_make(j->g, nroots, roots, r->known, &j->layout, j->err));
+    size_t count = (size_t)j->layout.count + 1;
+    j->values = calloc(count, sizeof *j->values);
+    j->held = calloc(count, sizeof *j->held);
+    j->loaded = calloc(count, sizeof *j->loaded);
+    tarn_status s = j->values && j->held && j->loaded
+                        ? TARN_OK
+                        : tarn_raise_nomem(j->err, "a job", count * sizeof *j->values);
+    if (s == TARN_OK) {
+        if (j->layout.serial > 0 && r->nbarriers == 0) {
+            j->share = (j->layout.reads + tarn_job_writes(j->it)) / (uint64_t)j->layout.serial;
+        }
+        s = run_passes(j, last);
+    }
+    for (int i = 0; i < j->layout.count && j->values && j->held; i++) {
+        let_go(j, i);
+    }
+    free(j->values);
+    free(j->held);
+    free(j->loaded);
+    tarn_stream_layout_free(&j->layout);
+    return s;
+}
+
+// Whether the job has anything to do in a stage of whole-model reductions.
+static bool contributes(const tarn_runner *r, int64_t job) {
+    for (int i = 0; i < r->nbarriers; i++) {
+        if (r->barriers[i].parts && r->barriers[i].place[job] >= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 tarn_status tarn_job_run(tarn_runner *r, int64_t job, tarn_pool *pool, int worker, tarn_error *err) {
-    job_run j = {.r = r, .job = job, .g = r->jobs[job].graph, .pool = pool, .worker = worker,
-                 .err = err};
     bool last = r->stage == r->stages;
-    if (last && r->jobs[job].hidden) {
+    if (last ? r->jobs[job].hidden : !contributes(r, job)) {
         return TARN_OK;
     }
-    // Before the last stage only the whole-model reductions that are due matter.
-    const tarn_node *one = r->jobs[job].root;
-    const tarn_node **roots = &one;
-    int nroots = 1;
+    tarn_job it;
+    TARN_TRY(tarn_job_take(r, job, &it, err));
+    job_run j = {.r = r, .job = job, .it = &it, .g = it.graph, .pool = pool, .worker = worker,
+                 .err = err};
     tarn_arena_init(&j.arena, &r->cx->budget);
-    tarn_status s = TARN_OK;
-    tarn_layout all;
-    if (!last) {
-        s = tarn_stream_layout_make(j.g, 1, &one, r->known, &all, err);
-        if (s != TARN_OK) {
-            return s;
-        }
-        nroots = 0;
-        roots = tarn_arena_take(&j.arena, ((size_t)all.count + 1) * sizeof *roots);
-        for (int i = 0; roots && i < all.count; i++) {
-            const tarn_node *n = j.g->nodes[i];
-            int64_t gid = all.spot[i].kind ? tarn_gid(n) : 0;
-            if (gid && !r->known[gid] && all.spot[i].stage == 1 &&
-                r->barriers[gid - 1].place && r->barriers[gid - 1].place[job] >= 0) {
-                roots[nroots++] = n;
-            }
-        }
-        tarn_stream_layout_free(&all);
+    const tarn_node *one = it.root, **roots = &one;
+    int nroots = 1;
+    tarn_status s = last ? TARN_OK : find_due(&j, &roots, &nroots);
+    if (s == TARN_OK && nroots > 0) {
+        s = run_roots(&j, nroots, roots, last);
     }
-    if (roots && nroots > 0) {
-        s = tarn_stream_layout_make(j.g, nroots, roots, r->known, &j.layout, err);
-    } else {
-        tarn_arena_free(&j.arena);
-        return roots ? TARN_OK : tarn_raise_nomem(err, "a plan", 0);
-    }
-    size_t count = (size_t)j.layout.count + 1;
-    j.values = s == TARN_OK ? calloc(count, sizeof *j.values) : NULL;
-    j.held = s == TARN_OK ? calloc(count, sizeof *j.held) : NULL;
-    j.loaded = s == TARN_OK ? calloc(count, sizeof *j.loaded) : NULL;
-    if (s == TARN_OK && (!j.values || !j.held || !j.loaded)) {
-        s = tarn_raise_nomem(err, "a job", count * sizeof *j.values);
-    }
-    if (s == TARN_OK) {
-        if (j.layout.serial > 0 && r->nbarriers == 0) {
-            j.share = (j.layout.reads + tarn_job_writes(&r->jobs[job])) / (uint64_t)j.layout.serial;
-        }
-        s = run_passes(&j, last);
-    }
-    for (int i = 0; i < j.layout.count && j.values && j.held; i++) {
-        let_go(&j, i);
-    }
-    free(j.values);
-    free(j.held);
-    free(j.loaded);
-    tarn_stream_layout_free(&j.layout);
     tarn_arena_free(&j.arena);
-    if (s == TARN_ERROR && err && !strstr(err->message, r->jobs[job].name)) {
-        tarn_error_prefix(err, "%s", r->jobs[job].name);
+    tarn_job_drop(&it);
+    if (s == TARN_ERROR && err && !strstr(err->message, it.name)) {
+        tarn_error_prefix(err, "%s", it.name);
     }
     return s;
 }

@@ -119,12 +119,35 @@ static void place_whole(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
     }
 }
 
-static void place_reduce(const tarn_node *n, tarn_spot *s, tarn_layout *l) {
+static bool columns_plan(const tarn_graph *g, const tarn_node *n, tarn_columns_plan *p) {
+    return tarn_columns_plan_of(g->cx->isa, n->op, &n->attr, &n->in[0]->desc, &n->desc, p);
+}
+static uint64_t columns_of_worker(const tarn_columns_plan *p) {
+    return tarn_columns_bytes(tarn_columns_of_block(p), p->width);
+}
+static uint64_t columns_of_job(const tarn_columns_plan *p, int64_t workers) {
+    return tarn_columns_bytes(tarn_columns_of_blocks(p, workers), p->width);
+}
+
+// Down columns, unless the subtrees of a few workers would take as much as the operand in memory.
+static bool sums_columns(const tarn_graph *g, const tarn_node *n) {
+    enum { WORKERS = 8 };  // of any run, so that plans do not depend on the machine
+    tarn_columns_plan p;
+    if (!columns_plan(g, n, &p)) {
+        return false;
+    }
+    int64_t numel = tarn_desc_numel(&n->in[0]->desc), blocks = (numel - 1) / TARN_BLOCK + 1;
+    int64_t workers = blocks < WORKERS ? blocks : WORKERS;
+    return columns_of_job(&p, workers) + (uint64_t)workers * columns_of_worker(&p) <=
+           tarn_dtype_bytes(p.work, numel);
+}
+
+static void place_reduce(const tarn_graph *g, const tarn_node *n, tarn_spot *s, tarn_layout *l) {
     bool tile = false;
     for (int i = 0; i < n->nin; i++) {
         tile = tile || (streams(l, n->in[i]) && !l->spot[n->in[i]->id].rows);
     }
-    if (!tarn_is_total(n) || (!tile && tarn_gid(n) == 0)) {
+    if ((!tarn_is_total(n) && !sums_columns(g, n)) || (!tile && tarn_gid(n) == 0)) {
         place_whole(n, s, l);
         return;
     }
@@ -172,7 +195,7 @@ static void place(const tarn_graph *g, const tarn_node *n, const bool *known, ta
         }
         break;
     case TARN_CLASS_REDUCE:
-        place_reduce(n, s, l);
+        place_reduce(g, n, s, l);
         s->stage += tarn_gid(n) ? 1 : 0;
         break;
     case TARN_CLASS_WHOLE:
@@ -222,9 +245,16 @@ static void measure_scratch(const tarn_graph *g, const tarn_node *n, const tarn_
     }
     if (s->sweeps) {
         const tarn_reducer *r = n->op->reducer;
+        tarn_columns_plan p;
         l->again = l->again || r->state > 0;
+        if (columns_plan(g, n, &p)) {
+            uint64_t one = columns_of_job(&p, 1), more = columns_of_job(&p, 2) - one;
+            l->scratch += columns_of_worker(&p) + more + sizeof(tarn_fold) + sizeof(tarn_columns) + 128;
+            l->shared += one;
+            return;
+        }
         uint64_t blocks = (uint64_t)(tarn_desc_numel(&n->in[0]->desc) / TARN_BLOCK) + 1;
-        l->scratch += tarn_fold_scratch(r) + sizeof(tarn_fold) + 128;
+        l->scratch += tarn_fold_scratch(r) + sizeof(tarn_fold) + sizeof(tarn_columns) + 128;
         if (!r->exact) {
             l->shared_parts += r->part * blocks;
         } else if (tarn_gid(n) == 0) {

@@ -39,6 +39,7 @@ typedef struct tarn_layout {
     uint64_t hold_bytes;    // of those that are worth holding
     int serial;             // operations in memory that take long on one processor
     uint64_t scratch;       // bytes of buffers that each worker of the job needs, at most
+    uint64_t shared;        // and that they share
     uint64_t shared_parts;  // bytes of parts of reductions, one set for the job
     uint64_t worker_parts;  // the same per worker
     int64_t largest;        // elements of the largest tile domain

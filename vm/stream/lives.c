@@ -232,7 +232,7 @@ uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads
             }
         }
         if (pass < l->passes) {
-            count_sweep(&a, pass, values ? 0 : l->scratch * (uint64_t)threads);
+            count_sweep(&a, pass, values ? 0 : l->scratch * (uint64_t)threads + l->shared);
         }
     }
     look(&a, output);

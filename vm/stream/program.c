@@ -217,7 +217,11 @@ static tarn_status emit_goal(builder *b, const tarn_goal *goal) {
             }
             i->in[k] = from;
         }
-        p->fold_scratch += tarn_fold_scratch(n->op->reducer);
+        f->by_columns = tarn_columns_plan_of(b->cx->isa, n->op, &n->attr, &n->in[0]->desc, &n->desc,
+                                             &f->columns);
+        p->fold_scratch += f->by_columns ? tarn_columns_bytes(tarn_columns_of_block(&f->columns),
+                                                              f->columns.width)
+                                         : tarn_fold_scratch(n->op->reducer);
         return TARN_OK;
     }
     tarn_dtype have = tarn_dtype_compute(goal->node->desc.dtype);

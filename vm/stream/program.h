@@ -6,6 +6,9 @@
 #ifndef TARN_STREAM_PROGRAM_H
 #define TARN_STREAM_PROGRAM_H
 
+#include <pthread.h>
+
+#include "vm/op/columns.h"
 #include "vm/op/tile.h"
 #include "vm/stream/layout.h"
 
@@ -53,6 +56,12 @@ typedef struct tarn_fold_spec {
     int64_t base;        // added to positions: where this tensor starts in the whole model
     bool active;         // still sweeping
     double out[4];
+    bool by_columns;     // the tree over rows: what follows, in the place of parts
+    tarn_columns_plan columns;
+    pthread_mutex_t lock;
+    tarn_columns whole;  // what blocks leave; under the lock
+    char *memory;        // of `whole`, NULL before and after its sweep
+    size_t bytes;
 } tarn_fold_spec;
 
 // What a worker holds of one value: the rows of its window, whole or one element each.

@@ -10,7 +10,7 @@
 
 #include "vm/base/digest.h"
 #include "vm/op/tile.h"
-#include "vm/stream/layout.h"
+#include "vm/stream/run.h"
 
 enum { SMALL = 4096 };  // bytes of a tensor in memory that is part of a key
 
@@ -94,152 +94,11 @@ static void make_keys(walk *w, const tarn_recall *r) {
         int64_t gid = tarn_gid(w->job->graph->nodes[i]);
         if (!gid) {
             make_key(w, i);
-        } else if (r->has_gid[gid]) {
-            w->key[i] = r->gid[gid];
+        } else if (gid <= r->gids && r->gid[gid].keyed) {
+            w->key[i] = r->gid[gid].key;
             w->state[i] = KEYED;
         }
     }
-}
-
-typedef struct {
-    int64_t start;
-    const walk *of;
-    const tarn_node *node;
-} part;
-
-static int by_start(const void *a, const void *b) {
-    const part *x = a, *y = b;
-    return (x->start > y->start) - (x->start < y->start);
-}
-
-// The key of whole-model reduction `gid`, if all its contributions have one.
-static bool key_of_global(int64_t njobs, const walk *walks, part *parts, int64_t gid, tarn_known_key *out) {
-    int64_t n = 0;
-    for (int64_t k = 0; k < njobs; k++) {
-        const walk *w = &walks[k];
-        for (int i = 0; i < w->nodes; i++) {
-            const tarn_node *x = w->job->graph->nodes[i];
-            if (!w->use[i] || tarn_gid(x) != gid) {
-                continue;
-            }
-            for (int j = 0; j < x->nin; j++) {
-                if (w->state[x->in[j]->id] != KEYED) {
-                    return false;
-                }
-            }
-            parts[n++] = (part){(int64_t)x->attr.f[x->attr.nf - 1], w, x};
-            break;
-        }
-    }
-    if (n == 0) {
-        return false;
-    }
-    qsort(parts, (size_t)n, sizeof *parts, by_start);
-    const tarn_node *one = parts[0].node;
-    tarn_sha256 h;
-    begin_key(&h, one);
-    tarn_sha256_add(&h, one->attr.i + 2, (size_t)(one->attr.ni - 2) * sizeof *one->attr.i);  // not the gid
-    tarn_sha256_add(&h, one->attr.i, sizeof *one->attr.i);
-    tarn_sha256_add(&h, one->attr.f, (size_t)(one->attr.nf - 1) * sizeof *one->attr.f);  // not the start
-    for (int64_t k = 0; k < n; k++) {
-        if (k > 0 && parts[k].start == parts[k - 1].start) {
-            continue;  // a tensor behind several outputs counts once
-        }
-        tarn_sha256_add(&h, &parts[k].start, sizeof parts[k].start);
-        for (int j = 0; j < one->nin; j++) {
-            tarn_sha256_add(&h, &parts[k].of->key[parts[k].node->in[j]->id], sizeof *parts[k].of->key);
-        }
-    }
-    tarn_sha256_end(&h, out->bytes);
-    return true;
-}
-
-// ---- what is known is put in place ----
-
-static bool remembers(const tarn_node *n) {
-    return n->op->cls == TARN_CLASS_REDUCE && tarn_is_total(n) && n->op->reducer->outputs <= 4;
-}
-
-static int by_place(const void *a, const void *b) {
-    const tarn_recall_one *x = a, *y = b;
-    return x->job != y->job ? (x->job > y->job) - (x->job < y->job) : (x->node > y->node) - (x->node < y->node);
-}
-
-static tarn_status failed(tarn_graph *g, tarn_error *err) {
-    *err = g->err;
-    return g->err.status;
-}
-
-static tarn_status add_one(tarn_recall *r, int64_t job, int node, const tarn_known_key *key, tarn_error *err) {
-    if (r->n == r->room) {
-        int64_t room = r->room ? r->room * 2 : 64;
-        tarn_recall_one *more = realloc(r->one, (size_t)room * sizeof *more);
-        if (!more) {
-            return tarn_raise_nomem(err, "a run", (size_t)room * sizeof *more);
-        }
-        r->one = more;
-        r->room = room;
-    }
-    r->one[r->n++] = (tarn_recall_one){job, node, *key};
-    return TARN_OK;
-}
-
-static tarn_status put_known(tarn_context *cx, tarn_recall *r, int64_t job, const walk *w, tarn_error *err) {
-    tarn_graph *g = w->job->graph;
-    const tarn_node **instead = calloc((size_t)w->nodes, sizeof *instead);
-    tarn_status s = instead ? TARN_OK : tarn_raise_nomem(err, "a run", (size_t)w->nodes * sizeof *instead);
-    bool any = false;
-    for (int i = 0; i < w->nodes && s == TARN_OK; i++) {
-        const tarn_node *n = g->nodes[i];
-        double out[4];
-        if (!w->use[i] || w->state[i] != KEYED || !remembers(n) || !tarn_known_get(&cx->known, &w->key[i], out)) {
-            continue;
-        }
-        tarn_tensor value;
-        s = tarn_reduce_result(cx, &n->desc, out, &value, err);
-        if (s == TARN_OK) {
-            instead[i] = tarn_leaf_tensor(g, &value);
-            tarn_tensor_release(&value);
-            s = instead[i] ? TARN_OK : failed(g, err);
-            any = true;
-        }
-    }
-    if (any && s == TARN_OK) {
-        const tarn_node *root = tarn_node_rebuild(g, w->job->root, instead);
-        s = root ? TARN_OK : failed(g, err);
-        r->own[job].root = root;
-    }
-    for (int i = 0; i < w->nodes && s == TARN_OK; i++) {
-        const tarn_node *n = any ? instead[i] : g->nodes[i];
-        if (w->use[i] && w->state[i] == KEYED && n && remembers(n) && !tarn_gid(n)) {
-            s = add_one(r, job, n->id, &w->key[i], err);
-        }
-    }
-    free((void *)instead);
-    return s;
-}
-
-static tarn_status open_walk(walk *w, const tarn_job *job, tarn_error *err) {
-    size_t n = (size_t)job->root->id + 1;
-    *w = (walk){.job = job, .nodes = (int)n};
-    w->use = calloc(n, 2);
-    w->key = calloc(n, sizeof *w->key);
-    if (!w->use || !w->key) {
-        return tarn_raise_nomem(err, "a run", n * sizeof *w->key);
-    }
-    w->state = w->use + n;
-    tarn_graph_mark(job->graph, 1, &job->root, w->use);
-    return TARN_OK;
-}
-
-static bool reduces(const tarn_job *job, int64_t *gids) {
-    bool any = false;
-    for (int i = 0; i <= job->root->id; i++) {
-        const tarn_node *n = job->graph->nodes[i];
-        any = any || remembers(n);
-        *gids = tarn_gid(n) > *gids ? tarn_gid(n) : *gids;
-    }
-    return any;
 }
 
 static void close_walk(walk *w) {
@@ -248,102 +107,328 @@ static void close_walk(walk *w) {
     *w = (walk){0};
 }
 
-static tarn_status put_global(tarn_context *cx, int64_t n, walk *walks, part *parts, tarn_recall *r,
-                              tarn_error *err) {
-    for (int64_t i = 0; i < n; i++) {
-        TARN_TRY(open_walk(&walks[i], &r->jobs[i], err));
-        make_keys(&walks[i], r);
+static tarn_status open_walk(walk *w, const tarn_job *job, const tarn_recall *r, tarn_error *err) {
+    size_t n = (size_t)job->root->id + 1;
+    *w = (walk){.job = job, .nodes = (int)n};
+    w->use = calloc(n, 2);
+    w->key = calloc(n, sizeof *w->key);
+    if (!w->use || !w->key) {
+        close_walk(w);
+        return tarn_raise_nomem(err, "a run", n * sizeof *w->key);
     }
-    for (bool more = true; more;) {  // one may stand below another
-        more = false;
-        for (int64_t gid = 1; gid <= r->gids; gid++) {
-            if (!r->has_gid[gid] && key_of_global(n, walks, parts, gid, &r->gid[gid])) {
-                r->has_gid[gid] = more = true;
-            }
-        }
-        for (int64_t i = 0; i < n && more; i++) {
-            make_keys(&walks[i], r);
-        }
-    }
-    for (int64_t i = 0; i < n; i++) {
-        TARN_TRY(put_known(cx, r, i, &walks[i], err));
-    }
+    w->state = w->use + n;
+    tarn_graph_mark(job->graph, 1, &job->root, w->use);
+    make_keys(w, r);
     return TARN_OK;
 }
 
-static tarn_status put_local(tarn_context *cx, int64_t n, tarn_recall *r, tarn_error *err) {
-    for (int64_t i = 0; i < n; i++) {
-        walk w;
-        tarn_status s = open_walk(&w, &r->jobs[i], err);
-        if (s == TARN_OK) {
-            make_keys(&w, r);
-            s = put_known(cx, r, i, &w, err);
-        }
-        close_walk(&w);
-        TARN_TRY(s);
-    }
-    return TARN_OK;
+static bool remembers(const tarn_node *n) {
+    return n->op->cls == TARN_CLASS_REDUCE && tarn_is_total(n) && n->op->reducer->outputs <= 4;
 }
 
-tarn_status tarn_recall_open(tarn_context *cx, int64_t n, const tarn_job *jobs, tarn_recall *r, tarn_error *err) {
-    *r = (tarn_recall){.jobs = jobs};
-    bool any = false;
-    for (int64_t i = 0; i < n; i++) {
-        any = reduces(&jobs[i], &r->gids) || any;
+static bool reduces(const tarn_job *job) {
+    for (int i = 0; i <= job->root->id; i++) {
+        if (remembers(job->graph->nodes[i])) {
+            return true;
+        }
     }
-    if (!any || cx->rehash) {
-        r->gids = 0;
+    return false;
+}
+
+// ---- keys of whole-model reductions ----
+
+// What one job contributes to one of them: a digest of the keys of its operands.
+typedef struct {
+    int64_t gid, start;
+    tarn_known_key key;
+} part;
+
+typedef struct {
+    part *list;
+    int64_t n, room;
+} parts;
+
+static int by_start(const void *a, const void *b) {
+    const part *x = a, *y = b;
+    if (x->gid != y->gid) {
+        return (x->gid > y->gid) - (x->gid < y->gid);
+    }
+    return (x->start > y->start) - (x->start < y->start);
+}
+
+static tarn_status room_for_gid(tarn_recall *r, int64_t gid, tarn_error *err) {
+    if (gid <= r->gids) {
         return TARN_OK;
     }
-    walk *walks = calloc((size_t)n, sizeof *walks);
-    part *parts = calloc((size_t)n, sizeof *parts);
-    r->own = malloc((size_t)n * sizeof *r->own);
-    r->gid = calloc((size_t)r->gids + 1, sizeof *r->gid);
-    r->has_gid = calloc((size_t)r->gids + 1, sizeof *r->has_gid);
-    tarn_status s = walks && parts && r->own && r->gid && r->has_gid
-                        ? TARN_OK
-                        : tarn_raise_nomem(err, "a run", (size_t)n * sizeof *walks);
-    if (s == TARN_OK) {
-        memcpy(r->own, jobs, (size_t)n * sizeof *jobs);
-        r->jobs = r->own;
-        s = r->gids > 0 ? put_global(cx, n, walks, parts, r, err) : put_local(cx, n, r, err);
+    size_t have = r->gid ? (size_t)r->gids + 1 : 0, want = (size_t)gid + 1;
+    tarn_recall_gid *more = realloc(r->gid, want * sizeof *more);
+    if (!more) {
+        return tarn_raise_nomem(err, "a run", want * sizeof *more);
     }
-    if (s == TARN_OK && r->n > 0) {
-        qsort(r->one, (size_t)r->n, sizeof *r->one, by_place);
+    memset(more + have, 0, (want - have) * sizeof *more);
+    r->gid = more;
+    r->gids = gid;
+    return TARN_OK;
+}
+
+// The row and its attributes, but for the number and the start.
+static void key_row(const tarn_node *n, tarn_known_key *out) {
+    tarn_sha256 h;
+    begin_key(&h, n);
+    tarn_sha256_add(&h, n->attr.i + 2, (size_t)(n->attr.ni - 2) * sizeof *n->attr.i);
+    tarn_sha256_add(&h, n->attr.i, sizeof *n->attr.i);
+    tarn_sha256_add(&h, n->attr.f, (size_t)(n->attr.nf - 1) * sizeof *n->attr.f);
+    tarn_sha256_end(&h, out->bytes);
+}
+
+static tarn_status add_part(tarn_recall *r, const walk *w, const tarn_node *x, parts *p, tarn_error *err) {
+    tarn_recall_gid *g = &r->gid[tarn_gid(x)];
+    tarn_sha256 h;
+    tarn_sha256_begin(&h);
+    for (int k = 0; k < x->nin; k++) {
+        int id = x->in[k]->id;
+        g->waits = g->waits || w->state[id] == UNKNOWN;
+        g->never = g->never || w->state[id] == NONE;
+        tarn_sha256_add(&h, &w->key[id], sizeof w->key[id]);
     }
-    for (int64_t i = 0; i < n && walks; i++) {
-        close_walk(&walks[i]);
+    part *list = tarn_run_grow(p->list, p->n, &p->room, sizeof *list);
+    if (!list) {
+        return tarn_raise_nomem(err, "a run", (size_t)p->n * sizeof *list);
     }
-    free(walks);
-    free(parts);
+    p->list = list;
+    key_row(x, &g->row);
+    list[p->n] = (part){.gid = tarn_gid(x), .start = (int64_t)x->attr.f[x->attr.nf - 1]};
+    tarn_sha256_end(&h, list[p->n++].key.bytes);
+    return TARN_OK;
+}
+
+// One part for each reduction that has no key yet.
+static tarn_status add_parts(tarn_recall *r, const tarn_job *job, parts *p, tarn_error *err) {
+    walk w;
+    TARN_TRY(open_walk(&w, job, r, err));
+    tarn_status s = TARN_OK;
+    for (int i = 0, first = (int)p->n; i < w.nodes && s == TARN_OK; i++) {
+        int64_t gid = w.use[i] ? tarn_gid(job->graph->nodes[i]) : 0;
+        if (!gid) {
+            continue;
+        }
+        s = room_for_gid(r, gid, err);
+        bool met = s == TARN_OK && r->gid[gid].keyed;
+        for (int64_t k = first; k < p->n && !met; k++) {
+            met = p->list[k].gid == gid;
+        }
+        s = s == TARN_OK && !met ? add_part(r, &w, job->graph->nodes[i], p, err) : s;
+    }
+    close_walk(&w);
     return s;
 }
 
-void tarn_recall_close(tarn_recall *r) {
-    free(r->own);
-    free(r->one);
-    free(r->gid);
-    free(r->has_gid);
-    *r = (tarn_recall){0};
+// The key of the reduction whose parts p[0 .. n) are, in the order of the model.
+static void key_of_parts(tarn_recall_gid *g, const part *p, int64_t n) {
+    tarn_sha256 h;
+    tarn_sha256_begin(&h);
+    tarn_sha256_add(&h, &g->row, sizeof g->row);
+    for (int64_t k = 0; k < n; k++) {
+        if (k == 0 || p[k].start != p[k - 1].start) {  // a tensor behind several outputs counts once
+            tarn_sha256_add(&h, &p[k].start, sizeof p[k].start);
+            tarn_sha256_add(&h, &p[k].key, sizeof p[k].key);
+        }
+    }
+    tarn_sha256_end(&h, g->key.bytes);
+    g->keyed = true;
+}
+
+// Gives keys to those whose parts all have one. True: others were waiting for them.
+static bool key_all(tarn_recall *r, parts *p) {
+    bool some = false, more = false;
+    if (p->n > 0) {
+        qsort(p->list, (size_t)p->n, sizeof *p->list, by_start);
+    }
+    for (int64_t k = 0, n; k < p->n; k += n) {
+        tarn_recall_gid *g = &r->gid[p->list[k].gid];
+        for (n = 1; k + n < p->n && p->list[k + n].gid == p->list[k].gid; n++) {
+        }
+        if (g->waits || g->never) {
+            more = more || !g->never;
+            g->waits = false;
+        } else {
+            key_of_parts(g, p->list + k, n);
+            some = true;
+        }
+    }
+    return some && more;
+}
+
+tarn_status tarn_recall_open(tarn_runner *r, tarn_error *err) {
+    tarn_recall *m = &r->recall;
+    *m = (tarn_recall){0};
+    parts p = {0};
+    tarn_status s = TARN_OK;
+    for (bool more = !r->cx->rehash; more && s == TARN_OK;) {  // one may stand below another
+        p.n = 0;
+        for (int64_t i = 0; i < r->njobs && s == TARN_OK; i++) {
+            tarn_job job;
+            s = tarn_job_fresh(r, i, &job, err);
+            if (s == TARN_OK && reduces(&job)) {
+                m->any = true;
+                s = add_parts(m, &job, &p, err);
+            }
+            tarn_job_drop(&job);
+        }
+        more = s == TARN_OK && key_all(m, &p);
+    }
+    free(p.list);
+    return s;
+}
+
+// ---- what is known is put in place ----
+
+static int by_place(const void *a, const void *b) {
+    const tarn_recall_one *x = a, *y = b;
+    return (x->node > y->node) - (x->node < y->node);
+}
+
+// The first of those in the order of jobs that is of job i; at: [n] elements of `size` bytes that begin with
+// the job.
+static int64_t first_of(const void *at, int64_t n, size_t size, int64_t i) {
+    int64_t low = 0, high = n;
+    while (low < high) {
+        int64_t mid = low + (high - low) / 2, job;
+        memcpy(&job, (const char *)at + (size_t)mid * size, sizeof job);
+        low = job < i ? mid + 1 : low;
+        high = job < i ? high : mid;
+    }
+    return low;
+}
+
+static tarn_status replace(tarn_context *cx, tarn_graph *g, const tarn_recall_given *x,
+                           const tarn_node **instead, tarn_error *err) {
+    tarn_tensor value;
+    TARN_TRY(tarn_reduce_result(cx, &g->nodes[x->node]->desc, x->value, &value, err));
+    instead[x->node] = tarn_leaf_tensor(g, &value);
+    tarn_tensor_release(&value);
+    if (!instead[x->node]) {
+        *err = g->err;
+    }
+    return g->err.status;
+}
+
+// Puts given[from ..) of job i in its expression; instead: [nodes], what stands for each node now.
+static tarn_status put_given(tarn_runner *r, int64_t i, int64_t from, tarn_job *job,
+                             const tarn_node **instead, tarn_error *err) {
+    const tarn_recall *m = &r->recall;
+    for (int64_t k = from; k < m->ngiven && m->given[k].job == i; k++) {
+        TARN_TRY(replace(r->cx, job->graph, &m->given[k], instead, err));
+    }
+    const tarn_node *root = tarn_node_rebuild(job->graph, job->root, instead);
+    if (!root) {
+        *err = job->graph->err;
+        return err->status;
+    }
+    job->root = root;
+    return TARN_OK;
+}
+
+tarn_status tarn_recall_put(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err) {
+    const tarn_recall *m = &r->recall;
+    int64_t from = first_of(m->given, m->ngiven, sizeof *m->given, i);
+    if (from == m->ngiven || m->given[from].job != i) {
+        return TARN_OK;
+    }
+    size_t n = (size_t)job->root->id + 1;
+    const tarn_node **instead = calloc(n, sizeof *instead);
+    if (!instead) {
+        return tarn_raise_nomem(err, "a run", n * sizeof *instead);
+    }
+    tarn_status s = put_given(r, i, from, job, instead, err);
+    free((void *)instead);
+    return s;
+}
+
+static tarn_status add_given(tarn_recall *m, int64_t job, int node, const double value[4], tarn_error *err) {
+    tarn_recall_given *list = tarn_run_grow(m->given, m->ngiven, &m->given_room, sizeof *list);
+    if (!list) {
+        return tarn_raise_nomem(err, "a run", (size_t)m->ngiven * sizeof *list);
+    }
+    m->given = list;
+    list[m->ngiven] = (tarn_recall_given){.job = job, .node = node};
+    memcpy(list[m->ngiven++].value, value, sizeof list->value);
+    return TARN_OK;
+}
+
+static tarn_status add_one(tarn_recall *m, int64_t job, int node, const tarn_known_key *key, tarn_error *err) {
+    tarn_recall_one *list = tarn_run_grow(m->one, m->n, &m->room, sizeof *list);
+    if (!list) {
+        return tarn_raise_nomem(err, "a run", (size_t)m->n * sizeof *list);
+    }
+    m->one = list;
+    list[m->n++] = (tarn_recall_one){job, node, *key};
+    return TARN_OK;
+}
+
+static bool keyed(const walk *w, int i) {
+    return w->use[i] && w->state[i] == KEYED && remembers(w->job->graph->nodes[i]);
+}
+
+static tarn_status find(tarn_runner *r, int64_t i, tarn_job *job, const walk *w,
+                        const tarn_node **instead, tarn_error *err) {
+    tarn_recall *m = &r->recall;
+    int64_t given = m->ngiven, one = m->n;
+    double value[4];
+    for (int k = 0; k < w->nodes; k++) {
+        if (keyed(w, k) && tarn_known_get(&r->cx->known, &w->key[k], value)) {
+            TARN_TRY(add_given(m, i, k, value, err));
+        }
+    }
+    bool any = m->ngiven > given;
+    TARN_TRY(any ? put_given(r, i, given, job, instead, err) : TARN_OK);
+    for (int k = 0; k < w->nodes; k++) {
+        const tarn_node *n = any ? instead[k] : job->graph->nodes[k];
+        if (keyed(w, k) && n && remembers(n) && !tarn_gid(n)) {
+            TARN_TRY(add_one(m, i, n->id, &w->key[k], err));
+        }
+    }
+    if (m->n > one) {
+        qsort(m->one + one, (size_t)(m->n - one), sizeof *m->one, by_place);
+    }
+    return TARN_OK;
+}
+
+tarn_status tarn_recall_find(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err) {
+    if (!r->recall.any || !reduces(job)) {
+        return TARN_OK;
+    }
+    walk w;
+    TARN_TRY(open_walk(&w, job, &r->recall, err));
+    tarn_job given = *job;  // the walk goes over the expression as it came
+    w.job = &given;
+    const tarn_node **instead = calloc((size_t)w.nodes, sizeof *instead);
+    tarn_status s = instead ? find(r, i, job, &w, instead, err)
+                            : tarn_raise_nomem(err, "a run", (size_t)w.nodes * sizeof *instead);
+    free((void *)instead);
+    close_walk(&w);
+    return s;
+}
+
+void tarn_recall_close(tarn_recall *m) {
+    free(m->one);
+    free(m->given);
+    free(m->gid);
+    *m = (tarn_recall){0};
 }
 
 // ---- what is found out is kept ----
 
-void tarn_recall_keep(tarn_context *cx, const tarn_recall *r, int64_t job, int node, const double out[4]) {
-    int64_t low = 0, high = r->n;
-    while (low < high) {  // the first that is not before (job, node)
-        int64_t at = low + (high - low) / 2;
-        bool before = r->one[at].job != job ? r->one[at].job < job : r->one[at].node < node;
-        low = before ? at + 1 : low;
-        high = before ? high : at;
-    }
-    if (low < r->n && r->one[low].job == job && r->one[low].node == node) {
-        tarn_known_put(&cx->known, &r->one[low].key, out);
+void tarn_recall_keep(tarn_context *cx, const tarn_recall *m, int64_t job, int node, const double out[4]) {
+    for (int64_t k = first_of(m->one, m->n, sizeof *m->one, job); k < m->n && m->one[k].job == job; k++) {
+        if (m->one[k].node == node) {
+            tarn_known_put(&cx->known, &m->one[k].key, out);
+        }
     }
 }
 
-void tarn_recall_keep_global(tarn_context *cx, const tarn_recall *r, int64_t gid, const double out[4]) {
-    if (gid <= r->gids && r->has_gid[gid]) {
-        tarn_known_put(&cx->known, &r->gid[gid], out);
+void tarn_recall_keep_global(tarn_context *cx, const tarn_recall *m, int64_t gid, const double out[4]) {
+    if (gid <= m->gids && m->gid[gid].keyed) {
+        tarn_known_put(&cx->known, &m->gid[gid].key, out);
     }
 }

@@ -9,25 +9,44 @@
 
 #include "vm/stream/stream.h"
 
-// A reduction of one job that is to be remembered.
+struct tarn_runner;
+
+// A reduction of one job that is to be remembered; nodes are counted with what is known in place.
 typedef struct tarn_recall_one {
     int64_t job;
-    int node;  // of the job's graph
+    int node;
     tarn_known_key key;
 } tarn_recall_one;
 
+// One that was known when the run began; nodes are counted as the job was given or made.
+typedef struct tarn_recall_given {
+    int64_t job;
+    int node;
+    double value[4];
+} tarn_recall_given;
+
+// A whole-model reduction. It has a key when all its contributions have one.
+typedef struct tarn_recall_gid {
+    tarn_known_key row, key;  // what its nodes have in common; what it is
+    bool keyed, waits, never;  // some contribution has no key yet, or will have none
+} tarn_recall_gid;
+
 typedef struct tarn_recall {
-    const tarn_job *jobs;  // [njobs] with what is known in place
-    tarn_job *own;         // NULL: the jobs as they were given
+    bool any;              // some job reduces, and the run remembers
     tarn_recall_one *one;  // [n] in the order of jobs and nodes
     int64_t n, room;
-    tarn_known_key *gid;    // [gids + 1] of whole-model reductions
-    bool *has_gid;         // [gids + 1]
+    tarn_recall_given *given;  // [ngiven] in the order of jobs and nodes
+    int64_t ngiven, given_room;
+    tarn_recall_gid *gid;  // [gids + 1]
     int64_t gids;
 } tarn_recall;
 
-tarn_status tarn_recall_open(tarn_context *cx, int64_t n, const tarn_job *jobs, tarn_recall *r, tarn_error *err);
+// Finds the keys of whole-model reductions.
+tarn_status tarn_recall_open(struct tarn_runner *r, tarn_error *err);
 void tarn_recall_close(tarn_recall *r);
+// Finds what is known of job i, in their order, and puts it in place; the same of a job that is made again.
+tarn_status tarn_recall_find(struct tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err);
+tarn_status tarn_recall_put(struct tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err);
 // The value of a reduction of a job, or of a whole-model one.
 void tarn_recall_keep(tarn_context *cx, const tarn_recall *r, int64_t job, int node, const double out[4]);
 void tarn_recall_keep_global(tarn_context *cx, const tarn_recall *r, int64_t gid, const double out[4]);

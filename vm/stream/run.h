@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One run of jobs, as its parts see it. Private to vm/stream: run.c goes through stages and jobs,
-// job.c through the passes of a job, block.c through the blocks of a pass.
+// One run of jobs, as its parts see it. Private to vm/stream: survey.c looks at each job before the run,
+// run.c goes through stages and jobs, job.c through the passes of a job, block.c through the blocks of a pass.
 #ifndef TARN_STREAM_RUN_H
 #define TARN_STREAM_RUN_H
+
+#include <pthread.h>
 
 #include "vm/stream/program.h"
 #include "vm/stream/recall.h"
@@ -11,9 +13,11 @@
 typedef struct tarn_barrier {
     bool done;
     const tarn_node *node;  // one of its nodes: the row and its attributes
+    tarn_graph *graph;      // that holds it
+    int stage;              // number of whole-model reductions below it, in a chain, and itself
     int64_t total;          // elements over all jobs
     int64_t members;        // jobs that contribute
-    int64_t *base;          // [jobs] where the job's tensor starts in the whole model
+    int64_t *base;          // [jobs] until it is done: where the job's tensor starts in the whole model
     int64_t *place;         // [jobs] its place among the members by start; -1: contributes nothing
     char *state;
     char *parts;            // per place, or per worker when exact; NULL before and after its stage
@@ -25,7 +29,9 @@ typedef struct tarn_barrier {
 typedef struct tarn_runner {
     tarn_context *cx;
     int64_t njobs;
-    const tarn_job *jobs;
+    tarn_job *jobs;             // [njobs] as they were given, with what is known in place
+    const tarn_maker *maker;    // of those without a graph
+    pthread_mutex_t making;
     const tarn_sink *sink;
     const tarn_stream_options *options;
     tarn_recall recall;
@@ -38,6 +44,16 @@ typedef struct tarn_runner {
     tarn_job_size *side;     // the largest first
     int64_t nlarge, nsmall, nside;
 } tarn_runner;
+
+// Fills what a run knows of its jobs: sizes, whole-model reductions, what is remembered of them.
+tarn_status tarn_survey(tarn_runner *r, tarn_error *err);
+// A job with its expression, which is to be dropped again; fresh: without what is known in place.
+tarn_status tarn_job_take(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err);
+tarn_status tarn_job_fresh(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err);
+void tarn_job_drop(tarn_job *job);
+
+// A list with room for one more than n elements of so many bytes, in the place of `list`; NULL: no memory.
+void *tarn_run_grow(void *list, int64_t n, int64_t *room, size_t size);
 
 // Runs a program over all its elements, in blocks over the pool; pool NULL: on this worker, whose
 // number is worker_base.

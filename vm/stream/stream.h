@@ -11,7 +11,7 @@
 
 typedef struct tarn_job {
     const char *name;  // for messages
-    tarn_graph *graph;  // its own small graph, or one shared with other jobs
+    tarn_graph *graph;  // its own small graph, or one shared with other jobs; NULL: made by the run's maker
     const tarn_node *root;
     tarn_dtype store;  // dtype of the output
     bool hidden;       // contributes to whole-model reductions only; nothing is written
@@ -24,8 +24,17 @@ typedef struct tarn_sink {
     void *arg;
 } tarn_sink;
 
+// Makes the expressions of jobs that come without one, whenever a run needs them: each time the same nodes in
+// the same order, in a graph for the run to release. Called by one thread at a time, any.
+typedef struct tarn_maker {
+    tarn_status (*make)(void *arg, int64_t job, tarn_graph **g, const tarn_node **root,
+                        tarn_error *err);
+    void *arg;
+} tarn_maker;
+
 typedef struct tarn_stream_options {
-    bool allow_nonfinite;  // NaN and infinities may be written
+    bool allow_nonfinite;     // NaN and infinities may be written
+    const tarn_maker *maker;  // NULL: every job has its expression
 } tarn_stream_options;
 
 typedef struct tarn_job_plan {
@@ -61,6 +70,7 @@ tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *job
 // OutOfMemory when the budget cannot hold what the job has in memory at once: asked of every job of a
 // run before it starts.
 tarn_status tarn_stream_fits(tarn_context *cx, const tarn_job *job, tarn_error *err);
+// Memory does not grow with the number of jobs that are made. Who gives a maker has begun the progress.
 tarn_status tarn_stream_run(tarn_context *cx, int64_t n, const tarn_job *jobs, const tarn_sink *sink,
                             const tarn_stream_options *o, tarn_error *err);
 // All roots into memory tensors of the stores' dtypes (results: the caller's, [n]).

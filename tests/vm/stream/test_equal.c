@@ -92,11 +92,24 @@ static const tarn_node *whole_row(maker *m, const tarn_node *a, const tarn_node 
     }
 }
 
+// a beside what the columns of b come to: those of the tensor, or of each half of its rows.
+static const tarn_node *beside_columns(maker *m, const tarn_node *a, const tarn_node *b) {
+    static const tarn_op *const folds[] = {&tarn_op_sum, &tarn_op_max, &tarn_op_min};
+    tarn_graph *g = m->g;
+    int64_t rows = a->desc.shape[0], parts = rows % 2 ? 1 : 1 + (int64_t)(test_random(&m->seed) % 2), axis = 1;
+    const int64_t shape[3] = {parts, rows / parts, a->desc.shape[1]};
+    const tarn_op *fold = folds[test_random(&m->seed) % 3];
+    const tarn_node *x = tarn_reshape(g, a, 3, shape), *y = tarn_reshape(g, b, 3, shape);
+    y = tarn_reduce(g, fold, y, 1, &axis, true);
+    x = fold == folds[0] ? tarn_mul(g, x, y) : tarn_sub(g, x, y);
+    return tarn_reshape(g, x, 2, a->desc.shape);
+}
+
 static void grow(maker *m) {
     tarn_graph *g = m->g;
     const tarn_node *a = pick(m), *b = pick(m), *r = NULL;
-    int64_t axis = a->desc.rank - 1, first = 0;
-    switch (test_random(&m->seed) % (m->whole ? 22 : 20)) {
+    int64_t axis = a->desc.rank - 1;
+    switch (test_random(&m->seed) % (m->whole ? 24 : 22)) {
     case 0: r = tarn_add(g, a, b); break;
     case 1: r = tarn_sub(g, a, b); break;
     case 2: r = tarn_mul(g, a, pick_scalar(m)); break;
@@ -113,7 +126,7 @@ static void grow(maker *m) {
     case 13: r = trimmed(g, a); break;
     case 14: r = tarn_sub(g, a, tarn_reduce(g, &tarn_op_max, a, 1, &axis, true)); break;
     case 15: r = tarn_where(g, coin(g, &a->desc, test_random(&m->seed)), a, b); break;
-    case 16: r = tarn_mul(g, a, tarn_reduce(g, &tarn_op_sum, b, 1, &first, true)); break;
+    case 16: case 20: case 21: r = beside_columns(m, a, b); break;
     case 17: r = tarn_desc_numel(&a->desc) % 2 ? a : two_shapes(g, a); break;
     case 18: r = tarn_cast(g, tarn_cast(g, a, TARN_F8_E4M3), TARN_F32); break;
     case 19: r = tarn_unary(g, &tarn_op_tanh, tarn_cast(g, a, TARN_F16)); break;
@@ -260,9 +273,10 @@ static void compare(uint64_t seed, int rank, const int64_t *shape, bool whole, b
 }
 
 static void small_shapes(void **state) {
-    const int64_t shapes[][2] = {{1, 1}, {3, 5}, {1, 1023}, {32, 32}, {7, 999}, {64, 1025}, {2, 2}};
-    for (uint64_t seed = 1; seed <= 24; seed++) {
-        compare(seed, 2, shapes[seed % 7], false, false);
+    const int64_t shapes[][2] = {{1, 1},     {3, 5}, {1, 1023},   {32, 32}, {7, 999},
+                                 {64, 1025}, {2, 2}, {1001, 130}, {2000, 7}, {600, 64}};
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        compare(seed, 2, shapes[seed % 10], false, false);
     }
 }
 
@@ -276,9 +290,9 @@ static void whole_rows(void **state) {
 }
 
 static void across_blocks(void **state) {
-    const int64_t shape[2] = {2, 1024 * 1024 + 4097};
-    for (uint64_t seed = 101; seed < 102; seed++) {
-        compare(seed, 2, shape, false, true);
+    const int64_t shapes[][2] = {{2, 1024 * 1024 + 4097}, {700, 3001}};
+    for (uint64_t seed = 101; seed < 103; seed++) {
+        compare(seed, 2, shapes[seed - 101], false, true);
     }
 }
 

@@ -443,26 +443,38 @@ ROWS(sum, f64, double, tarn_acc_lanes, {{0}}, close_lanes(&acc))
 EXTREME_ROWS(f32, float)
 EXTREME_ROWS(f64, double)
 
-// Row by row, as memory lies, into lanes that stay in the first-level cache.
-#define COLUMNS(tag, T)                                                                         \
-    static void sum_columns_##tag(int64_t at, int64_t rows, int64_t columns, int64_t stride,    \
-                                  const void *in, double (*lane)[TARN_COLUMNS]) {               \
-        for (int64_t r = 0; r < rows; r++) {                                                    \
-            const T *restrict x = (const T *)in + r * stride;                                   \
-            double *restrict to = lane[(at + r) % 16];                                          \
-            if (columns == TARN_COLUMNS) {                                                      \
-                for (int c = 0; c < TARN_COLUMNS; c++) {                                        \
-                    to[c] += (double)x[c];                                                      \
-                }                                                                               \
-            } else {                                                                            \
-                for (int64_t c = 0; c < columns; c++) {                                         \
-                    to[c] += (double)x[c];                                                      \
-                }                                                                               \
+// Rows as memory lies: neighbouring columns abreast, the rows of a subtree at once.
+static inline double sum_of(double a, double b) { return a + b; }
+static inline double max_of(double a, double b) { return b > a || b != b ? b : a; }
+static inline double min_of(double a, double b) { return b < a || b != b ? b : a; }
+#define COLUMNS(name, tag, T, START)                                                            \
+    static void name##_columns_##tag(int64_t rows, int64_t n, int64_t stride, const void *in,   \
+                                     double *restrict part) {                                   \
+        const T *restrict x = in;                                                               \
+        for (int64_t i = 0; rows == 1 && i < n; i++) {                                          \
+            part[i] = name##_of(START, (double)x[i]);                                           \
+        }                                                                                       \
+        for (int64_t i = 0; rows == TARN_SUBTREE && i < n; i++) {                               \
+            double v[TARN_SUBTREE];                                                             \
+            for (int k = 0; k < TARN_SUBTREE; k++) {                                            \
+                v[k] = (double)x[i + k * stride];                                               \
             }                                                                                   \
+            double a = name##_of(name##_of(v[0], v[1]), name##_of(v[2], v[3]));                 \
+            double b = name##_of(name##_of(v[4], v[5]), name##_of(v[6], v[7]));                 \
+            part[i] = name##_of(START, name##_of(a, b));                                        \
         }                                                                                       \
     }
-COLUMNS(f32, float)
-COLUMNS(f64, double)
+#define JOIN(name, START)                                                                       \
+    COLUMNS(name, f32, float, START)                                                            \
+    COLUMNS(name, f64, double, START)                                                           \
+    static void name##_join(int64_t n, double *restrict part, const double *restrict next) {    \
+        for (int64_t i = 0; i < n; i++) {                                                       \
+            part[i] = name##_of(part[i], next[i]);                                              \
+        }                                                                                       \
+    }
+JOIN(sum, 0.0)
+JOIN(max, -(double)INFINITY)
+JOIN(min, (double)INFINITY)
 
 // One digit of the radix selection. The first digit counts everything. Later ones count what matches
 // the digits found so far: a tile is compared at once, then its matches are walked by the bits of the
@@ -536,5 +548,8 @@ const tarn_kernels TARN_ISA_NAME(tarn_kernels) = {
     .rows = {[TARN_KF_sum] = {sum_rows_f32, sum_rows_f64, 0, 0},
              [TARN_KF_max] = {max_rows_f32, max_rows_f64, 0, 0},
              [TARN_KF_min] = {min_rows_f32, min_rows_f64, 0, 0}},
-    .columns = {[TARN_KF_sum] = {sum_columns_f32, sum_columns_f64, 0, 0}},
+    .columns = {[TARN_KF_sum] = {sum_columns_f32, sum_columns_f64, 0, 0},
+                [TARN_KF_max] = {max_columns_f32, max_columns_f64, 0, 0},
+                [TARN_KF_min] = {min_columns_f32, min_columns_f64, 0, 0}},
+    .join = {[TARN_KF_sum] = sum_join, [TARN_KF_max] = max_join, [TARN_KF_min] = min_join},
 };

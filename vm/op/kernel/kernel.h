@@ -43,17 +43,18 @@ enum {
 
 // Rows of up to TARN_TILE elements, `stride` elements apart: what fold and close yield for each.
 typedef void (*tarn_rows_fn)(int64_t n, int64_t length, int64_t stride, const void *x, double *part);
-// A part of one leaf of up to TARN_COLUMNS neighbouring columns at once: its rows from position `at` are
-// added to the sixteen lanes of each column, lane[k][column].
-enum { TARN_COLUMNS = 64 };
-typedef void (*tarn_columns_fn)(int64_t at, int64_t rows, int64_t columns, int64_t stride, const void *x,
-                                double (*lane)[TARN_COLUMNS]);
+// The tree over rows (vm/op/columns.h), n neighbouring columns at once: the part of one row, or of a
+// subtree of TARN_SUBTREE rows `stride` elements apart; and the part of two subtrees, `next` the later.
+enum { TARN_SUBTREE = 8, TARN_SUBTREE_LEVEL = 3 };
+typedef void (*tarn_columns_fn)(int64_t rows, int64_t n, int64_t stride, const void *x, double *part);
+typedef void (*tarn_join_fn)(int64_t n, double *part, const double *next);
 
 typedef struct tarn_kernels {
     tarn_tile_fn tile[TARN_K_COUNT][TARN_W_COUNT];
     tarn_fold_fn fold[TARN_KF_COUNT][TARN_W_COUNT];
     tarn_rows_fn rows[TARN_KF_COUNT][TARN_W_COUNT];        // NULL: fold row by row
     tarn_columns_fn columns[TARN_KF_COUNT][TARN_W_COUNT];  // NULL: column by column
+    tarn_join_fn join[TARN_KF_COUNT];                      // of the same rows
 } tarn_kernels;
 
 const tarn_kernels *tarn_kernels_get(tarn_isa isa);
