@@ -139,6 +139,7 @@ local function name(rules)
   if type(rules) ~= "table" or #rules == 0 then
     error("by.name: expected { {pattern, value}, … }", 2)
   end
+  check("by.name", rules, {}, true)
   for k, rule in ipairs(rules) do
     if type(rule) ~= "table" or type(rule[1]) ~= "string" then
       error(string.format("by.name: rule %d is not {pattern, value}", k), 2)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The opener of the module plot, which hands it what Lua cannot do: SVG to PNG, by librsvg and cairo, which are opened on need, so that a machine without them runs everything else.
-// Their few functions are declared here by hand, since nothing is linked with them: handles are opaque, and the one
-// struct that crosses the border is four doubles.
+// The opener of the module plot, which hands it what Lua cannot do: SVG to PNG, by librsvg and cairo. They are
+// opened on need, so that a machine without them runs everything else. Their few functions are declared here by
+// hand, since nothing is linked with them: handles are opaque, and the one struct that crosses the border is four
+// doubles.
 #include <dlfcn.h>
 #include <math.h>
 #include <string.h>

@@ -208,11 +208,13 @@ function Lint:arguments(called)
   end
 end
 
--- "{ … }" in parentheses is the options table only when it is the whole argument.
+-- "{ … }" in parentheses is the options table only when it is the whole argument, and where the table stands for
+-- all arguments only when it is all of them.
 function Lint:argument_table(called, place)
   local start, found = self.i, #self.found
+  local rows = called and options.of(options.doc(called))
   self:constructor(called, place)
-  if not (self:at "," or self:at ")") then
+  if not (self:at ")" or (self:at "," and not (rows and rows.alone))) or (rows and rows.alone and place > 1) then
     self.i = start
     for k = #self.found, found + 1, -1 do self.found[k] = nil end
     self:expression(0)

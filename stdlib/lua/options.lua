@@ -55,8 +55,9 @@ end
 local options = {}
 
 -- options.of(doc): nil, when the row states none, or all (they are all that there are), list and by_name of
--- {name, default, text}, takes (every name that the table may hold: a parameter may be given by name too), and
--- first: the argument that the table is, where an earlier one may be a table as well.
+-- {name, default, text}, takes (every name that the table may hold: a parameter may be given by name too),
+-- first: the argument that the table is, where an earlier one may be a table as well, and alone: true where
+-- the table stands for all arguments, as in "grad(f, x, …) or { f, x, …, only = }".
 function options.of(doc)
   local arguments = doc.signature:gsub("%->.*$", "")
   local list, by_name, all = {}, {}, true
@@ -81,7 +82,9 @@ function options.of(doc)
   local takes = {}
   for name in arguments:gsub("^[^({]*", ""):gsub("%b{}", ""):gmatch "[%a_][%w_]*" do takes[name] = true end
   for name in pairs(by_name) do takes[name] = true end
-  return { list = list, by_name = by_name, takes = takes, all = all, first = first or 1 }
+  local plain, rest = arguments:match "^[%w_.:]+(%b())(.*)$"
+  local alone = plain ~= nil and rest:find "^ or [%w_.:]*%s*{" ~= nil and not plain:find "="
+  return { list = list, by_name = by_name, takes = takes, all = all, first = first or 1, alone = alone }
 end
 
 -- options.result(doc): "tensor", "model", …; nil where it is not one thing.

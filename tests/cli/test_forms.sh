@@ -105,7 +105,7 @@ zpty shell zsh -f -i
 step() { # what is typed; what the screen shows then
   zpty -w -n shell "$1"
   local got='' piece
-  repeat 40; do
+  repeat 600; do
     sleep 0.05
     while zpty -r -t shell piece; do got+=$piece; done
     [[ -n $2 && $got == *$2* ]] && break

@@ -22,7 +22,7 @@ static tarn_status add(tarn_host *h, const tarn_doc *doc, lua_CFunction call, ta
         h->docs = docs;
         h->doc_room = room;
     }
-    h->docs[h->doc_count++] = (tarn_doc_entry){doc, call};
+    h->docs[h->doc_count++] = (tarn_doc_entry){.doc = doc, .call = call};
     return TARN_OK;
 }
 
@@ -47,6 +47,22 @@ tarn_status tarn_host_doc_copy(tarn_host *h, const tarn_doc *doc, tarn_error *er
         return tarn_raise_nomem(err, "a documentation row", sizeof *d);
     }
     return add(h, d, NULL, err);
+}
+
+tarn_status tarn_host_define(tarn_host *h, const tarn_doc *doc, const char *where, tarn_error *err) {
+    for (int i = 0; i < h->doc_count; i++) {
+        if (strcmp(h->docs[i].doc->name, doc->name) == 0) {
+            TARN_RAISE(err, "DefinedTwice", "%s is defined twice: in %s and in %s", doc->name,
+                       h->docs[i].where ? h->docs[i].where : "C", where);
+        }
+    }
+    const char *kept;
+    if (!copy(h, where, &kept)) {
+        return tarn_raise_nomem(err, "a documentation row", 0);
+    }
+    TARN_TRY(tarn_host_doc_copy(h, doc, err));
+    h->docs[h->doc_count - 1].where = kept;
+    return TARN_OK;
 }
 
 static void load_all(tarn_host *h) {

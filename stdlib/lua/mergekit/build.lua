@@ -41,7 +41,8 @@ local function opened(m, d, options)
   end
   if ok then return m.lora and say.lora(d, m, r + model.lora(m.lora, r), r) or r end
   if type(r) == "userdata" and r.code == "NotFound" then
-    fail(m.at, "%s does not exist; models are local folders, nothing is downloaded", m.path)
+    fail(m.at, "%s does not exist; models are local folders, nothing is downloaded%s", m.path,
+      tostring(r):match "; did you mean [^\n]-%?" or "")
   end
   error(r, 0)
 end
@@ -96,7 +97,7 @@ local function unify(d)
   local t, number, call = d.tokenizer, {}, {}
   for k, m in ipairs(d.models) do number[m], call[k] = k, m.model end
   call.base, call.multiple_of = number[d.base], t.multiple
-  call.source = number[t.source] or t.source
+  call.source = number[t.source] or type(t.source) == "table" and t.source.path or t.source
   for token, said in pairs(t.tokens) do
     call.tokens = call.tokens or {}
     local from = said.source

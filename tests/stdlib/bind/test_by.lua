@@ -118,6 +118,7 @@ do
   check.equal(v["model.layers.0.self_attn.q.weight"], 3.0)
   check.equal(v["model.layers.0.mlp.w"], 4.0)
   check.equal(values(by.name { { "norm", 0 }, { ".", 1 } }, m)["model.norm.weight"], 0.0)
+  check.raises("by.name: unknown option 'default'", by.name, { { ".", 1 }, default = 0 })
   check.raises('no rule matches model.layers.0.mlp.w; end with a rule {".", value}',
     function() return by.name { { "attn", 1 } } * m end)
   check.raises("missing closing parenthesis", function() return by.name { { "(", 1 } } * m end)
@@ -187,6 +188,10 @@ do
   check.raises("density = 2 of memory is outside 0 to 1", merge.ties, { base = first, back, density = by.name { { ".", 2 } },
     trim = "tensor" })
   check.raises("density varies by tensor", merge.ties, { base = first, back, density = by.name { { ".", 0.5 } } })
+  for _, o in ipairs { { "pcb", "density" }, { "pcb", "clamp" }, { "consensus_ties", "density" }, { "tall_masks", "density" } } do
+    check.raises(("merge.%s: %s varies by tensor"):format(o[1], o[2]), merge[o[1]],
+      { base = first, back, [o[2]] = by.name { { ".", 0.5 } } })
+  end
 
   -- algebra: on either side, and as a divisor
   check.equal((first * ramp)[names[3]]:item(), 2.0)

@@ -197,7 +197,32 @@ static void test_examples(void **state) {
     assert_int_equal(complaints, 0);
 }
 
+// A name that is taken stays what it was, and the error says where both are written.
+static void test_defined_twice(void **state) {
+    static const char text[] =
+        "local define = ... "
+        "define('merge.doubled', 'merge.doubled() -> number', 'One.', nil, function() return 1 end)\n"
+        "local ok, why = pcall(define, 'merge.doubled', 'merge.doubled()', 'Two.', nil, function() return 2 end)\n"
+        "assert(not ok and merge.doubled() == 1)\n"
+        "local far, of = pcall(define, 'merge.ties', 'merge.ties()', 'Three.', nil, function() return 3 end)\n"
+        "assert(not far and tostring(of):find('merge.ties is defined twice: in C and in ', 1, true), of)\n"
+        "return tostring(why)";
+    world w;
+    tarn_error err = {0};
+    open_world(&w);
+    lua_State *L = tarn_host_state(w.h);
+    assert_int_equal(luaL_loadbufferx(L, text, sizeof text - 1, "=twice.lua", "t"), LUA_OK);
+    tarn_bind_push_define(L);
+    if (tarn_host_call(w.h, 1, 1, &err) != TARN_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_non_null(strstr(lua_tostring(L, -1), "merge.doubled is defined twice: in twice.lua:1 and in twice.lua:2"));
+    lua_pop(L, 1);
+    close_world(&w, "defined twice");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_examples)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_defined_twice),
+                                       cmocka_unit_test(test_examples)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
