@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Models with different tokenizers brought to one: what tokenizer.json and tokenizer_config.json beside the weights say
--- of tokens becomes maps of ids for model.token_union, and the files of the result's tokenizer are those of one model
--- with tokens added. Nothing else in the files is touched: they are edited as texts.
+-- Models with different tokenizers brought to one: what tokenizer.json (or vocab.json, its older form) and
+-- tokenizer_config.json beside the weights say of tokens becomes maps of ids for model.token_union, and the files of
+-- the result's tokenizer are those of one of them with tokens added. Nothing else in the files is touched: they are
+-- edited as texts.
 return function(define, check)
   local json, decode = require "json", require("json.decode").decode
-  local text_file = require "text_file"
+  local text_file, templates = require "text_file", require "chat.templates"
 
   -- All files of a tokenizer; the second list says the same as tokenizer.json in older forms, and would be wrong once
   -- tokens are added.
@@ -14,8 +15,11 @@ return function(define, check)
 
   local function fail(message, ...) error("model.one_tokenizer: " .. message:format(...), 0) end
 
+  -- m: a model, or the path of a folder with a tokenizer and no weights.
+  local function label_of(m) return type(m) == "string" and m or m:label() end
+
   local function beside(m, name)
-    local folder = m:folder()
+    local folder = type(m) == "string" and m or m:folder()
     local path = folder and folder .. "/" .. name
     local file = path and io.open(path, "rb")
     if not file then return nil end
@@ -91,8 +95,8 @@ return function(define, check)
 
   local function parsed(m, name, text)
     local ok, r = pcall(decode, text)
-    if not ok then fail("%s of %s: %s", name, m:label(), r) end
-    if type(r) ~= "table" then fail("%s of %s holds no object", name, m:label()) end
+    if not ok then fail("%s of %s: %s", name, label_of(m), r) end
+    if type(r) ~= "table" then fail("%s of %s holds no object", name, label_of(m)) end
     return r
   end
 
@@ -111,8 +115,8 @@ return function(define, check)
     local function known(key, token)
       local content = type(token) == "table" and token.content or token
       if type(content) == "string" and not v.ids[content] then
-        fail("%s of %s: '%s' is not in its tokenizer.json, so it has no id; load and save the tokenizer once with "
-          .. "transformers, which writes it there", key, v.label, content)
+        fail("%s of %s: '%s' is not in its %s, so it has no id; load and save the tokenizer once with "
+          .. "transformers, which writes it there", key, v.label, content, v.file)
       end
     end
     for key, token in pairs(settings) do
@@ -122,37 +126,75 @@ return function(define, check)
     for _, token in ipairs(type(more) == "table" and more or {}) do known("additional_special_tokens", token) end
   end
 
-  -- {label, ids = {token = id}, plain = {token = true}, added = {token = entry}, rows, text, settings}, or nil where
-  -- a model has no tokenizer at all.
-  local function vocabulary(m)
-    local text = beside(m, "tokenizer.json")
-    if not text then
-      for _, name in ipairs(older) do
-        if beside(m, name) then
-          fail("%s has %s and no tokenizer.json; load and save its tokenizer once with transformers", m:label(), name)
-        end
-      end
-      return nil
-    end
-    local v = { model = m, label = m:label(), ids = {}, plain = {}, added = {}, rows = rows_of(m), text = text,
-      settings = beside(m, "tokenizer_config.json") }
-    local root = parsed(m, "tokenizer.json", text)
-    local list = type(root.model) == "table" and root.model.vocab
-    if type(list) ~= "table" then fail("tokenizer.json of %s has no model.vocab", m:label()) end
+  local function add_vocabulary(v, list)
     for key, x in pairs(list) do
       local token, id = key, x
       if math.type(key) == "integer" then -- Unigram: a list of {token, score}
         token, id = type(x) == "table" and x[1], key - 1
       end
       if type(token) ~= "string" or math.type(id) ~= "integer" or id < 0 then
-        fail("tokenizer.json of %s: a token in model.vocab without an id", m:label())
+        fail("%s of %s: a token in %s without an id", v.file, v.label, v.file == "vocab.json" and "it" or "model.vocab")
       end
       v.ids[token], v.plain[token] = id, true
     end
+  end
+
+  local function read_tokenizer_json(v)
+    local root = parsed(v.model, v.file, v.text)
+    local list = type(root.model) == "table" and root.model.vocab
+    if type(list) ~= "table" then fail("tokenizer.json of %s has no model.vocab", v.label) end
+    add_vocabulary(v, list)
     for _, entry in ipairs(type(root.added_tokens) == "table" and root.added_tokens or {}) do
       add(v, entry, "tokenizer.json")
     end
-    local settings = v.settings and parsed(m, "tokenizer_config.json", v.settings) or {}
+  end
+
+  -- The older form of byte-pair tokenizers. added_tokens.json has ids alone: flags are in the settings, so they go
+  -- first.
+  local function read_vocab_json(v, settings)
+    add_vocabulary(v, parsed(v.model, v.file, v.text))
+    local text = beside(v.model, "special_tokens_map.json")
+    local map = text and parsed(v.model, "special_tokens_map.json", text) or {}
+    local special = {}
+    for _, list in ipairs { settings, map } do
+      for key, token in pairs(list) do
+        local several = key == "additional_special_tokens" and token or key:find "_token$" and { token }
+        for _, t in ipairs(type(several) == "table" and several or {}) do
+          special[type(t) == "table" and t.content or t] = true
+        end
+      end
+    end
+    text = beside(v.model, "added_tokens.json")
+    for token, id in pairs(text and parsed(v.model, "added_tokens.json", text) or {}) do
+      add(v, { id = id, content = token, single_word = false, lstrip = false, rstrip = false, normalized = false,
+        special = special[token] or false }, "added_tokens.json")
+    end
+    return map
+  end
+
+  -- The text that holds the tokens, and its name.
+  local function tokens_file(m)
+    local text = beside(m, "tokenizer.json")
+    if text then return text, "tokenizer.json" end
+    text = beside(m, "merges.txt") and beside(m, "vocab.json")
+    if text then return text, "vocab.json" end
+    for _, name in ipairs(older) do
+      if beside(m, name) then
+        fail("%s has %s and neither tokenizer.json nor vocab.json with merges.txt; load and save its tokenizer once "
+          .. "with transformers", label_of(m), name)
+      end
+    end
+  end
+
+  -- {model, label, file, text, ids = {token = id}, plain = {token = true}, added = {token = entry}, rows (of a model),
+  -- settings}, or nil where there is no tokenizer at all.
+  local function vocabulary(m)
+    local text, file = tokens_file(m)
+    if not text then return nil end
+    local v = { model = m, label = label_of(m), file = file, text = text, ids = {}, plain = {}, added = {},
+      settings = beside(m, "tokenizer_config.json") }
+    local settings, map = v.settings and parsed(m, "tokenizer_config.json", v.settings) or {}, nil
+    if file == "tokenizer.json" then read_tokenizer_json(v) end
     local more = settings.added_tokens_decoder
     for id, entry in pairs(type(more) == "table" and more or {}) do
       if type(entry) == "table" then
@@ -160,7 +202,10 @@ return function(define, check)
         add(v, entry, "tokenizer_config.json")
       end
     end
+    if file == "vocab.json" then map = read_vocab_json(v, settings) end
     check_special(v, settings)
+    if map then check_special(v, map) end
+    v.rows = type(m) ~= "string" and rows_of(m) or nil
     return v
   end
 
@@ -228,25 +273,36 @@ return function(define, check)
     return list
   end
 
+  local function lines(open, list, indent, close)
+    return #list == 0 and open .. close or open .. "\n" .. table.concat(list, ",\n") .. "\n" .. indent .. close
+  end
+
+  -- The files that say which tokens are added.
+  local function write_added(files, out)
+    local of, entries, settings, ids = out.of, {}, {}, {}
+    for i, entry in ipairs(added_list(out)) do
+      entries[i] = "    " .. json.encode(json.pick(entry, { "id", "content", table.unpack(flags) }))
+      settings[i] = ('    "%d": %s'):format(entry.id, json.encode(json.pick(entry, { "content", table.unpack(flags) })))
+      ids[i] = ("  %s: %d"):format(json.encode(entry.content), entry.id)
+    end
+    if of.file == "tokenizer.json" then
+      files["tokenizer.json"] = replaced(of.text, "added_tokens", lines("[", entries, "  ", "]"))
+    else
+      files["vocab.json"], files["merges.txt"] = of.text, beside(of.model, "merges.txt")
+      files["added_tokens.json"] = lines("{", ids, "", "}") .. "\n"
+    end
+    if of.settings and (of.file ~= "tokenizer.json" or member(of.settings, "added_tokens_decoder")) then
+      files["tokenizer_config.json"] = replaced(of.settings, "added_tokens_decoder", lines("{", settings, "  ", "}"))
+    end
+  end
+
   -- The texts of its files; `carried`: whose files go with the result anyway.
   local function files_of(out, carried)
     local files, of = {}, out.of
     if not out.changed and of.model == carried then return files end
     for _, name in ipairs(of_tokenizer) do files[name] = beside(of.model, name) or false end
     for _, name in ipairs(older) do files[name] = not out.changed and beside(of.model, name) or false end
-    if not out.changed then return files end
-    local entries, settings = {}, {}
-    for i, entry in ipairs(added_list(out)) do
-      entries[i] = "    " .. json.encode(json.pick(entry, { "id", "content", table.unpack(flags) }))
-      settings[i] = ('    "%d": %s'):format(entry.id, json.encode(json.pick(entry, { "content", table.unpack(flags) })))
-    end
-    local function lines(open, list, close)
-      return #list == 0 and open .. close or open .. "\n" .. table.concat(list, ",\n") .. "\n  " .. close
-    end
-    files["tokenizer.json"] = replaced(of.text, "added_tokens", lines("[", entries, "]"))
-    if of.settings and member(of.settings, "added_tokens_decoder") then
-      files["tokenizer_config.json"] = replaced(of.settings, "added_tokens_decoder", lines("{", settings, "}"))
-    end
+    if out.changed then write_added(files, out) end
     return files
   end
 
@@ -295,7 +351,7 @@ return function(define, check)
   local function vocabularies_of(o)
     local first = o.base or 1
     if not o[first] then fail("base = %s is no number of a model", tostring(first)) end
-    local list, base = {}, vocabulary(o[first]) or fail("%s has no tokenizer.json", o[first]:label())
+    local list, base = {}, vocabulary(o[first]) or fail("%s has no tokenizer", o[first]:label())
     for k, m in ipairs(o) do
       list[k] = k == first and base or vocabulary(m)
       if not list[k] then
@@ -308,9 +364,13 @@ return function(define, check)
 
   local function tokenizer_of(o, vocabularies, base)
     local source = o.source or "union"
-    local of = (source == "union" or source == "base") and base or vocabularies[source]
-    if not of then fail("source = %s; expected \"union\", \"base\" or the number of a model", tostring(source)) end
-    local out = begun(of, type(source) == "string")
+    local grown = source == "union" or source == "base"
+    local of = grown and base or vocabularies[source] or type(source) == "string" and vocabulary(source)
+    if not of then
+      fail("source = %s; expected \"union\", \"base\", the number of a model or a folder with a tokenizer",
+        tostring(source))
+    end
+    local out = begun(of, grown)
     if source == "union" then union(out, vocabularies) end
     return out
   end
@@ -326,6 +386,19 @@ return function(define, check)
       sources[id], force[id] = source_of(token, said, vocabularies), said.force or nil
     end
     return sources, force, #names > 0
+  end
+
+  -- A tokenizer that belongs to none of the models may have tokens that none of them knows.
+  local function check_known(out, vocabularies, sources)
+    local n, first = 0, nil
+    for token, id in pairs(out.ids) do
+      local known = sources[id] ~= nil
+      for _, v in ipairs(vocabularies) do known = known or v.ids[token] ~= nil and v.ids[token] < v.rows end
+      if not known then n, first = n + 1, first and first < token and first or token end
+    end
+    if n > 0 then
+      warn(("%d tokens of %s are in none of the models ('%s' …); their rows are zero"):format(n, out.of.label, first))
+    end
   end
 
   local function among_of(o)
@@ -345,6 +418,7 @@ return function(define, check)
     local vocabularies, base = vocabularies_of(o)
     local out = tokenizer_of(o, vocabularies, base)
     local sources, force, moved = sources_of(o, out, vocabularies)
+    if type(o.source) == "string" and out.of ~= base then check_known(out, vocabularies, sources) end
     local lent = moved
     local call = { base = o.base, rows = out.n, fill = "zero", ids = {}, sources = sources, force = force }
     for k, m in ipairs(o) do
@@ -361,12 +435,14 @@ return function(define, check)
   define("model.one_tokenizer", "model.one_tokenizer { m, m, …, source = \"union\", base =, tokens =, multiple_of =, "
     .. "among = } -> {model, …}, files, lent",
     "Models with different tokenizers brought to one, so that they can be merged: rows of embeddings and heads move to "
-      .. "where its tokens are. Tokens are read from tokenizer.json (and tokenizer_config.json) beside the weights. A "
-      .. "token that a model lacks takes the row of the only model that has it, else of the base, else the mean over "
-      .. "the models that have it; what none has is zero. files are the tokenizer's of the result, for "
-      .. "m:save(path, { files = files }); lent says whether some model lacked a token.\n"
+      .. "where its tokens are. Tokens are read from tokenizer.json, or from vocab.json where merges.txt is too (and "
+      .. "added_tokens.json), and from tokenizer_config.json, beside the weights. A token that a model lacks takes the "
+      .. "row of the only model that has it, else of the base, else the mean over the models that have it; what none "
+      .. "has is zero. files are the tokenizer's of the result, for m:save(path, { files = files }); lent says whether "
+      .. "some model lacked a token.\n"
       .. "  source: \"union\": the tokens of the base (or first) model, then what the others have besides, in the "
-      .. "order of models and ids, the added ones last; \"base\": the base's tokenizer; a number: that model's\n"
+      .. "order of models and ids, the added ones last; \"base\": the base's tokenizer; a number: that model's; "
+      .. "any other text: the tokenizer in that folder, which needs no weights\n"
       .. "  base: number of the model that lends rows first, and whose tokenizer is extended; without it the first is "
       .. "extended and none lends first\n"
       .. "  tokens: {[\"<token>\"] = {from = …, force = true}, …}: adds the token if need be; from: the number of a "
@@ -374,29 +450,33 @@ return function(define, check)
       .. "  multiple_of: rows are added up to a multiple of this, each the mean of all\n"
       .. "  among: {number, …} of the models that are wanted and lend rows (default: all); the others are false in the "
       .. "list\n"
-      .. "What ids leave open is an error: tokenizers without tokenizer.json, tokens that only the settings name.",
+      .. "What ids leave open is an error: tokenizers without these files, tokens that only the settings name.",
     [[
 local m = model.open "tests/golden/tokenizer/one"
 local list, files = model.one_tokenizer { m, model.open "tests/golden/tokenizer/two", base = 1 }
 print(m["model.embed_tokens.weight"].shape[1], list[1]["model.embed_tokens.weight"].shape[1])
 -- > 12	12]], one_tokenizer)
 
-  define("model.chat_template", "model.chat_template(m, text, files) -> files",
+  define("model.chat_template", "model.chat_template(m, template, files) -> files",
     "The side files that give what is saved with those of m another chat template: chat_template.jinja, and a "
-      .. "tokenizer_config.json without one. For m:save(path, { files = … }). files: what model.one_tokenizer gave.",
+      .. "tokenizer_config.json without one. For m:save(path, { files = … }). template: Jinja, or the name of a "
+      .. "published format: \"alpaca\", \"chatml\", \"exaone\", \"llama3\", \"mistral\". files: what "
+      .. "model.one_tokenizer gave.",
     [[
 local m = model.open "tests/golden/tokenizer/one"
 print(model.chat_template(m, "{{ messages[0].content }}")["chat_template.jinja"])
 -- > {{ messages[0].content }}]],
     function(m, template, files)
+      local text, wrong = templates.text(template)
+      if not text then error("model.chat_template: " .. wrong, 0) end
       local out = {}
-      for name, text in pairs(files or {}) do out[name] = text end
+      for name, said in pairs(files or {}) do out[name] = said end
       local settings = out["tokenizer_config.json"]
       if settings == nil then settings = beside(m, "tokenizer_config.json") end
       if settings and member(settings, "chat_template") then
         out["tokenizer_config.json"] = without(settings, "chat_template")
       end
-      out["chat_template.jinja"], out["chat_template.json"] = template, false
+      out["chat_template.jinja"], out["chat_template.json"] = text, false
       return out
     end)
 end

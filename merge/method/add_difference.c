@@ -54,8 +54,7 @@ const tarn_method tarn_method_add_difference = {
     .paper = "SuperMerger, github.com/hako-mikan/sd-webui-supermerger; sd-mecha, github.com/ljleb/sd-mecha",
     .detail = "a + alpha (b - c). mask, from sd-mecha: opposite weighs the difference by 2 |a - b| / (|a "
               "- b| + |a + b - 2 c|), strict_opposite by 2 max(0, -(a - c)(b - c)) / max(|a - c|, |b - "
-              "c|)^2, 0 / 0 = 0. smooth runs over all dimensions of a tensor, in memory; one of a single "
-              "element stays.",
+              "c|)^2, 0 / 0 = 0. smooth runs over all dimensions, in memory; a single element stays.",
     .example = "print(merge.add_difference { a, b, base, alpha = 0.5 })",
     .version = 1, .tier = 'A', .least = 3, .most = 3, .params = params, .build = build,
 };

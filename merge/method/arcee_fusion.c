@@ -3,16 +3,7 @@
 // the entry's change times the divergence of its row, seen as logits; what reaches Tukey's fence is
 // kept. KL(softmax x | softmax b) = Σ e^x (x - b) / Σ e^x - log Σ e^x + log Σ e^b: three sums of
 // one pass, in f64, because nearly all of it cancels between fine-tunes.
-#include "merge/method/method.h"
-
-// Σ along the last axis; tensors of one axis or none are one row.
-static const tarn_node *row_sum(tarn_graph *g, const tarn_node *x) {
-    if (!x || x->desc.rank < 2) {
-        return tarn_total(g, &tarn_op_sum, x);
-    }
-    int64_t axis = x->desc.rank - 1;
-    return tarn_reduce(g, &tarn_op_sum, x, 1, &axis, true);
-}
+#include "merge/method/means.h"
 
 static const tarn_node *divergence(tarn_build *b) {
     tarn_graph *g = b->g;
@@ -23,10 +14,10 @@ static const tarn_node *divergence(tarn_build *b) {
     const tarn_node *low = tarn_num(g, -700);
     const tarn_node *ex = tarn_exp(g, tarn_maximum(g, tarn_sub(g, x, most), low));
     const tarn_node *ey = tarn_exp(g, tarn_maximum(g, tarn_sub(g, y, most), low));
-    const tarn_node *sum = row_sum(g, ex), *moved = row_sum(g, tarn_mul(g, ex, tarn_sub(g, x, y)));
-    const tarn_node *kl =
-        tarn_add(g, tarn_div(g, moved, sum), tarn_log(g, tarn_div(g, row_sum(g, ey), sum)));
-    return tarn_maximum(g, kl, tarn_num(g, 0));
+    const tarn_node *sum = tarn_row_sum(g, ex);
+    const tarn_node *moved = tarn_row_sum(g, tarn_mul(g, ex, tarn_sub(g, x, y)));
+    const tarn_node *shift = tarn_log(g, tarn_div(g, tarn_row_sum(g, ey), sum));
+    return tarn_maximum(g, tarn_add(g, tarn_div(g, moved, sum), shift), tarn_num(g, 0));
 }
 
 // The value at index trunc(q (N - 1)) of the sorted importance.
@@ -41,10 +32,8 @@ static const tarn_node *build(tarn_build *b) {
     if (!size || !kl) {
         return NULL;
     }
-    const tarn_node *importance =
-        tarn_mul(g, size, kl->desc.weak ? kl : tarn_cast(g, kl, size->desc.dtype));
-    const tarn_node *range =
-        tarn_sub(g, quantile(b, importance, 0.75), quantile(b, importance, 0.25));
+    const tarn_node *importance = tarn_mul(g, size, kl->desc.weak ? kl : tarn_cast(g, kl, size->desc.dtype));
+    const tarn_node *range = tarn_sub(g, quantile(b, importance, 0.75), quantile(b, importance, 0.25));
     const tarn_node *fence = tarn_mul(g, range, tarn_num(g, tarn_get(b, "fence")));
     fence = tarn_add(g, quantile(b, importance, 0.5), fence);
     return tarn_where(g, tarn_ge(g, importance, fence), b->x[0], b->base);

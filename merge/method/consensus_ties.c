@@ -4,10 +4,6 @@
 
 static const tarn_node *build(tarn_build *b) { return tarn_masks_consensus(b, tarn_masks_ties(b)); }
 
-static tarn_status check(const tarn_model *m, tarn_error *err) {
-    return tarn_method_shared(m, "density", NULL, err);
-}
-
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     TARN_PARAM_LAMBDA,
@@ -28,6 +24,6 @@ const tarn_method tarn_method_consensus_ties = {
               "masks compare it with the whole task vectors, not with the trimmed ones. The paper's code sums the "
               "values that agree; normalize = true is their mean, as in merge.ties.",
     .example = "print(merge.consensus_ties { base = base, a, b, c, lambda = 0.5 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .check = check,
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params,
     .build = build,
 };

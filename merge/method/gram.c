@@ -42,6 +42,11 @@ bool tarn_gram_has(const tarn_model *m, int64_t slot, const char *name) {
     return all;
 }
 
+const char *tarn_gram_note(const tarn_model *m, int64_t i) {
+    bool has = tarn_gram_has(m, i, tarn_method_of(m)->statistics[0].name);
+    return has ? NULL : "mean: no Gram matrix of its inputs";
+}
+
 const tarn_node *tarn_gram_shrunk(tarn_build *b, const char *name, int i, double a) {
     tarn_graph *g = b->g;
     const tarn_node *x = tarn_cast(g, tarn_statistic_of(b, name, i), TARN_F64);
@@ -49,10 +54,43 @@ const tarn_node *tarn_gram_shrunk(tarn_build *b, const char *name, int i, double
         return x;
     }
     const tarn_node *less = tarn_mul(g, x, tarn_num(g, a));
-    return tarn_where(g, tarn_singular_diagonal(g, x->desc.shape[0], x->desc.shape[0]), x, less);
+    return tarn_where(g, tarn_singular_diagonal(g, x), x, less);
+}
+
+// Σ w_m B_m X_m A_m with X_m = x[m], or the one x for all.
+static const tarn_node *curve(tarn_build *b, const tarn_node *const *x, const tarn_node *one) {
+    tarn_graph *g = b->g;
+    const tarn_node *part[TARN_METHOD_MODELS];
+    bool out = tarn_gram_has(b->model, b->slot, "outputs");
+    for (int i = 0; i < b->n; i++) {
+        part[i] = tarn_matmul(g, one ? one : x[i], tarn_gram_shrunk(b, "inputs", i, 1));
+        part[i] = out ? tarn_matmul(g, tarn_gram_shrunk(b, "outputs", i, 1), part[i]) : part[i];
+        part[i] = tarn_mul(g, part[i], tarn_num(g, tarn_get_of(b, "weight", i)));
+    }
+    return tarn_sum_of(g, b->n, part);
+}
+
+const tarn_node *tarn_gram_match(tarn_build *b, const tarn_node *w, int steps) {
+    tarn_graph *g = b->g;
+    const tarn_node *x[TARN_METHOD_MODELS];
+    for (int i = 0; i < b->n; i++) {
+        x[i] = tarn_gram_matrix(b, b->x[i]);
+    }
+    const tarn_node *r = tarn_sub(g, curve(b, x, NULL), curve(b, NULL, w)), *p = r;
+    const tarn_node *rr = tarn_dot(g, r, r);
+    for (int k = 0; k < steps && rr; k++) {
+        const tarn_node *q = curve(b, NULL, p), *step = tarn_share(g, rr, tarn_dot(g, p, q));
+        w = tarn_add(g, w, tarn_mul(g, step, p));
+        r = tarn_sub(g, r, tarn_mul(g, step, q));
+        const tarn_node *next = tarn_dot(g, r, r);
+        p = tarn_add(g, r, tarn_mul(g, tarn_share(g, next, rr), p));
+        rr = next;
+    }
+    return w;
 }
 
 tarn_status tarn_gram_check(const tarn_model *m, const char *name, bool out, tarn_error *err) {
+    TARN_TRY(tarn_check_shares(m, NULL, err));
     for (int i = 0; i < tarn_method_models(m); i++) {
         const tarn_model *of = tarn_method_statistic(m, name, i);
         for (int64_t k = 0; of && k < m->n; k++) {

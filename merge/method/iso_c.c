@@ -4,10 +4,7 @@
 
 // d, or ones on the diagonal where all of it is zero: that has no polar factor, and any serves there.
 static const tarn_node *filled(tarn_graph *g, const tarn_node *d) {
-    if (!d) {
-        return NULL;
-    }
-    const tarn_node *eye = tarn_singular_diagonal(g, d->desc.shape[0], d->desc.shape[1]), *zero = tarn_num(g, 0);
+    const tarn_node *eye = tarn_singular_diagonal(g, d), *zero = tarn_num(g, 0);
     const tarn_node *some = tarn_gt(g, tarn_total(g, &tarn_op_max, tarn_abs(g, d)), zero);
     return tarn_where(g, some, d, tarn_where(g, eye, tarn_num(g, 1), zero));
 }
@@ -18,14 +15,13 @@ static const tarn_node *build(tarn_build *b) {
         return tarn_singular_mean(b);
     }
     const tarn_node *d = tarn_singular_matrix(b, tarn_vectors_sum(b));
-    const tarn_node *side = tarn_num(g, (double)tarn_singular_side(b));
     if (tarn_flag(b, "polar")) {  // the sum of singular values is the trace of the polar factor against d
         const tarn_node *q = tarn_polar(g, filled(g, d), TARN_POLAR_ITERATE);
+        const tarn_node *side = tarn_num(g, (double)tarn_singular_side(b));
         return tarn_singular_result(b, tarn_mul(g, q, tarn_div(g, tarn_dot(g, q, d), side)));
     }
     tarn_svd_nodes p = tarn_singular_svd(b, d, 0);
-    const tarn_node *mean = tarn_div(g, tarn_total(g, &tarn_op_sum, p.s), side);
-    return tarn_singular_result(b, tarn_singular_product(g, p.u, mean, p.vt));
+    return tarn_singular_result(b, tarn_singular_product(g, p.u, tarn_mean(g, p.s), p.vt));
 }
 
 static const tarn_param params[] = {

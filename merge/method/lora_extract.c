@@ -16,15 +16,14 @@ static const tarn_node *build(tarn_build *b) {
         return b->x[0];
     }
     const tarn_slot *s = &b->model->slots[b->slot];
-    int64_t r = s->shape[b->output], column[2] = {r, 1};
+    int64_t r = s->shape[b->output];
     tarn_svd_nodes d = tarn_singular_svd(b, tarn_singular_matrix(b, tarn_delta(b, 0)), r);
     const tarn_node *root = d.s ? tarn_sqrt(g, d.s) : NULL, *x;
     if (!root) {
         return NULL;
     }
     if (b->output == 0) {
-        x = tarn_mul(g, tarn_reshape(g, root, 2, column),
-                     f == TARN_FACTORS_TURNED ? tarn_permute(g, d.u, swap) : d.vt);
+        x = tarn_singular_rows(g, root, f == TARN_FACTORS_TURNED ? tarn_permute(g, d.u, swap) : d.vt);
     } else {
         x = tarn_mul(g, f == TARN_FACTORS_TURNED ? tarn_permute(g, d.vt, swap) : d.u, root);
     }

@@ -27,8 +27,9 @@ tarn_status tarn_magprune_check(const tarn_model *m, tarn_error *err);
     "and kept with probability density - epsilon/2 + epsilon r/n, or under window = \"full\" "   \
     "density - epsilon + 2 epsilon (r-1)/(n-1): the larger, the likelier. Equals rank by "       \
     "position. A row is what belongs to the first index of a tensor, a vector is one row, and "  \
-    "a row of one entry has probability density. Draws come from a counter generator, as in "    \
-    "dare."
+    "a row of one entry has probability density. half is section 2.2 of the paper; the authors' "  \
+    "code (declare-lab/della) has the window of full, with 1 / p too. Draws come from a counter "  \
+    "generator, as in dare."
 // clang-format on
 
 #endif

@@ -13,14 +13,12 @@ static const tarn_node *count_of(tarn_graph *g, int n, const tarn_node *const *m
 }
 
 const tarn_node *tarn_masks_ties(tarn_build *b) {
-    const tarn_node *t[TARN_METHOD_MODELS], *w[TARN_METHOD_MODELS];
+    const tarn_node *t[TARN_METHOD_MODELS];
     for (int i = 0; i < b->n; i++) {
         const tarn_node *d = tarn_keep_top(b, tarn_delta(b, i), tarn_get_of(b, "density", i), true, i);
         t[i] = tarn_vectors_weighted(b, d, i);
-        w[i] = tarn_num(b->g, tarn_get_of(b, "weight", i));
     }
-    const tarn_node *votes = tarn_sum_of(b->g, b->n, t);
-    return tarn_vectors_agreeing(b->g, b->n, t, tarn_flag(b, "normalize") ? w : NULL, votes);
+    return tarn_vectors_elected(b, t, tarn_flag(b, "normalize"));
 }
 
 void tarn_masks_tall(tarn_build *b, const tarn_node *merged, const tarn_node **mask) {

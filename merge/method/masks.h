@@ -38,8 +38,8 @@ tarn_status tarn_masks_check(const tarn_model *m, tarn_error *err);  // not too 
      "of each task's mask: larger is sparser. 1: the closed criterion, each entry goes to the nearer " \
      "of 0 and the merged value; searched over 0.2 to 0.6 by accuracy in the paper's code"}
 #define TARN_PARAM_TIES_DENSITY                                                              \
-    {"density", TARN_NUMBER, 0.2, 0, 1, true, NULL,                                          \
-     "share of each whole task vector that TIES keeps: exactly trunc(density N) entries; no by.…"}
+    {"density", TARN_NUMBER, 0.2, 0, 1, TARN_PER_MODEL | TARN_UNIFORM, NULL,                 \
+     "share of each whole task vector that TIES keeps: exactly trunc(density N) entries"}
 #define TARN_PARAM_TIES_MEAN                                                                     \
     {"normalize", TARN_BOOLEAN, 0, 0, 1, false, NULL,                                            \
      "TIES averages the values that agree (its own paper); false: sums them (consensus code)"}

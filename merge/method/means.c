@@ -76,13 +76,27 @@ void tarn_gram(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node 
     }
 }
 
+const tarn_node *tarn_mean(tarn_graph *g, const tarn_node *x) {
+    const tarn_node *n = x ? tarn_num(g, (double)tarn_desc_numel(&x->desc)) : NULL;
+    return tarn_div(g, tarn_total(g, &tarn_op_sum, x), n);
+}
+
+const tarn_node *tarn_row_sum(tarn_graph *g, const tarn_node *x) {
+    if (!x || x->desc.rank < 2) {
+        return tarn_total(g, &tarn_op_sum, x);
+    }
+    int64_t last = x->desc.rank - 1;
+    return tarn_reduce(g, &tarn_op_sum, x, 1, &last, true);
+}
+
 const tarn_node *tarn_inner(tarn_build *b, const tarn_node *p, const tarn_node *q) {
-    int rank = b->source->rank;
-    if (rank < 2 || tarn_choice(b, "axis", "tensor")) {
+    if (b->source->rank < 2 || tarn_choice(b, "axis", "tensor")) {
         return tarn_dot(b->g, p, q);
     }
-    int64_t along = tarn_choice(b, "axis", "row") ? rank - 1 : 0;
-    return tarn_reduce(b->g, &tarn_op_sum, tarn_mul(b->g, p, q), 1, &along, true);
+    const tarn_node *product = tarn_mul(b->g, p, q);
+    const int64_t first = 0;
+    return tarn_choice(b, "axis", "row") ? tarn_row_sum(b->g, product)
+                                         : tarn_reduce(b->g, &tarn_op_sum, product, 1, &first, true);
 }
 
 const tarn_node *tarn_inner_of(tarn_build *b, const tarn_node *p, const tarn_node *q, int use) {
@@ -109,6 +123,17 @@ void tarn_arc(tarn_graph *g, const tarn_node *c, double t, double straight, cons
     s[1] = tarn_div(g, tarn_sin(g, part), sine);
     s[0] = tarn_where(g, line, tarn_num(g, 1 - t), s[0]);
     s[1] = tarn_where(g, line, tt, s[1]);
+}
+
+// With e_m = x_m - x_0: Σ e² - (Σ e)² / n, which is a multiple of e² where there are two.
+const tarn_node *tarn_spread(tarn_graph *g, int n, const tarn_node *const *x) {
+    const tarn_node *e[TARN_METHOD_MODELS], *square[TARN_METHOD_MODELS];
+    for (int i = 1; i < n; i++) {
+        e[i - 1] = tarn_sub(g, x[i], x[0]);
+        square[i - 1] = tarn_mul(g, e[i - 1], e[i - 1]);
+    }
+    const tarn_node *squares = tarn_sum_of(g, n - 1, square), *sum = tarn_sum_of(g, n - 1, e);
+    return n == 2 ? squares : tarn_sub(g, squares, tarn_div(g, tarn_mul(g, sum, sum), tarn_num(g, n)));
 }
 
 // Batcher's merge exchange (Knuth, The Art of Computer Programming 3, 5.2.2 M): about n log² n / 4

@@ -32,6 +32,10 @@ const tarn_node *tarn_square(tarn_graph *g, int n, const tarn_node *const *x);
 // <x_i, x_j> in cell[i n + j]: one pass over the data.
 void tarn_gram(tarn_graph *g, int n, const tarn_node *const *x, const tarn_node **cell);
 
+// The mean of the elements of a tensor that has some.
+const tarn_node *tarn_mean(tarn_graph *g, const tarn_node *x);
+// Σ along the last axis, which stays as one element; tensors of one axis or none are one row.
+const tarn_node *tarn_row_sum(tarn_graph *g, const tarn_node *x);
 // <p, q> as the option `axis` says: over the whole tensor, in each row (along the last axis) or
 // in each column (along the first); one kept element there. Tensors of one axis or none are one vector.
 const tarn_node *tarn_inner(tarn_build *b, const tarn_node *p, const tarn_node *q);
@@ -45,6 +49,8 @@ const tarn_node *tarn_cosine(tarn_graph *g, const tarn_node *pq, const tarn_node
 // `straight`, those of the straight line.
 void tarn_arc(tarn_graph *g, const tarn_node *c, double t, double straight, const tarn_node *s[2]);
 
+// Grows with the variance of each entry over the models (two or more), and is exactly 0 where all are equal.
+const tarn_node *tarn_spread(tarn_graph *g, int n, const tarn_node *const *x);
 // Entry by entry: x[0] becomes the least of the n, x[n - 1] the largest. n >= 1.
 void tarn_sort_models(tarn_graph *g, int n, const tarn_node **x);
 

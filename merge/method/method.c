@@ -267,13 +267,16 @@ static tarn_status settle_all(tarn_model *m, const tarn_method *method, int n,
     }
     for (int r = 0; r < rows; r++) {
         const tarn_param *p = &method->params[r];
-        if (!p->per_model) {
+        bool each = p->scope & TARN_PER_MODEL;
+        if (!each) {
             TARN_TRY(settle(m, method, p, -1, n, given, NULL, err));
-            continue;
         }
-        for (int i = 0; i < models; i++) {
+        for (int i = 0; each && i < models; i++) {
             const tarn_model *of = m->in[base >= 0 && i >= base ? i + 1 : i];
             TARN_TRY(settle(m, method, p, i, n, given, tarn_model_label(of), err));
+        }
+        if (p->scope & TARN_UNIFORM) {
+            TARN_TRY(tarn_method_shared(m, p->name, NULL, err));
         }
     }
     return TARN_OK;

@@ -9,12 +9,17 @@
 
 typedef enum { TARN_NUMBER, TARN_INTEGER, TARN_BOOLEAN, TARN_CHOICE } tarn_param_type;
 
+enum {
+    TARN_PER_MODEL = true,  // a list gives one value per model; else one is for all
+    TARN_UNIFORM = 2,       // the same for all tensors: no by.…
+};
+
 typedef struct tarn_param {
     const char *name;
     tarn_param_type type;
     double def;            // NUMBER, INTEGER, BOOLEAN; NAN: required
     double min, max;       // range, inclusive; min == max: any
-    bool per_model;        // a list gives one value per model
+    unsigned scope;        // whose value it is, below
     const char *choices;   // CHOICE: "paper|mergekit"; the first is the default
     const char *doc;
 } tarn_param;

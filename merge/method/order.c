@@ -22,3 +22,21 @@ const tarn_node *tarn_order_scale(tarn_graph *g, const tarn_node *x, const tarn_
     const tarn_node *y = tarn_div(g, tarn_sub(g, x, low), tarn_sub(g, high, low));
     return tarn_where(g, tarn_gt(g, high, low), y, flat);
 }
+
+const tarn_node *tarn_order_limit(tarn_build *b, const tarn_node *x, double low, double high, int use,
+                                  const tarn_node **scaled) {
+    tarn_graph *g = b->g;
+    const tarn_node *least = tarn_order_value(b, x, low, use), *most = tarn_order_value(b, x, high, use + 1);
+    x = tarn_minimum(g, tarn_maximum(g, x, least), most);
+    *scaled = tarn_order_scale(g, x, least, most, tarn_num(g, 0));
+    return x;
+}
+
+const tarn_node *tarn_order_lead(tarn_build *b, const tarn_node *x, double rank, int use) {
+    tarn_graph *g = b->g;
+    const tarn_node *zero = tarn_num(g, 0);
+    const tarn_node *low = tarn_order_value(b, x, rank, use), *high = tarn_order_largest(b, x, use + 1);
+    const tarn_node *best = tarn_where(g, tarn_ge(g, x, high), tarn_num(g, 1), zero);
+    const tarn_node *flat = tarn_where(g, tarn_gt(g, high, zero), best, zero);
+    return tarn_order_scale(g, tarn_maximum(g, x, low), low, high, flat);
+}

@@ -45,8 +45,9 @@ const tarn_method tarn_method_ramplus = {
              "arXiv:2601.13572",
     .detail = "Entries that several models changed are averaged over them; those of one model are "
               "its t_m times 1 + r min(rho_m, alpha), rho_m the number of changed entries that "
-              "model m shares over the number that it alone has. mergekit's `ramplus_tl` counts "
-              "per tensor.",
+              "model m shares over the number that it alone has. r and alpha are mergekit's, whose "
+              "`ramplus_tl` counts per tensor; the authors' script (xiangchi-yuan/mrl, "
+              "arm-r-v2 with 1.05) counts over the model with r = 0.05 and alpha = 1.",
     .example = "print(merge.ramplus { base = base, a, b, c, r = 0.1, alpha = 0.2 })",
     .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1,
     .params = params, .build = build,

@@ -6,44 +6,35 @@
 
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
-    const tarn_node *gram = NULL, *right = NULL;
+    const tarn_node *grams[TARN_METHOD_MODELS], *parts[TARN_METHOD_MODELS];
     if (!tarn_gram_has(b->model, b->slot, "gram")) {
         return tarn_weighted_mean(b);
     }
     for (int i = 0; i < b->n; i++) {
-        const tarn_node *own = tarn_gram_shrunk(b, "gram", i, tarn_get(b, "alpha"));
-        own = tarn_mul(g, own, tarn_num(g, tarn_get_of(b, "weight", i)));
-        const tarn_node *part = tarn_matmul(g, tarn_gram_matrix(b, b->x[i]), own);
-        gram = gram ? tarn_add(g, gram, own) : own;
-        right = right ? tarn_add(g, right, part) : part;
+        grams[i] = tarn_gram_shrunk(b, "gram", i, tarn_get(b, "alpha"));
+        grams[i] = tarn_mul(g, grams[i], tarn_num(g, tarn_get_of(b, "weight", i)));
+        parts[i] = tarn_matmul(g, tarn_gram_matrix(b, b->x[i]), grams[i]);
     }
-    if (!right) {
-        return NULL;
-    }
+    const tarn_node *gram = tarn_sum_of(g, b->n, grams), *right = tarn_sum_of(g, b->n, parts);
     // Inputs that are always zero say nothing: their columns are averaged. The ridge draws all a little that way.
-    int64_t n = gram->desc.shape[0], last = 1;
-    const tarn_node *zero = tarn_num(g, 0), *diagonal = tarn_singular_diagonal(g, n, n);
+    const tarn_node *zero = tarn_num(g, 0), *diagonal = tarn_singular_diagonal(g, gram);
+    const int64_t last = 1;
     const tarn_node *own = tarn_reduce(g, &tarn_op_sum, tarn_where(g, diagonal, gram, zero), 1, &last, false);
-    const tarn_node *level = tarn_div(g, tarn_total(g, &tarn_op_sum, own), tarn_num(g, (double)n));
-    const tarn_node *extra = tarn_add(g, tarn_cast(g, tarn_eq(g, own, zero), TARN_F64),
-                                      tarn_mul(g, level, tarn_num(g, tarn_get(b, "ridge"))));
+    const tarn_node *ridge = tarn_mul(g, tarn_mean(g, own), tarn_num(g, tarn_get(b, "ridge")));
+    const tarn_node *extra = tarn_add(g, tarn_cast(g, tarn_eq(g, own, zero), TARN_F64), ridge);
     gram = tarn_add(g, gram, tarn_where(g, diagonal, extra, zero));
     right = tarn_add(g, right, tarn_mul(g, tarn_gram_matrix(b, tarn_weighted_mean(b)), extra));
     return tarn_gram_back(b, tarn_transpose(g, tarn_solve(g, gram, tarn_transpose(g, right))));
 }
 
 static tarn_status check(const tarn_model *m, tarn_error *err) {
-    TARN_TRY(tarn_check_shares(m, NULL, err));
     return tarn_gram_check(m, "gram", false, err);
 }
 
-static const char *note(const tarn_model *m, int64_t i) {
-    return tarn_gram_has(m, i, "gram") ? NULL : "mean: no Gram matrix of its inputs";
-}
-
 static const tarn_statistic statistics[] = {
-    {"gram", false, true, "Gram matrix X^T X / rows of the inputs of each layer, [in, in] under the name of its weight, as "
-                          "probe.gram makes them"}, {0}};
+    {"gram", false, true, "Gram matrix X^T X / rows of the inputs of each layer, [in, in] under its name, as by probe.gram"},
+    {0},
+};
 
 static const tarn_param params[] = {
     TARN_PARAM_SHARE("factor of each model's Gram matrices, and of its other tensors in their mean"),
@@ -62,6 +53,6 @@ const tarn_method tarn_method_regmean = {
     .example = "local name = \"fc1.weight\"\n"
                "local inputs = model.new { [name] = tensor.eye(a[name].shape[2]) } -- probe.gram makes real ones\n"
                "print(merge.regmean { a, b, gram = { inputs, inputs } })",
-    .version = 1, .tier = 'B', .least = 1, .most = -1, .statistics = statistics, .params = params, .check = check, .build = build,
-    .note = note,
+    .version = 1, .tier = 'B', .least = 1, .most = -1, .statistics = statistics, .params = params, .check = check,
+    .build = build, .note = tarn_gram_note,
 };

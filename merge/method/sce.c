@@ -3,21 +3,6 @@
 // model weighted by the energy of its task vector there, without what disagrees in sign.
 #include "merge/method/vectors.h"
 
-// Grows with the variance over the models of each entry, and is exactly 0 where all are equal: with
-// e_m = x_m - x_0, Σ e² - (Σ e)² / n. The base cancels.
-static const tarn_node *variance(tarn_build *b) {
-    tarn_graph *g = b->g;
-    const tarn_node *e[TARN_METHOD_MODELS], *square[TARN_METHOD_MODELS];
-    for (int i = 1; i < b->n; i++) {
-        e[i - 1] = tarn_sub(g, b->x[i], b->x[0]);
-        square[i - 1] = tarn_mul(g, e[i - 1], e[i - 1]);
-    }
-    const tarn_node *sum = tarn_sum_of(g, b->n - 1, e);
-    const tarn_node *squares = tarn_sum_of(g, b->n - 1, square);
-    return b->n == 2 ? squares
-                     : tarn_sub(g, squares, tarn_div(g, tarn_mul(g, sum, sum), tarn_num(g, b->n)));
-}
-
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *zero = tarn_num(g, 0), *d[TARN_METHOD_MODELS], *c[TARN_METHOD_MODELS];
@@ -29,7 +14,7 @@ static const tarn_node *build(tarn_build *b) {
         if (!varying && k == 0) {
             return b->base;
         }
-        selected = tarn_largest(g, variance(b), varying ? -1 : k, density);
+        selected = tarn_largest(g, tarn_spread(g, b->n, b->x), varying ? -1 : k, density);
     }
     for (int i = 0; i < b->n; i++) {
         d[i] = tarn_delta(b, i);
@@ -44,8 +29,7 @@ static const tarn_node *build(tarn_build *b) {
         c[i] = tarn_where(g, none, tarn_num(g, 1), tarn_div(g, c[i], total));
         v[i] = tarn_mul(g, d[i], c[i]);
     }
-    const tarn_node *merged = tarn_vectors_agreeing(g, b->n, v, c, tarn_sum_of(g, b->n, d));
-    return tarn_add(g, b->base, merged);
+    return tarn_add(g, b->base, tarn_vectors_agreeing(g, b->n, v, c, tarn_sum_of(g, b->n, d)));
 }
 
 static const tarn_param params[] = {
@@ -71,6 +55,6 @@ const tarn_method tarn_method_sce = {
               "elected (zero: plus); base + sum(c t) / sum(c) over the entries that agree. "
               "mergekit's select_topk is density, 1 by default.",
     .example = "print(merge.sce { base = base, a, b, c, density = 0.1 })",
-    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1,
-    .params = params, .build = build,
+    .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params,
+    .build = build,
 };

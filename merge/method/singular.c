@@ -44,6 +44,14 @@ const tarn_node *tarn_singular_offsets(tarn_build *b) {
     return tarn_stack(b->g, b->n, t);
 }
 
+const tarn_node *tarn_singular_joint(tarn_build *b) {
+    const tarn_node *t[TARN_METHOD_MODELS];
+    for (int i = 0; i < b->n; i++) {
+        t[i] = tarn_singular_matrix(b, tarn_delta(b, i));
+    }
+    return tarn_concat(b->g, b->n, t, 1);
+}
+
 const tarn_node *tarn_singular_pick(tarn_graph *g, const tarn_node *x, int64_t i) {
     const tarn_node *s = tarn_slice(g, x, 0, i, 1);
     return s ? tarn_reshape(g, s, x->desc.rank - 1, x->desc.shape + 1) : NULL;
@@ -54,9 +62,12 @@ const tarn_node *tarn_singular_sum(tarn_graph *g, const tarn_node *x) {
     return tarn_reduce(g, &tarn_op_sum, x, 1, &batch, false);
 }
 
-const tarn_node *tarn_singular_diagonal(tarn_graph *g, int64_t m, int64_t n) {
-    const int64_t column[2] = {m, 1};
-    return tarn_eq(g, tarn_iota(g, n), tarn_reshape(g, tarn_iota(g, m), 2, column));
+const tarn_node *tarn_singular_diagonal(tarn_graph *g, const tarn_node *x) {
+    if (!x) {
+        return NULL;
+    }
+    const int64_t m = x->desc.shape[0], column[2] = {m, 1};
+    return tarn_eq(g, tarn_iota(g, x->desc.shape[1]), tarn_reshape(g, tarn_iota(g, m), 2, column));
 }
 
 const tarn_node *tarn_singular_beside(tarn_graph *g, const tarn_node *u) {
@@ -84,6 +95,14 @@ tarn_svd_nodes tarn_singular_svd(tarn_build *b, const tarn_node *a, int64_t rank
               : tarn_choice(b, "route", "random") ? TARN_SVD_RANDOM
                                                   : TARN_SVD_EXACT;
     return tarn_svd(b->g, a, &o);
+}
+
+const tarn_node *tarn_singular_rows(tarn_graph *g, const tarn_node *s, const tarn_node *vt) {
+    if (!s) {
+        return NULL;
+    }
+    const int64_t column[2] = {s->desc.shape[0], 1};
+    return tarn_mul(g, tarn_reshape(g, s, 2, column), vt);
 }
 
 const tarn_node *tarn_singular_product(tarn_graph *g, const tarn_node *u, const tarn_node *s, const tarn_node *vt) {

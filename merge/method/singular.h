@@ -23,20 +23,22 @@ int64_t tarn_singular_count(const tarn_build *b, double share);
 
 // t as a matrix: [m, n].
 const tarn_node *tarn_singular_matrix(tarn_build *b, const tarn_node *t);
-// w_m (x_m - base) of all models: [T, m, n].
+// w_m (x_m - base) of all models: [T, m, n]; x_m - base side by side: [m, T n].
 const tarn_node *tarn_singular_offsets(tarn_build *b);
+const tarn_node *tarn_singular_joint(tarn_build *b);
 // Element i of the batch, without its dimension; the sum over the batch.
 const tarn_node *tarn_singular_pick(tarn_graph *g, const tarn_node *x, int64_t i);
 const tarn_node *tarn_singular_sum(tarn_graph *g, const tarn_node *x);
 // [T, m, k] side by side as [m, T k]; [T, k, n] one above the other as [T k, n]; [T, k] as [T k].
 const tarn_node *tarn_singular_beside(tarn_graph *g, const tarn_node *u);
 const tarn_node *tarn_singular_above(tarn_graph *g, const tarn_node *vt);
-// [m, n] of truth values: the diagonal.
-const tarn_node *tarn_singular_diagonal(tarn_graph *g, int64_t m, int64_t n);
+// [m, n] of truth values: the diagonal of matrix x.
+const tarn_node *tarn_singular_diagonal(tarn_graph *g, const tarn_node *x);
 
 // By the options `route` and `seed`; rank 0: all.
 tarn_svd_nodes tarn_singular_svd(tarn_build *b, const tarn_node *a, int64_t rank);
-// u diag(s) vt; s may be a number for all.
+// diag(s) vt, of one matrix; u diag(s) vt, s may be a number for all.
+const tarn_node *tarn_singular_rows(tarn_graph *g, const tarn_node *s, const tarn_node *vt);
 const tarn_node *tarn_singular_product(tarn_graph *g, const tarn_node *u, const tarn_node *s, const tarn_node *vt);
 // base + λ a in the base's shape.
 const tarn_node *tarn_singular_result(tarn_build *b, const tarn_node *a);

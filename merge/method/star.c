@@ -36,8 +36,9 @@ const tarn_method tarn_method_star = {
     .name = "star",
     .summary = "spectral truncation and rescaling of each task vector",
     .paper = "Lee, Chen, Lai et al. 2025, STAR: Spectral Truncation and Rescale for Model Merging, arXiv:2502.10339",
-    .detail = "Per matrix: of t_m = U S V^T the fewest leading triples whose values sum to eta sum(S), times sum(S) / sum(kept "
-              "S), so that the nuclear norm stays; base + lambda times the mean of these." TARN_DETAIL_SINGULAR,
+    .detail = "Per matrix: of t_m = U S V^T the fewest leading triples whose values sum to eta sum(S), times sum(S) / "
+              "sum(kept S), so that the nuclear norm stays; base + lambda times the mean of these. eta and the mean "
+              "are those of the official repository (IBM/STAR)." TARN_DETAIL_SINGULAR,
     .example = "print(merge.star { base = base, a, b })",
     .version = 1, .tier = 'B', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .build = build,
     .note = tarn_singular_note,

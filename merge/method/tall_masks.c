@@ -12,11 +12,6 @@ static const tarn_node *build(tarn_build *b) {
     return tarn_masks_output(b, merged, mask, scale);
 }
 
-static tarn_status check(const tarn_model *m, tarn_error *err) {
-    TARN_TRY(tarn_method_shared(m, "density", NULL, err));
-    return tarn_masks_check(m, err);
-}
-
 static const tarn_param params[] = {
     TARN_PARAM_WEIGHT,
     TARN_PARAM_MASK_LAMBDA,
@@ -40,5 +35,5 @@ const tarn_method tarn_method_tall_masks = {
                "for _, name in ipairs(kept:names [[\\.used$]]) do used = used + kept[name]:load() end\n"
                "print(used, merge.unmask { base = base, kept, task = 2 })",
     .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .mass = tarn_mass_none,
-    .check = check, .build = build, .outputs = tarn_masks_outputs,
+    .check = tarn_masks_check, .build = build, .outputs = tarn_masks_outputs,
 };

@@ -5,10 +5,7 @@
 // |x x^T - 1| of x [T k, ..] with orthonormal blocks.
 static const tarn_node *overlap(tarn_graph *g, const tarn_node *x) {
     const tarn_node *gram = x ? tarn_matmul(g, x, tarn_transpose(g, x)) : NULL;
-    if (!gram) {
-        return NULL;
-    }
-    const tarn_node *diagonal = tarn_singular_diagonal(g, gram->desc.shape[0], gram->desc.shape[0]);
+    const tarn_node *diagonal = tarn_singular_diagonal(g, gram);
     return tarn_sub(g, gram, tarn_where(g, diagonal, tarn_num(g, 1), tarn_num(g, 0)));
 }
 

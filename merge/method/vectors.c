@@ -71,6 +71,27 @@ const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t
     return tarn_vectors_scaled(b, tarn_vectors_agreeing(b->g, b->n, v, tarn_flag(b, "normalize") ? w : NULL, votes));
 }
 
+const tarn_node *tarn_vectors_elected(tarn_build *b, const tarn_node *const *v, bool mean) {
+    const tarn_node *w[TARN_METHOD_MODELS];
+    for (int i = 0; i < b->n; i++) {
+        w[i] = tarn_num(b->g, tarn_get_of(b, "weight", i));
+    }
+    return tarn_vectors_agreeing(b->g, b->n, v, mean ? w : NULL, tarn_sum_of(b->g, b->n, v));
+}
+
+const tarn_node *tarn_vectors_concord(tarn_build *b, int i, const tarn_node *const *t, const tarn_node *const *z) {
+    tarn_graph *g = b->g;
+    const tarn_node *pair[TARN_METHOD_MODELS];
+    if (!tarn_choice(b, "inter", "pairs")) {
+        const tarn_node *all = tarn_sum_of(g, b->n, tarn_choice(b, "inter", "raw") ? t : z);
+        return tarn_unary(g, &tarn_op_tanh, tarn_mul(g, t[i], all));
+    }
+    for (int j = 0; j < b->n; j++) {
+        pair[j] = tarn_unary(g, &tarn_op_tanh, tarn_mul(g, z[i], z[j]));
+    }
+    return tarn_sum_of(g, b->n, pair);
+}
+
 tarn_status tarn_vectors_trim_check(const tarn_model *m, tarn_error *err) {
     bool whole = tarn_model_value(m, "trim", -1)->text[0] == 'g';
     return whole ? tarn_method_shared(m, "density", "trim = \"tensor\"", err) : TARN_OK;

@@ -20,6 +20,12 @@ const tarn_node *tarn_vectors_consensus(tarn_build *b, const tarn_node *const *t
 // not). An exact zero votes for plus; zero entries never agree, and where none does the result is 0.
 const tarn_node *tarn_vectors_agreeing(tarn_graph *g, int n, const tarn_node *const *v,
                                        const tarn_node *const *w, const tarn_node *votes);
+// Of weighted task vectors v: their sum over the entries whose sign is that of the sum over all, divided by the
+// weights of the same where `mean`.
+const tarn_node *tarn_vectors_elected(tarn_build *b, const tarn_node *const *v, bool mean);
+// How far all tasks pull an entry the way that task i does, from its task vectors t, or those scaled to -1 … 1 (z),
+// as the option `inter` says: tanh(t_i Σ t_j), tanh(t_i Σ z_j) or Σ tanh(z_i z_j).
+const tarn_node *tarn_vectors_concord(tarn_build *b, int i, const tarn_node *const *t, const tarn_node *const *z);
 // For rows with density and trim: one density for the whole model under trim = "global".
 tarn_status tarn_vectors_trim_check(const tarn_model *m, tarn_error *err);
 // The task vectors after Breadcrumbs: each without its trunc(gamma N) largest magnitudes, and of the

@@ -45,8 +45,9 @@ const tarn_method tarn_method_warp = {
     .summary = "spherical interpolation of task vectors, then a step back to the base",
     .paper = "Ramé et al. 2024, WARP: On the benefits of weight averaged rewarded policies, arXiv:2406.16768",
     .detail = "Per tensor: u_1 = d_1, u_m = slerp(u_(m-1), d_m) at w_m / (w_1 + ... + w_m), with d_m = x_m - base; the "
-              "result is base + eta u_n. The order of more than two models matters a little. The other average of WARP, "
-              "of the policy in training, is merge.ema; its next round starts from the result.",
+              "result is base + eta u_n: equal weights are eq. 26 of the paper (appendix B.3), eta = 0.3 is what it "
+              "takes from round to round (section 3.4). It has an angle for each layer, here for each tensor. The order "
+              "of more than two models matters a little. WARP's other average, of the policy in training, is merge.ema.",
     .example = "print(merge.warp { base = base, a, b, eta = 0.3 })",
     .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params, .build = build,
 };

@@ -67,14 +67,14 @@ static void read_value(lua_State *L, reading *r, const tarn_param *p, int model)
         v->number = NAN;
         r->recorded = true;
     } else if (!tarn_bind_resolve(L, -1, r->function, r->first, &v->number, &v->each, &v->origin)) {
-        wrong(L, r, p, p->per_model ? "a number, a list with one per model, or by.…" : "a number or by.…");
+        wrong(L, r, p, p->scope & TARN_PER_MODEL ? "a number, a list with one per model, or by.…" : "a number or by.…");
     }
 }
 
 static void read_list(lua_State *L, reading *r, const tarn_param *p) {
     lua_Integer n = luaL_len(L, -1);
     int list = lua_gettop(L);
-    if (!p->per_model) {
+    if (!(p->scope & TARN_PER_MODEL)) {
         tarn_lua_error(L, "%s: option '%s' is one value for all models, got a list", r->function, p->name);
     }
     if (n != r->models) {
@@ -214,7 +214,10 @@ static void write_param(tarn_text *t, const tarn_param *p) {
     }
     tarn_text_puts(t, p->type != TARN_CHOICE && p->type != TARN_BOOLEAN && isnan(p->def)
                           ? "; required" : "");
-    tarn_text_puts(t, p->per_model              ? "; one for all or a list with one per model, each may be by.…"
+    bool each = p->scope & TARN_PER_MODEL, uniform = p->scope & TARN_UNIFORM;
+    tarn_text_puts(t, each ? "; one for all or a list with one per model" : "");
+    tarn_text_puts(t, uniform                          ? "; the same for all tensors: no by.…"
+                      : each                           ? ", each may be by.…"
                       : p->type == TARN_NUMBER ? "; may be by.…"
                                                : "");
 }

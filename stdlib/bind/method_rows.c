@@ -35,12 +35,14 @@ static void set_choices(lua_State *L, const char *choices) {
 }
 
 static void push_param(lua_State *L, const tarn_param *p) {
-    lua_createtable(L, 0, 8);
+    lua_createtable(L, 0, 9);
     tarn_bind_set_text(L, "name", p->name);
     tarn_bind_set_text(L, "type", type_name(p->type));
     tarn_bind_set_text(L, "doc", p->doc);
-    lua_pushboolean(L, p->per_model);
+    lua_pushboolean(L, (p->scope & TARN_PER_MODEL) != 0);
     lua_setfield(L, -2, "per_model");
+    lua_pushboolean(L, (p->scope & TARN_UNIFORM) != 0);
+    lua_setfield(L, -2, "uniform");
     if (p->type == TARN_CHOICE) {
         set_choices(L, p->choices);
         return;
@@ -111,8 +113,8 @@ static const tarn_binding row = {
     {"merge.methods", "merge.methods() -> list of {name, summary, paper, detail, example, version, tier, base, least, most, params, statistics}",
      "Every merge method as data, in the order of the reference. base is \"required\", \"optional\" or \"none\"; least and most "
      "count the models besides it, most is nil where there is no limit. params is a list of {name, type, default, min, max, choices, "
-     "per_model, doc}: type is number, integer, boolean or choice; default is nil where a value is required; min and max "
-     "are nil where there is no bound. statistics is a list of {name, of_base, required, doc}: models given beside the others. "
+     "per_model, uniform, doc}: type is number, integer, boolean or choice; default is nil where a value is required; min and max "
+     "are nil where there is no bound; uniform parameters have one value for all tensors (no by.…). statistics is a list of {name, of_base, required, doc}: models given beside the others. "
      "`tarn methods` prints them.",
      "for _, row in ipairs(merge.methods()) do\n"
      "  if row.name == \"ties\" then print(row.base, row.params[2].name, row.params[2].default) end\nend\n"

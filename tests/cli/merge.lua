@@ -117,16 +117,14 @@ for _, ref in ipairs { "x/a+ads/b/", "{model: {path: x/a}, lora: {path: ads/b}}"
   assert(#d.models == 2 and d.models[1].path == "x/a" and d.models[1].lora == "ads/b")
   assert(d.models[1].label == "a+b" and d.models[2].label == "a" and not d.models[2].lora)
 end
-refused(head .. "chat_template: chatml\nmodels: [{model: a}]",
-  "c.yml:3: chat_template chatml is mergekit's own, which this program does not carry: write the template itself here "
-    .. "(chat_template: |), or auto, or nothing for that of the base (or first) model")
 refused(head .. "chat_template: chatmll\nmodels: [{model: a}]",
-  "c.yml:3: chat_template 'chatmll' is neither auto nor a template (at least 20 bytes with a brace); did you mean 'chatml'?")
+  "c.yml:3: chat_template 'chatmll' is neither auto, nor a template (at least 20 bytes with a brace), nor one of alpaca, "
+    .. "chatml, exaone, llama3, mistral; did you mean 'chatml'?")
 do
   local tokens = head .. "models: [{model: a}]\ntokenizer: "
   local function wrong(text, why) refused(tokens .. text, "c.yml:4: " .. why) end
   wrong("{souce: union}", "tokenizer: unknown key souce; did you mean 'source'?")
-  wrong("{source: b}", "tokenizer, source 'b' is none of the models of this configuration")
+  wrong("{source: b+c}", "tokenizer, source 'b' is none of the models of this configuration")
   wrong("{pad_to_multiple_of: 0.5}", "pad_to_multiple_of is 0.5, expected a whole number from 1")
   wrong("{tokens: {x: {force: true}}}", "token x has force and no source")
   wrong("{tokens: {x: {source: {kind: one}}}}", "token x, source: kind is the text 'one'; expected zero or model_token")
@@ -289,7 +287,7 @@ do
   os.remove "t2/tokenizer.json"
   merge_of("plain2", text) -- taken to be the first's
   write("t2/tokenizer.model", "x")
-  fails("plain", "t2 has tokenizer.model and no tokenizer.json")
+  fails("plain", "t2 has tokenizer.model and neither tokenizer.json nor vocab.json with merges.txt")
   os.remove "t2/tokenizer.model"
   write("t1/tokenizer_config.json", '{"pad_token":"<pad>"}')
   fails("plain", "pad_token of t1: '<pad>' is not in its tokenizer.json")
@@ -308,6 +306,30 @@ do
   merge_of("template4", (text:gsub("auto", "'{{ messages[0].content }}'")))
   assert(read_file "out/template4/chat_template.jinja" == "{{ messages[0].content }}")
   assert(read_file "out/template4/tokenizer_config.json" == '{"bos": "x"}')
+  for _, name in ipairs { "alpaca", "chatml", "exaone", "llama3", "mistral" } do
+    merge_of(name, (text:gsub("auto", name)))
+    local written = read_file("out/" .. name .. "/chat_template.jinja")
+    assert(written == model.chat_template(code, name)["chat_template.jinja"] and #written > 100)
+    assert(read_file("out/" .. name .. "/tokenizer_config.json") == '{"bos": "x"}')
+  end
+
+  -- a tokenizer that belongs to none of the models, and needs no weights
+  text = text:gsub("chat_template: auto", "tokenizer_source: spoken")
+  os.execute "mkdir -p spoken"
+  local turned = {} -- the first two tokens change places, one is in none of the models
+  for i = 0, 255 do turned[i + 1] = ('"t%d":%d'):format(i < 2 and 1 - i or i, i) end
+  whole = '{"model":{"vocab":{' .. table.concat(turned, ",") .. ',"new":256}}}'
+  write("spoken/tokenizer.json", whole)
+  m = merge_of("spoken", text)
+  assert(read_file "out/spoken/tokenizer.json" == whole and m:info("lm_head.weight").shape[1] == 257)
+  local head, plain = m["lm_head.weight"]:load(), model.open("out/plain")["lm_head.weight"]:load()
+  assert((head[1] - plain[2]):abs():max():item() == 0 and (head[2] - plain[1]):abs():max():item() == 0)
+  assert(head[257]:abs():max():item() == 0)
+  text = text:gsub("spoken", "nowhere")
+  local file = assert(io.open("nowhere.yml", "w"))
+  file:write(text)
+  file:close()
+  fails("nowhere", 'source = nowhere; expected "union", "base", the number of a model or a folder with a tokenizer')
 end
 
 -- A document of its own may have a name; vocabularies of several sizes are cut where that is asked for.

@@ -13,14 +13,15 @@
 --                     are half open and nil where a model is taken whole
 --   groups            {slices = …, module = name or nil, where =}: parts of the model that are merged each by
 --                     itself; slices are those of all groups
---   tokenizer         {at =, source = "union", "base" or a model, multiple =,
+--   tokenizer         {at =, source = "union", "base", a model or {path =} of a tokenizer, multiple =,
 --                     tokens = {[token] = {source =, force =}}}; a token's source is "zero" or
 --                     {model =, token = text, id or nil}
---   template          {at =, text = or nil (auto)}
+--   template          {at =, text = a template, a name or nil (auto)}
 --   setting(slice, source, name) -> setting or nil; value(setting, tensor, t) -> number or nil
 
 local catalogue = require "mergekit.methods"
 local nearest = require "nearest"
+local templates = require "chat.templates"
 
 local dtypes = { bfloat16 = "bf16", float16 = "f16", float32 = "f32" }
 
@@ -506,6 +507,13 @@ function Reader:listed(t, key, what)
   return m
 end
 
+-- union, base, one of the models, or the folder of a tokenizer that belongs to none: {path =}.
+function Reader:tokenizer_from(t, key, what)
+  if t[key] == "union" or t[key] == "base" then return t[key] end
+  local path, lora = self:path(t, key, what)
+  return not lora and not self.by_path[path] and { path = path } or self:listed(t, key, what)
+end
+
 function Reader:token_source(t, what)
   local map = t.source
   local kind = self.at[map] and map.kind
@@ -557,16 +565,14 @@ end
 function Reader:read_tokenizer(doc)
   if not self:has(doc, "tokenizer") then
     if not self:has(doc, "tokenizer_source") then return nil end
-    local source = doc.tokenizer_source
-    if source ~= "union" and source ~= "base" then source = self:listed(doc, "tokenizer_source", "tokenizer_source") end
+    local source = self:tokenizer_from(doc, "tokenizer_source", "tokenizer_source")
     return { at = self:where(doc, "tokenizer_source"), source = source, tokens = {} }
   elseif self:has(doc, "tokenizer_source") then
     self:fail(doc, "tokenizer", "both tokenizer_source and tokenizer are given")
   end
   local t = self:map(doc, "tokenizer", "tokenizer")
   self:keys(t, "tokenizer", { source = true, tokens = true, pad_to_multiple_of = true })
-  local source = self:has(t, "source") and t.source or "union"
-  if source ~= "union" and source ~= "base" then source = self:listed(t, "source", "tokenizer, source") end
+  local source = self:has(t, "source") and self:tokenizer_from(t, "source", "tokenizer, source") or "union"
   local multiple
   if self:has(t, "pad_to_multiple_of") then
     multiple = math.tointeger(number_of(t.pad_to_multiple_of))
@@ -578,19 +584,15 @@ function Reader:read_tokenizer(doc)
   return { at = self:where(doc, "tokenizer"), source = source, tokens = self:tokens(t), multiple = multiple }
 end
 
-local carried = { alpaca = true, chatml = true, exaone = true, llama3 = true, mistral = true }
-
--- chat_template: auto, or the template itself; mergekit's own, which have names, are not carried.
+-- chat_template: auto, a name, or the template itself.
 function Reader:read_template(doc)
   if not self:has(doc, "chat_template") then return nil end
   local text = self:text(doc, "chat_template", "chat_template")
   if text == "auto" then return { at = self:where(doc, "chat_template") } end
-  if carried[text] then
-    self:fail(doc, "chat_template", "chat_template %s is mergekit's own, which this program does not carry: write the "
-      .. "template itself here (chat_template: |), or auto, or nothing for that of the base (or first) model", text)
-  elseif #text < 20 or not text:find("{", 1, true) then
-    self:fail(doc, "chat_template", "chat_template '%s' is neither auto nor a template (at least 20 bytes with a "
-      .. "brace)%s", text, did_you_mean(text, carried))
+  local names = templates.names
+  if not names[text] and (#text < 20 or not text:find("{", 1, true)) then
+    self:fail(doc, "chat_template", "chat_template '%s' is neither auto, nor a template (at least 20 bytes with a "
+      .. "brace), nor one of %s%s", text, words(names), did_you_mean(text, names))
   end
   return { at = self:where(doc, "chat_template"), text = text }
 end

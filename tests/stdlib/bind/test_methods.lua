@@ -80,3 +80,10 @@ check.equal(select(2, out:gsub("\n", "\n")), #rows)
 local d = yaml.read(out:match '[^\n]*"name":"ties"[^\n]*', "row") -- JSON is YAML
 check.equal({ d.base, d.tier, d.params[2].default, d.params[2].max, d.params[1].per_model }, { "required", "A", 0.2, 1, true })
 check.equal(d.params[4].choices[1], "global")
+for line in out:gmatch "[^\n]+" do
+  if line:find('"name":"pcb"', 1, true) then d = yaml.read(line, "row") end
+end
+check.equal({ d.params[1].uniform, d.params[4].uniform }, { true, false })
+local pcb = select(2, folder.tarn "methods pcb"):gsub("%s+", " ")
+assert(pcb:find("0.05); from 0 to 1; the same for all tensors: no by.… clamp:", 1, true), pcb)
+assert(pcb:find("merged task vector; may be by.…", 1, true), pcb)

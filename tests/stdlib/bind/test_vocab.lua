@@ -163,12 +163,12 @@ do
   for was, is in pairs { ['{"chat_template":"a,}","b":[1,{}]}'] = '{"b":[1,{}]}',
     ['{"a":{"chat_template":1}, "chat_template" : {"x":["]}"]} }'] = '{"a":{"chat_template":1} }',
     ['{"a":"\\"chat_template","chat_template":null,"c":1}'] = '{"a":"\\"chat_template","c":1}' } do
-    check.equal(model.chat_template(one, "t", { ["tokenizer_config.json"] = was })["tokenizer_config.json"], is)
+    check.equal(model.chat_template(one, "{t}", { ["tokenizer_config.json"] = was })["tokenizer_config.json"], is)
   end
 
   local function wrong(why, o) check.raises(why, model.one_tokenizer, o) end
-  wrong("base_llama has no tokenizer.json", { llama })
-  wrong('source = three; expected "union", "base" or the number', { one, source = "three" })
+  wrong("base_llama has no tokenizer", { llama })
+  wrong('source = three; expected "union", "base", the number of a model or a folder', { one, source = "three" })
   wrong("base = 3 is no number of a model", { one, base = 3 })
   wrong("among: 2 is no number of a model", { one, among = { 2 } })
   wrong("multiple_of = 0", { one, multiple_of = 0 })
@@ -176,4 +176,93 @@ do
   wrong("the source of 'a' is neither", { one, two, tokens = { a = { from = 3 } } })
   wrong("'a' has force and no source", { one, two, tokens = { a = { force = true } } })
   wrong("token 'd' of one has id 6, but its embedding has rows 0 to 5", { one:resize_vocab(6) })
+end
+
+-- ---- a tokenizer without weights; the older form ----
+
+do
+  local one, two = model.open "tests/golden/tokenizer/one", model.open "tests/golden/tokenizer/two"
+  local decode = require("json.decode").decode
+  local function write(path, name, text)
+    os.execute("mkdir -p " .. path)
+    local f <close> = assert(io.open(path .. "/" .. name, "w"))
+    f:write(text)
+  end
+  local bare = folder "bare"
+  for _, name in ipairs { "tokenizer.json", "tokenizer_config.json", "chat_template.jinja" } do
+    local f <close> = assert(io.open("tests/golden/tokenizer/two/" .. name))
+    write(bare, name, f:read "a")
+  end
+  local list, files = model.one_tokenizer { one, two, source = bare, base = 1 }
+  local same_list, same_files = model.one_tokenizer { one, two, source = 2, base = 1 }
+  check.equal(files["tokenizer.json"], same_files["tokenizer.json"])
+  local ids = decode(files["tokenizer.json"]).model.vocab
+  for token, id in pairs(ids) do
+    for k = 1, 2 do same(row(list[k], embed, id + 1), row(same_list[k], embed, id + 1), token) end
+  end
+
+  -- vocab.json and merges.txt say the same as tokenizer.json, and are what is written; additions stand beside them
+  local old = folder "old"
+  local vocab = decode(files["tokenizer.json"])
+  local function text(map)
+    local words = {}
+    for token, id in pairs(map) do words[#words + 1] = ('"%s": %d'):format(token:gsub('[\\"]', "\\%0"), id) end
+    table.sort(words)
+    return "{" .. table.concat(words, ", ") .. "}"
+  end
+  local added = {}
+  for _, entry in ipairs(vocab.added_tokens) do added[entry.content] = entry.id end
+  two:save(old, { files = { ["tokenizer.json"] = false, ["tokenizer_config.json"] = '{"model_max_length": 8}',
+    ["vocab.json"] = text(vocab.model.vocab), ["merges.txt"] = "a b\n", ["added_tokens.json"] = text(added) } })
+  local third = model.open(old)
+  list, files = model.one_tokenizer { one, third, source = 2, base = 1 }
+  check.equal({ files["vocab.json"], files["merges.txt"], files["tokenizer.json"] },
+    { text(vocab.model.vocab), "a b\n", false })
+  same_list = model.one_tokenizer { one, two, source = 2, base = 1 }
+  for i = 1, list[1]:info(embed).shape[1] do
+    for k = 1, 2 do same(row(list[k], embed, i), row(same_list[k], embed, i), i) end
+  end
+  list, files = model.one_tokenizer { third, source = "base", tokens = { ["<new>"] = { from = "zero" } } }
+  local n = decode(files["added_tokens.json"])["<new>"]
+  check.equal(list[1]:info(embed).shape[1], n + 1)
+  for token, id in pairs(added) do check.equal(decode(files["added_tokens.json"])[token], id) end
+  check.equal(decode(files["tokenizer_config.json"]).added_tokens_decoder[tostring(n)].content, "<new>")
+  check.equal(decode(files["tokenizer_config.json"]).model_max_length, 8)
+  check.equal({ files["vocab.json"], files["merges.txt"] }, { text(vocab.model.vocab), "a b\n" })
+
+  local function wrong(why, path) check.raises(why, model.one_tokenizer, { one, source = path }) end
+  write(folder "broken", "vocab.json", '{"a": -1}')
+  wrong("has vocab.json and neither tokenizer.json nor vocab.json with merges.txt", folder "broken")
+  write(folder "broken", "merges.txt", "")
+  wrong("vocab.json of " .. folder "broken" .. ": a token in it without an id", folder "broken")
+  write(folder "broken", "vocab.json", '{"a": 0}')
+  write(folder "broken", "added_tokens.json", '{"b": "1"}')
+  wrong("added_tokens.json of " .. folder "broken" .. ": an added token without id", folder "broken")
+  write(folder "broken", "added_tokens.json", '{"b": 1}')
+  write(folder "broken", "special_tokens_map.json", '{"pad_token": {"content": "<pad>"}}')
+  wrong("'<pad>' is not in its vocab.json", folder "broken")
+  write(folder "pieces", "tokenizer.model", "x")
+  wrong("has tokenizer.model and neither tokenizer.json", folder "pieces")
+end
+
+-- ---- chat templates by name ----
+
+do
+  local one = model.open "tests/golden/tokenizer/one"
+  local marks = { alpaca = { "### Instruction:", "### Response:" }, chatml = { "<|im_start|>", "<|im_end|>" },
+    exaone = { "[|assistant|]", "[|endofturn|]" }, llama3 = { "bos_token", "<|start_header_id|>", "<|eot_id|>" },
+    mistral = { "bos_token", "[INST] ", " [/INST]", "eos_token" } }
+  for name, list in pairs(marks) do
+    local text = model.chat_template(one, name)["chat_template.jinja"]
+    for _, mark in ipairs(list) do assert(text:find(mark, 1, true), name .. " lacks " .. mark) end
+    local open = { ["for"] = 0, ["if"] = 0 }
+    for word in text:gmatch "{%%%-? *(%a+)" do
+      local of = word:match "^end(%a+)$"
+      if of then open[of] = open[of] - 1 elseif open[word] then open[word] = open[word] + 1 end
+    end
+    check.equal(open, { ["for"] = 0, ["if"] = 0 })
+    assert(text:find "messages" and not text:find "[^-]%%}" and not text:find "{%%[^-]", name)
+  end
+  check.raises("'chatmll' is neither a template (it has no brace) nor one of alpaca, chatml, exaone, llama3, mistral; "
+    .. "did you mean 'chatml'?", model.chat_template, one, "chatmll")
 end
