@@ -240,9 +240,10 @@ return function(define, check)
     .. "Mistral.\n"
     .. "  bias: of the maps of attention: true, false, or \"qkv\", all but the last\n"
     .. "  window: how many places, up to its own, a token sees; a number, or one for each layer (0: all)\n"
-    .. "  rope_scaling: {rope_type = \"linear\", factor =}, {rope_type = \"dynamic\", factor =} (beyond context), or "
-    .. "{rope_type = \"llama3\", factor =, low_freq_factor =, high_freq_factor =, original_max_position_embeddings =}, "
-    .. "as in config.json",
+    .. "  rope_scaling: {rope_type = \"linear\", factor =}, {rope_type = \"dynamic\", factor =} (beyond context), "
+    .. "{rope_type = \"llama3\", factor =, low_freq_factor =, high_freq_factor =, original_max_position_embeddings =} "
+    .. "or {rope_type = \"yarn\", factor =, original_max_position_embeddings = context, beta_fast = 32, beta_slow = 1, "
+    .. "attention_factor =, mscale =, mscale_all_dim =, truncate = true}, as in config.json",
     "local net = nn.llama { width = 16, layers = 2, heads = 4, kv_heads = 2, vocab = 32 }\n"
     .. "print(net(net:init { seed = 1 }, tensor({ {1, 2, 3} }, { dtype = \"i64\" })).shape)\n-- > [1, 3, 32]",
     text.llama)

@@ -248,17 +248,20 @@ int tarn_bind_apply(lua_State *L, const tarn_op *op, int n, const int *idx, cons
     }
     bool recorded = false;
     tarn_graph *g = largest_graph(L, n, x, &recorded);
-    tarn_desc result;
-    tarn_error_clear(&err);
-    TARN_LUA_TRY(L, tarn_op_infer(op, n, d, a, &result, &err), &err);
     if (!g) {
+        tarn_desc result;
+        tarn_error_clear(&err);
+        TARN_LUA_TRY(L, tarn_op_infer(op, n, d, a, &result, &err), &err);
         tarn_lua_account(L, (size_t)tarn_desc_numel(&result) * 8);
         tarn_lua_tensor *u = tarn_bind_new_tensor(L);
         TARN_LUA_TRY(L, compute(cx, op, n, x, in, a, &u->t, &err), &err);
         tarn_bind_settle(L);
         return tarn_bind_only(L, top);
     }
-    const tarn_node **nodes = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *nodes, 0);
+    const tarn_node *few_nodes[4], **nodes = few_nodes;
+    if (n > 4) {
+        nodes = lua_newuserdatauv(L, (size_t)n * sizeof *nodes, 0);
+    }
     for (int i = 0; i < n; i++) {
         nodes[i] = node_of(g, &x[i]);
     }

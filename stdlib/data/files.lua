@@ -133,6 +133,14 @@ return function(define, check, core, sets)
     if not ok then
       error(string.format("%s: %s\npath = the file digits.safetensors of tarn's examples/data", what, tostring(m)), 2)
     end
+    local held = {}
+    for _, name in ipairs(m:names()) do held[name] = true end
+    for _, name in ipairs { "train.images", "train.labels", "test.images", "test.labels" } do
+      if not held[name] then
+        error(("%s: %s holds no %s\npath = the file digits.safetensors of tarn's examples/data"):format(what, path,
+          name), 2)
+      end
+    end
     local function part(name)
       local x = m[name .. ".images"]
       return sets.new { x = x:reshape { #x, 8, 8, 1 }, columns = { y = m[name .. ".labels"]:to "i64" }, classes = 10,

@@ -107,10 +107,11 @@ local function llama_block(o, i)
   }, forward = function(s, x)
     local y = s:call("input_layernorm", x)
     local t = x.shape[2]
-    local how = o.turns(t)
+    local how, scale = o.turns(t)
     local q = arch.heads(s:call("self_attn.q_proj", y), o.heads):rope(nil, how)
     local k = arch.heads(s:call("self_attn.k_proj", y), o.kv_heads):rope(nil, how)
     local v = arch.heads(s:call("self_attn.v_proj", y), o.kv_heads)
+    if scale then q, k = q * scale, k * scale end
     x = x + s:call("self_attn.o_proj", arch.joined(arch.attend(s, q, k, v,
       { causal = true, mask = band(t, window) })))
     y = s:call("post_attention_layernorm", x)

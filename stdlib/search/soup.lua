@@ -127,7 +127,8 @@ print(info.order[1], info.score >= info.scores[2])
   define("search.diwa", "search.diwa(net, data, {a, b, …}, {select = \"restricted\", score =}) -> model, info",
     "DiWA, diverse weight averaging (Rame et al. 2022, arXiv:2205.09739), of many runs from one start: the error of a "
     .. "mean falls with the diversity of what is averaged and grows with the distance. select = \"restricted\": models "
-    .. "ranked by their score on validation data, each added if the mean improves; \"all\": the mean of all. info has "
+    .. "ranked by their score on validation data, each added if the mean scores no less with it, as in the official "
+    .. "script (alexrame/diwa): a greedy soup; \"all\": the mean of all, what the script calls uniform. info has "
     .. "what search.greedy_soup says (kept, scores, score, …) and for each pair of models, as f64 tensors [n, n]: "
     .. "disagreement (the share of examples with different predictions), ratio_error (examples that exactly one gets "
     .. "wrong over those that both get wrong; infinite where no error is shared) and distance (the norm of the "
@@ -148,7 +149,7 @@ print(info.disagreement.shape, info.score >= math.max(table.unpack(info.scores))
       local score, choice = o.score or eval.accuracy(net, d), o.select or "restricted"
       local m, info
       if choice == "restricted" then
-        m, info = greedy(what, score, list, { strict = true })
+        m, info = greedy(what, score, list, {})
       elseif choice == "all" then
         local rate = scorer(what, score)
         m, info = merge.linear(list), { kept = {}, scores = {} }

@@ -39,18 +39,24 @@ return function(define, check, core)
     end
     local c = tensor.full({ #tau, #labels }, mix.number(what, o, "init", 0), { dtype = m.dtype })
     local feed = mix.feed({ set }, mix.whole(what, o, "batch", 1, 128), steps, seed)
+    local function annealed(p)
+      return train.adamw { schedule = train.cosine { base = p.lr, total = math.max(steps, 1) }, weight_decay = 0.1,
+        clip = 1 }
+    end
     local p, losses = mix.learn(what, { c = c }, objective, feed,
-      { steps = steps, optimiser = mix.optimiser(what, o, train.adamw, 0.01) })
+      { steps = steps, optimiser = mix.optimiser(what, o, annealed, 0.1) })
     local coefficients = count > 1 and p.c:reshape { m.n, count, #labels } or p.c
     return mix.model(m, merged(p.c)), { coefficients = coefficients, groups = labels, losses = losses }
   end
 
   define(what, "train.atlas(net, {base =, a, b, …}, data, {by = \"tensor\", partitions = 1, objective = "
-    .. "\"cross_entropy\", steps = 200, batch = 128, lr = 0.01, init = 0, seed = 0, optimiser =}) -> theta, info",
+    .. "\"cross_entropy\", steps = 200, batch = 128, lr = 0.1, init = 0, seed = 0, optimiser =}) -> theta, info",
     "aTLAS (Zhang et al. 2024, arXiv:2407.02880): knowledge composition by anisotropic scaling. theta = base + sum_k "
     .. "L_k tau_k; L_k is a diagonal matrix with one coefficient for each block of parameters, and the coefficients "
-    .. "are learned on data of the target task by AdamW. Tens of numbers are learned, so few examples are enough, "
-    .. "and the task vectors of other tasks serve as a basis. info has coefficients (a tensor [models, blocks], or "
+    .. "are learned on data of the target task. Tens of numbers are learned, so few examples are enough, "
+    .. "and the task vectors of other tasks serve as a basis. The defaults are those of the official few-shot script "
+    .. "(fredzzhang/atlas): AdamW with weight decay 0.1, a rate that falls from lr along a cosine, gradients clipped "
+    .. "to norm 1, coefficients that start at 0. info has coefficients (a tensor [models, blocks], or "
     .. "[models, partitions, blocks]), groups (the blocks' names) and losses.\n"
     .. "  by: the blocks: \"tensor\", \"layer\" or \"task\" (one number for each model)\n"
     .. "  partitions: the entries of each block are dealt into so many parts at random, each with a coefficient of "

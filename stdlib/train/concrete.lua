@@ -29,13 +29,17 @@ return function(define, check, core)
   local function options_of(o)
     check(what, o, { "by", "steps", "batch", "lr", "mask_lr", "learn", "init", "low", "high", "logits", "temperature",
       "rescale", "hard", "own", "seed" })
-    local p = { steps = mix.whole(what, o, "steps", 0, 500), batch = mix.whole(what, o, "batch", 1, 16),
-      lr = mix.number(what, o, "lr", 1e-3, 0), mask_lr = mix.number(what, o, "mask_lr", 1e-2, 0),
+    local p = { steps = mix.whole(what, o, "steps", 0, 2000), batch = mix.whole(what, o, "batch", 1, 16),
+      lr = mix.number(what, o, "lr", 1e-3, 0), mask_lr = mix.number(what, o, "mask_lr", 1e-3, 0),
       init = mix.number(what, o, "init", 0.3),
       low = mix.number(what, o, "low", 0), high = mix.number(what, o, "high", 1),
       logits = mix.number(what, o, "logits", 0), temperature = mix.number(what, o, "temperature", 0.5, 1e-6),
-      seed = mix.whole(what, o, "seed", 0, 0), rescale = o.rescale ~= false, learn = o.learn or false,
-      hard = o.hard or false, by = o.by or "task" }
+      seed = mix.whole(what, o, "seed", 0, 0),
+      rescale = (o.rescale == nil or o.rescale == true) and "tensor" or o.rescale,
+      learn = o.learn or false, hard = o.hard or false, by = o.by or "task" }
+    if p.rescale and p.rescale ~= "tensor" and p.rescale ~= "model" then
+      mix.fail(what, "rescale is \"tensor\", \"model\" or false, got %s", tostring(o.rescale))
+    end
     if p.low >= p.high then mix.fail(what, "low is not below high") end
     return p
   end
@@ -60,8 +64,12 @@ return function(define, check, core)
     end
     local function merged(c, mask)
       local change = mix.sum(m.names, of, c:clamp(p.low, p.high), nil, tau)
-      local share, out = p.rescale and mean_of(mask) or 1, {}
-      for _, name in ipairs(m.names) do out[name] = m.base[name] + change[name] * mask[name] / share end
+      local whole, out = p.rescale == "model" and mean_of(mask), {}
+      for _, name in ipairs(m.names) do
+        local share = whole or p.rescale and mask[name]:sum() / m.base[name]:numel() or 1
+        if share ~= 1 then share = tensor.maximum(share, 1e-12) end -- where nothing is left, nothing is added
+        out[name] = m.base[name] + change[name] * mask[name] / share
+      end
       return out
     end
     local entropy = mix.objective(nil, "entropy")
@@ -111,8 +119,8 @@ return function(define, check, core)
   end
 
   define(what, "train.concrete(net, {base =, a, b, …}, {data_a, data_b, …}, {learn = false, by = \"task\", steps = "
-    .. "500, batch = 16, mask_lr = 1e-2, lr = 1e-3, init = 0.3, low = 0, high = 1, logits = 0, temperature = 0.5, "
-    .. "rescale = true, hard = false, own =, seed = 0}) -> theta, info",
+    .. "2000, batch = 16, mask_lr = 1e-3, lr = 1e-3, init = 0.3, low = 0, high = 1, logits = 0, temperature = 0.5, "
+    .. "rescale = \"tensor\", hard = false, own =, seed = 0}) -> theta, info",
     "Concrete subspace learning (Tang et al. 2023, arXiv:2312.06173): theta = base + m * sum_k c_k tau_k / mean(m), "
     .. "with one mask m for all task vectors that minimises the entropy of the predictions, summed over tasks, on "
     .. "inputs without labels. While it is learned the mask is a relaxed Bernoulli variable, sigmoid((log(u / (1 - "
@@ -123,8 +131,11 @@ return function(define, check, core)
     .. "groups, losses and tasks as in train.ada_merging.\n"
     .. "  by, init, low, high, own, batch: as in train.ada_merging; lr: of the coefficients, mask_lr: of the mask\n"
     .. "  logits: where x starts\n"
-    .. "  rescale: divides by the mean of the mask\n"
-    .. "  hard: the result's mask is 1 where x > 0, else 0",
+    .. "  rescale: divides by the mean of the mask, tensor by tensor or of the whole model; false: does not\n"
+    .. "  hard: the result's mask is 1 where x > 0, else 0\n"
+    .. "Adam, its rates, steps, scaling 0.3, logits, temperature and the mean by tensor are those of the official "
+    .. "repository (tanganke/subspace_fusion), whose result takes one more random mask where this takes the noise's "
+    .. "median. Small networks need fewer steps and a larger mask_lr.",
     [[
 local net, d, m = nn.mlp { 64, 128, 64, 10 }, data.digits().test, {}
 for _, name in ipairs { "base", "low", "high" } do m[name] = model.load("examples/data/" .. name .. ".safetensors") end

@@ -37,7 +37,10 @@ return function(define, check, core, fit)
     .. "alpha) mean (Jolicoeur-Martineau et al. 2023, PAPA, arXiv:2304.03094). alpha = 1 leaves the members alone; "
     .. "alpha = 0 makes them the mean: with every = the steps of some epochs PAPA-all, with a few steps local SGD "
     .. "(Stich 2019, arXiv:1805.09767), with 1 what one machine would do with the batches of all.\n"
-    .. "  scaled: 1 - alpha falls with the rate, in proportion to the highest so far",
+    .. "alpha and every are the paper's and the official repository's (SamsungSAILMontreal/PAPA) for training from "
+    .. "scratch; for fine-tuning it recommends alpha = 0.9995.\n"
+    .. "  scaled: 1 - alpha falls with the rate, in proportion to the highest so far; false: the same alpha throughout, "
+    .. "as in the official code",
     "print(train.papa { alpha = 0.9 })\n-- > train.papa { alpha = 0.9, every = 10 }",
     function(o)
       local name = "train.papa"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The graph: append-only nodes in an arena, hash-consed, with sticky errors. Inputs of element-wise
 // rows are cast to the working dtype here, once, so that evaluators never see mixed dtypes.
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vm/base/digest.h"
 #include "vm/op/infer.h"
 #include "vm/op/op.h"
 
@@ -59,15 +59,27 @@ void tarn_graph_release(tarn_graph *g) {
     tarn_free(b, g, sizeof *g);
 }
 
+static uint64_t mixed(uint64_t h, uint64_t v) {
+    h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
+    return h ^ (h >> 32);
+}
+
+// Within a process only: by words, since a node is looked up each time an operation is recorded.
 static uint64_t hash_node(const tarn_op *op, int nin, const tarn_node *const *in,
                           const tarn_attr *a) {
-    uint64_t h = tarn_hash64(1, &op, sizeof op);
+    uint64_t h = mixed((uintptr_t)op, (uintptr_t)a->p);
     for (int i = 0; i < nin; i++) {
-        h = tarn_hash64(h, &in[i]->id, sizeof in[i]->id);
+        h = mixed(h, (uint64_t)in[i]->id + 1);
     }
-    h = tarn_hash64(h, a->i, (size_t)a->ni * sizeof *a->i);
-    h = tarn_hash64(h, a->f, (size_t)a->nf * sizeof *a->f);
-    return tarn_hash64(h, &a->p, sizeof a->p);
+    for (int i = 0; i < a->ni; i++) {
+        h = mixed(h, (uint64_t)a->i[i]);
+    }
+    for (int i = 0; i < a->nf; i++) {
+        uint64_t bits;
+        memcpy(&bits, &a->f[i], sizeof bits);
+        h = mixed(h, bits);
+    }
+    return h;
 }
 
 static bool same_bytes(const void *x, const void *y, size_t n) {
@@ -174,7 +186,8 @@ const tarn_node *tarn_node_make(tarn_graph *g, const tarn_op *op, int nin,
         return NULL;
     }
     enum { FEW = 16 };
-    tarn_desc few[FEW] = {{0}};
+    tarn_desc few[FEW];
+    few[0] = (tarn_desc){0};  // without inputs
     const tarn_node *few_in[FEW];
     tarn_desc *d = nin <= FEW ? few : tarn_arena_take(&g->arena, (size_t)nin * sizeof *d);
     const tarn_node **use = nin <= FEW ? few_in

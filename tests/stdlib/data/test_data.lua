@@ -364,6 +364,8 @@ do
   equal(shape(digits.train:batch(1, 3).x), "[3, 8, 8, 1]")
   near(digits.train.x:max(), 1, 0)
   raises("data.digits: ", data.digits, { path = folder .. "/none.safetensors" })
+  model.new({ { "x", tensor { 1 } } }):save(folder .. "/other.safetensors")
+  raises("other.safetensors holds no train.images", data.digits, { path = folder .. "/other.safetensors" })
 
   local path = write("trees.csv", "width,height,kind\n1.5,2,oak\n3,4,\"elm\"\n5,6,oak\n")
   local c = data.csv(path, { label = "kind" })

@@ -27,7 +27,8 @@ local function compare(net, m, all, what)
   near(long[{ {}, { t - 2, t } }], all:tensor "out.long", 2e-6, what .. ", long")
 end
 
-for _, name in ipairs { "llama_linear", "llama_dynamic", "llama_llama3", "mistral", "qwen2_windows" } do
+for _, name in ipairs { "llama_linear", "llama_dynamic", "llama_llama3", "llama_yarn", "llama_yarn_scales", "llama_yarn_factor", "mistral",
+  "qwen2_windows" } do
   local m, all, config = read(name)
   local net = nn.from(m)
   check.equal(#net:params(), #m:names(), name)
@@ -41,6 +42,8 @@ for _, name in ipairs { "llama_linear", "llama_dynamic", "llama_llama3", "mistra
   if r.rope_type ~= "default" then
     local old = m:with_config { rope_parameters = yaml.null, rope_theta = r.rope_theta, rope_scaling = { type = r.rope_type,
       factor = r.factor, low_freq_factor = r.low_freq_factor, high_freq_factor = r.high_freq_factor,
+      beta_fast = r.beta_fast, beta_slow = r.beta_slow, mscale = r.mscale, mscale_all_dim = r.mscale_all_dim,
+      truncate = r.truncate, attention_factor = r.attention_factor,
       original_max_position_embeddings = r.original_max_position_embeddings } }
     compare(nn.from(old), m, all, name .. ", as it was written once")
     local plain = nn.from(m:with_config { rope_parameters = { rope_theta = r.rope_theta, rope_type = "default" } })
@@ -86,7 +89,9 @@ local function from(config)
   config.model_type = config.model_type or "llama"
   return function() return nn.from(one:with_config(config)) end
 end
-check.raises("rope_scaling of the type yarn is not supported", from { rope_parameters = { rope_type = "yarn", factor = 2 } })
+check.raises("rope_scaling of the type longrope is not supported", from { rope_parameters = { rope_type = "longrope" } })
+check.raises("beta_fast of rope_scaling is a number above 0", from { rope_parameters = { rope_type = "yarn", factor = 2,
+  beta_fast = 0 } })
 check.raises("needs factor, a number above 0", from { rope_scaling = { type = "linear" } })
 check.raises("needs low_freq_factor", from { rope_scaling = { rope_type = "llama3", factor = 8.0 } })
 check.raises("partial_rotary_factor = 0.5 in config.json is not supported", from { partial_rotary_factor = 0.5 })

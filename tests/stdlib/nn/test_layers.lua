@@ -633,7 +633,7 @@ do
   raises("fc2 is the last part", net.from, net, "fc2")
   raises("has no config.json", nn.from, model.new { a = tensor { 1 } })
   raises("the model type of memory is mamba", nn.from, model.new { a = tensor { 1 } }:with_config { model_type = "mamba" })
-  raises("rope_scaling of the type yarn is not supported", nn.from, model.new { a = tensor { 1 } }:with_config {
-    model_type = "llama", rope_scaling = { rope_type = "yarn" } })
+  raises("rope_scaling of the type longrope is not supported", nn.from, model.new { a = tensor { 1 } }:with_config {
+    model_type = "llama", rope_scaling = { rope_type = "longrope" } })
   raises("no activation is called 'no'", function() nn.sequential { "no" } end)
 end

@@ -89,6 +89,8 @@ do -- x is the unit matrix, so the rows of w are the logits of the examples
   local _, picked = search.diwa(net, d, { a, b, c })
   check.equal(picked.kept, { 1, 2 }) -- their mean has ties on 3 and 5, which go to class 0: only 4 is wrong
   check.near(picked.score, 0.8, 1e-15)
+  local _, equal = search.diwa(net, d, { a, c })
+  check.equal(equal.kept, { 1, 2 }) -- a mean that is no worse is kept
   check.raises("select is", search.diwa, net, d, { a }, { select = "some" })
 end
 

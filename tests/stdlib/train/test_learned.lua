@@ -191,6 +191,13 @@ do
   check.equal(several.coefficients.shape, { 2, 3, 2 })
   check.near((several.coefficients:sum(2) - single.coefficients):abs():max(), 0, 1e-12)
   assert(several.coefficients:abs():min() < single.coefficients:abs():max())
+  -- The default optimiser, by hand: at the first of 40 steps Adam moves each coefficient by the rate, 0.1.
+  local _, first = train.atlas(affine, { base = zero, p, q }, d, { objective = "mse", batch = 50, steps = 1 })
+  check.near((first.coefficients:abs() - 0.1):abs():max(), 0, 1e-6)
+  local _, default = train.atlas(affine, { base = zero, p, q }, d, { objective = "mse", batch = 50, steps = 40 })
+  local _, written = train.atlas(affine, { base = zero, p, q }, d, { objective = "mse", batch = 50, steps = 40,
+    optimiser = train.adamw { schedule = train.cosine { base = 0.1, total = 40 }, weight_decay = 0.1, clip = 1 } })
+  check.near((default.coefficients - written.coefficients):norm(), 0, 0)
 end
 
 -- ---- the tangent space ----
@@ -272,9 +279,16 @@ do
   check.equal(learned.coefficients.shape, { 2, 3 })
   assert((learned.coefficients - 0.3):abs():min() > 1e-3)
   for _, name in ipairs { "fc1.weight", "fc3.bias" } do
-    check.near((m:tensor(name) - base:tensor(name) - 0.3 * (tau[1]:tensor(name) + tau[2]:tensor(name)) * info.mask:tensor(name) / info.density):norm(), 0, 1e-12)
+    local mask, change = info.mask:tensor(name), 0.3 * (tau[1]:tensor(name) + tau[2]:tensor(name))
+    check.near((m:tensor(name) - base:tensor(name) - change * mask / mask:mean()):norm(), 0, 1e-12, "a mean for each tensor")
+    local whole, about = theta_of { steps = 10, seed = 1, mask_lr = 0.1, rescale = "model" }
+    mask = about.mask:tensor(name)
+    check.near((whole:tensor(name) - base:tensor(name) - change * mask / about.density):norm(), 0, 1e-12, "one for all")
+    assert(math.abs(mask:mean() - about.density) > 1e-6, "which is not the same")
   end
 end
+
+check.raises("rescale is", train.concrete, net, { base = base, a, b }, inputs, { rescale = "layer" })
 
 do -- the first feature says class 1, the second takes it back: the mask has to choose, and keeps the larger
   local x = tensor.ones({ 8, 2 }, wide)
