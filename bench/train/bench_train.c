@@ -11,17 +11,12 @@
 //
 // PYTHON is that of a virtual environment with torch. Ratios of processor time are reported beside
 // those of wall time: on a busy machine they say more, for one thread.
-#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "bench/train/twin.h"
 
 enum { RUNS = 64 };
 
@@ -42,32 +37,6 @@ typedef struct {
     const char *tarn, *torch, *scripts, *only, *threads;
     int runs;
 } options;
-
-typedef struct {
-    pid_t pid;
-    FILE *to, *from;
-    clockid_t clock;
-    char said[128];
-    double ready;  // MB resident
-} twin;
-
-static void die(const char *what) {
-    fprintf(stderr, "bench_train: %s\n", what);
-    exit(1);
-}
-
-static double read_clock(clockid_t id) {
-    struct timespec t;
-    clock_gettime(id, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void listen_to(twin *t) {
-    if (!fgets(t->said, sizeof t->said, t->from)) {
-        die("a script ended early; run it by itself to see why");
-    }
-    t->said[strcspn(t->said, "\n")] = '\0';
-}
 
 // A line of /proc/PID/status, in MB.
 static double memory_of(const twin *t, const char *line) {
@@ -96,66 +65,19 @@ static void forget_peak(const twin *t) {
     }
 }
 
-static twin start(char *const argv[]) {
-    int down[2], up[2];
-    if (pipe(down) || pipe(up)) {
-        die("no pipe");
-    }
-    fcntl(down[1], F_SETFD, FD_CLOEXEC);  // the end of input has to reach each child
-    fcntl(up[0], F_SETFD, FD_CLOEXEC);
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(down[0], 0);
-        dup2(up[1], 1);
-        close(down[1]);
-        close(up[0]);
-        execvp(argv[0], argv);
-        die(argv[0]);
-    }
-    close(down[0]);
-    close(up[1]);
-    twin t = {.pid = pid, .to = fdopen(down[1], "w"), .from = fdopen(up[0], "r")};
-    if (pid < 0 || !t.to || !t.from || clock_getcpuclockid(pid, &t.clock)) {
-        die("no process");
-    }
-    listen_to(&t);
-    forget_peak(&t);
-    t.ready = memory_of(&t, "VmRSS:");
-    return t;
-}
-
 typedef struct {
-    double wall, cpu;  // seconds of one step
-} cost;
-
-static cost steps_of(twin *t, int n) {
-    double wall = read_clock(CLOCK_MONOTONIC), cpu = read_clock(t->clock);
-    fprintf(t->to, "%d\n", n);
-    fflush(t->to);
-    listen_to(t);
-    return (cost){(read_clock(CLOCK_MONOTONIC) - wall) / n, (read_clock(t->clock) - cpu) / n};
-}
-
-typedef struct {
-    double peak, rise;  // MB
+    double ready, peak, rise;  // MB resident: at the start, at most, and between these
 } memory;
 
-static memory stop(twin *t) {
-    double peak = memory_of(t, "VmHWM:");
-    fclose(t->to);
-    waitpid(t->pid, NULL, 0);
-    fclose(t->from);
-    return (memory){peak, peak - t->ready};
+static memory ready(const twin *t) {
+    forget_peak(t);
+    return (memory){.ready = memory_of(t, "VmRSS:")};
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n) {
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
+static void settle(twin *t, memory *m) {
+    m->peak = memory_of(t, "VmHWM:");
+    m->rise = m->peak - m->ready;
+    stop(t);
 }
 
 static void measure(const options *o, const row *r, const char *threads) {
@@ -165,8 +87,8 @@ static void measure(const options *o, const row *r, const char *threads) {
     const char *ours[] = {o->tarn, "--quiet", "--threads", threads, lua, r->a, r->b, NULL};
     const char *theirs[] = {o->torch, py, threads, r->a, r->b, NULL};
     const char *pair[] = {o->tarn, "--quiet", "--threads", threads, lua, r->other, r->b, NULL};
-    twin a = start((char *const *)(uintptr_t)ours);
-    twin b = start((char *const *)(uintptr_t)(r->other ? pair : theirs));
+    twin a = start((char *const *)(uintptr_t)ours), b = start((char *const *)(uintptr_t)(r->other ? pair : theirs));
+    memory m = ready(&a), n = ready(&b);
     double wall[RUNS], cpu[RUNS], mine[RUNS];
     steps_of(&a, r->steps);
     steps_of(&b, r->steps);
@@ -180,7 +102,8 @@ static void measure(const options *o, const row *r, const char *threads) {
         mine[i] = x.wall;
     }
     double step = median(mine, o->runs), w = median(wall, o->runs), c = median(cpu, o->runs);
-    memory m = stop(&a), n = stop(&b);
+    settle(&a, &m);
+    settle(&b, &n);
     printf("%-18s %7s %10.3f ms %7.2f %7.2f %7.2f %7.2f %7.2f %7.0f %7.0f %7.0f %7.0f%s\n", r->name,
            threads, step * 1e3, wall[0], w, cpu[0], c, r->goal, m.peak, n.peak, m.rise, n.rise,
            same ? "" : "  results differ");

@@ -7,45 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stdlib/bind/recording.h"
-
-typedef enum { TENSOR, NUMBER, MODEL, TABLE, CONSTANT } entry_kind;
-
-// One value; those of a table follow it. What Lua has to keep (keys, constants) lies in the list of the
-// program, by number.
-typedef struct {
-    entry_kind kind;
-    int key;            // TABLE's member: its key in the list
-    int constant;       // CONSTANT: in the list
-    int first, n;       // tensors: of all; TABLE: n members
-    tarn_desc desc;     // TENSOR
-    tarn_model *names;  // MODEL: signature, in the list
-    tarn_dtype *dtype;  // MODEL: [n] of its tensors
-    double mass;
-    tarn_policy policy;
-} entry;
-
-typedef struct {
-    int n, room, tensors, listed;
-    entry *list;
-} entries;
-
-typedef struct {
-    tarn_exec *exec;  // NULL: nothing depends on the arguments
-    int nargs, nresults;
-    size_t bytes;  // of the results
-    entries in, out;
-    tarn_tensor *value;   // [in.tensors] borrowed for a call, numbers its own
-    tarn_tensor *result;  // [out.tensors]
-    bool *given;          // [in.tensors] may be overwritten
-    bool *fixed;          // [out.tensors] depends on no argument
-    bool *number;         // [in.tensors] value is the program's own
-} program;
-
-typedef struct {
-    uint64_t donated;  // bit k: argument k + 1
-    int hot;           // the program of the last call, from 1
-} compiled;
+#include "stdlib/bind/compile.h"
 
 static void free_entries(entries *e) {
     for (int i = 0; i < e->n; i++) {
@@ -583,14 +545,52 @@ static void run(lua_State *L, const compiled *c, program *p, int nargs, int list
     if (s != TARN_OK) {
         tarn_lua_raise(L, &err);
     }
+    tarn_program_protect(p, p->result);
+}
+
+void tarn_program_protect(const program *p, const tarn_tensor *results) {
     for (int r = 0; r < p->out.tensors; r++) {
-        tarn_storage *m = p->result[r].storage;
+        tarn_storage *m = results[r].storage;
         if (p->fixed[r]) {
             m->frozen = true;  // the next call gives the same memory
         } else if (atomic_load(&m->refs) == 1) {
             m->frozen = false;  // of a model that was donated
         }
     }
+}
+
+void tarn_program_push(lua_State *L, const program *p, int list, tarn_tensor *results) {
+    luaL_checkstack(L, p->nresults + 16, "compile");
+    tensors values = {.value = results};
+    for (int k = 0, at = 0; k < p->nresults; k++) {
+        push_entry(L, &p->out, &at, list, &values);
+    }
+}
+
+program *tarn_program_for(lua_State *L, int nargs, int *list) {
+    compiled *c = lua_touserdata(L, lua_upvalueindex(2));
+    int n = (int)lua_rawlen(L, lua_upvalueindex(3));
+    luaL_checkstack(L, 16, "compile");
+    for (int k = 0; k < n; k++) {
+        int at = (c->hot + k - 1 + n) % n + 1;
+        lua_rawgeti(L, lua_upvalueindex(3), at);
+        program *p = lua_touserdata(L, -1);
+        lua_getiuservalue(L, -1, 1);
+        *list = lua_gettop(L);
+        if (matches(L, p, nargs, *list)) {
+            c->hot = at;
+            return p;
+        }
+        lua_settop(L, nargs);
+    }
+    program *p = record(L, c, nargs, list);
+    if (!matches(L, p, nargs, *list)) {
+        tarn_lua_error(L, "compile: the function changed its arguments while it was recorded");
+    }
+    lua_pushvalue(L, *list - 1);
+    lua_rawseti(L, lua_upvalueindex(3), n + 1);
+    c->hot = n + 1;
+    return p;
 }
 
 // f(…); upvalues: f, the compiled function, its list of programs.
@@ -604,40 +604,15 @@ static int l_call(lua_State *L) {
         lua_call(L, nargs, LUA_MULTRET);
         return lua_gettop(L);
     }
-    program *p = NULL;
-    int n = (int)lua_rawlen(L, lua_upvalueindex(3));
-    for (int k = 0; k < n && !p; k++) {
-        int at = (c->hot + k - 1 + n) % n + 1;
-        lua_rawgeti(L, lua_upvalueindex(3), at);
-        p = lua_touserdata(L, -1);
-        lua_getiuservalue(L, -1, 1);
-        list = lua_gettop(L);
-        if (!matches(L, p, nargs, list)) {
-            p = NULL;
-            lua_settop(L, nargs);
-        } else {
-            c->hot = at;
-        }
-    }
-    if (!p) {
-        p = record(L, c, nargs, &list);
-        if (!matches(L, p, nargs, list)) {
-            tarn_lua_error(L, "compile: the function changed its arguments while it was recorded");
-        }
-        lua_pushvalue(L, list - 1);
-        lua_rawseti(L, lua_upvalueindex(3), n + 1);
-        c->hot = n + 1;
-    }
+    program *p = tarn_program_for(L, nargs, &list);
     if (p->exec) {
         run(L, c, p, nargs, list);
     }
-    luaL_checkstack(L, p->nresults + 16, "compile");
-    tensors results = {.value = p->result};
-    for (int k = 0, at = 0; k < p->nresults; k++) {
-        push_entry(L, &p->out, &at, list, &results);
-    }
+    tarn_program_push(L, p, list, p->result);
     return p->nresults;
 }
+
+bool tarn_bind_is_compiled(lua_State *L, int idx) { return lua_tocfunction(L, idx) == l_call; }
 
 static int l_compile(lua_State *L) {
     static const char *const names[] = {"donate", NULL};
@@ -682,6 +657,16 @@ static const tarn_binding rows[] = {
       "  donate: positions of arguments whose memory the call may use for its results; they are closed by it",
       "local step = compile(function(x, rate) return x - rate * grad(function(v) return (v * v):sum() end, x) end)\n"
       "print(step(tensor { 1, 2 }, 0.25), step(tensor { 4, 8 }, 0.5))\n-- > f32[2]\n-- > [0.5000, 1.0000]\tf32[2]\n-- > [0., 0.]"}, l_compile},
+    {{"compile.map", "compile.map(f, {{…}, …}) -> list, …",
+      "A compiled function at many arguments at once: each member is the list of the arguments of one call (with `n` as table.pack "
+      "gives it where the last are nil), and result k of call i is entry i of the k-th list that comes back. Calls of one signature run "
+      "side by side, each on one processor and in memory of its own: as many as there are processors and as --memory has room for. The bits "
+      "are those of calls one after another; where some fail, the error is that of the first of them. What depends on no argument is computed "
+      "once. It pays where a call is too small for all processors, or has parts that run on one. Of a function that donates arguments: an error. Inside a recording "
+      "the calls are made plainly.",
+      "local f = compile(function(x, y) return (x * y):sum(), x:max() end)\nlocal x = tensor { 1, 2, 3 }\n"
+      "local dots, most = compile.map(f, { { x, 1 }, { x, 10 }, { -x, 100 } })\nprint(dots[1], dots[2], dots[3], most[3])\n"
+      "-- > 6.0\t60.0\t-600.0\t-1.0"}, tarn_bind_compile_map},
 };
 // clang-format on
 
@@ -692,8 +677,7 @@ tarn_status tarn_bind_compile(tarn_host *h, tarn_error *err) {
     (void)err;
     tarn_lua_type(L, &types[0]);
     tarn_lua_type(L, &types[1]);
-    lua_pushcfunction(L, l_compile);
-    lua_setglobal(L, "compile");
-    tarn_host_docs(h, rows, 1);
+    tarn_bind_compile_map_types(L);
+    tarn_host_module(h, "compile", rows, sizeof rows / sizeof *rows);
     return TARN_OK;
 }

@@ -261,7 +261,7 @@ static bool take_over(tarn_exec *e, exec_base *b, const bool *donate) {
         atomic_fetch_add(&b->storage->refs, 1);
         b->storage->version++;
     }
-    if (b->over) {
+    if (b->over && b->over->through != taken) {  // twins read it: they are given nothing
         b->over->through = taken;
     }
     return taken;
@@ -462,6 +462,17 @@ static tarn_status first_run(tarn_exec *e, tarn_error *err) {
     return fill_tiles(e, err);
 }
 
+tarn_status tarn_exec_prepare(tarn_exec *e, tarn_error *err) {
+    TARN_TRY(bind_leaves(e, err));
+    if (!e->ready) {
+        tarn_status s = first_run(e, err);
+        unbind_arena(e, 1);
+        TARN_TRY(s);
+        e->ready = true;
+    }
+    return TARN_OK;
+}
+
 static tarn_status run_all(tarn_exec *e, const tarn_tensor *values, const bool *donate,
                            tarn_error *err) {
     TARN_TRY(tarn_cancel_check(&e->cx->cancel, err));
@@ -470,12 +481,8 @@ static tarn_status run_all(tarn_exec *e, const tarn_tensor *values, const bool *
             TARN_TRY(bind_input(e, k, &values[k], err));
         }
     }
-    TARN_TRY(bind_leaves(e, err));
-    if (!e->ready) {
-        tarn_status s = first_run(e, err);
-        unbind_arena(e, 1);
-        TARN_TRY(s);
-        e->ready = true;
+    if (!e->twin) {
+        TARN_TRY(tarn_exec_prepare(e, err));
     }
     TARN_TRY(bind_arena(e, 2, err));
     TARN_TRY(bind_results(e, 2, donate, err));

@@ -404,6 +404,7 @@ tarn_status tarn_exec_emit(exec_maker *m, int nroots, const tarn_node *const *ro
     for (int k = 0; k < e->ninputs; k++) {
         e->input_base[k] = x.base[e->input[k]->id];
     }
+    e->widest = widest;
     e->in = keep(&x, (size_t)widest, sizeof *e->in);
     return e->in ? TARN_OK : tarn_raise_nomem(m->err, "a recorded function", 64);
 }

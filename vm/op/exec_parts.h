@@ -101,6 +101,7 @@ struct tarn_exec {
     tarn_arena a;  // all that is below
     bool once;     // there is one run: what is kept may be given away
     bool ready;    // what is kept is there
+    bool twin;     // shares all but the memory of a run with another, which keeps what is kept
     int ninputs, nroots, nbase, nspot, nfetch, nstep, ntile;
     const tarn_node **input;  // [ninputs]
     int *input_base;          // [ninputs] -1: not needed
@@ -110,6 +111,7 @@ struct tarn_exec {
     exec_fetch *fetch;
     exec_step *step;
     exec_tile *tile;
+    int widest;              // operands of a step
     tarn_tensor *in;         // [widest]
     size_t arena_bytes[3];   // by phase; [0]: kept
     tarn_storage *arena[3];
@@ -118,6 +120,7 @@ struct tarn_exec {
     int workers;
     char *scratch;
     uint64_t peak;
+    uint64_t each;  // bytes of one run beside what is kept and scratch, results included
 };
 
 // ---- making ----
@@ -126,6 +129,9 @@ struct tarn_exec {
 tarn_status tarn_exec_make_for(tarn_graph *g, bool once, int nroots, const tarn_node *const *roots,
                                int ninputs, const tarn_node *const *inputs, tarn_exec **out,
                                tarn_error *err);
+
+// What depends on no input, computed and kept.
+tarn_status tarn_exec_prepare(tarn_exec *e, tarn_error *err);
 
 typedef struct exec_proto {  // a step while groups form
     int phase;

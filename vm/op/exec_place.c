@@ -202,14 +202,23 @@ static void walk(placer *p, int phase) {
 
 static size_t result_bytes(const exec_base *b) { return padded(b->bytes); }
 
+// What the first run leaves behind where operations put it themselves.
+static uint64_t kept_loose(const tarn_exec *e) {
+    uint64_t bytes = 0;
+    for (int b = 0; b < e->nbase; b++) {
+        const exec_base *x = &e->base[b];
+        bytes += x->kind == EXEC_LOOSE && x->last == INT32_MAX && x->phase == 1 ? result_bytes(x) : 0;
+    }
+    return bytes;
+}
+
+// Of a phase, beside what is kept.
 static uint64_t peak_of(const exec_maker *m, int phase) {
     const tarn_exec *e = m->e;
     uint64_t fixed = e->arena_bytes[phase], loose = 0, most = 0;
     for (int b = 0; b < e->nbase; b++) {
         const exec_base *x = &e->base[b];
-        bool kept = x->kind == EXEC_LOOSE && x->last == INT32_MAX && x->phase < phase;
-        bool result = x->kind == EXEC_RESULT && x->phase <= phase;
-        fixed += kept || result ? result_bytes(x) : 0;
+        fixed += x->kind == EXEC_RESULT && x->phase <= phase ? result_bytes(x) : 0;
     }
     for (int r = 0; phase == 2 && r < e->nroots; r++) {
         fixed += e->root[r].copy ? result_bytes(&e->base[e->spot[e->root[r].spot].base]) : 0;
@@ -274,7 +283,9 @@ tarn_status tarn_exec_place(exec_maker *m) {
     walk(&p, 1);
     walk(&p, 2);
     match_donors(e, taken);
-    uint64_t first = peak_of(m, 1), later = peak_of(m, 2);
+    uint64_t first = peak_of(m, 1), later = kept_loose(e);
+    e->each = peak_of(m, 2);
+    later += e->each;
     e->peak = e->arena_bytes[0] + (first > later ? first : later);
     return TARN_OK;
 }
