@@ -27,7 +27,7 @@ end
 local z = zipped("zip", {})
 zipped("zip of twice the width", { width = 2 })
 zipped("zip through the first layer", { through = "act1" })
-local p = align.ot({ small, large }, a, b)
+local p = align.ot({ small, large }, a, b, { readers = "sum" })
 row("optimal transport, then the mean", small, merge.linear { a, p:apply(b) })
 local s = align.pleas({ small, large }, a, b, { data = d.train, ratio = 0.5 })
 row("partial merge, half of the pairs", s.net, s:merge())

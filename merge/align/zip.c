@@ -167,6 +167,11 @@ tarn_status tarn_align_zip(tarn_context *cx, const tarn_zip *z, float *s, int64_
     if (!memory) {
         return tarn_raise_nomem(err, "a zip", bytes_of(z->n));
     }
+    for (int64_t k = 0; k < z->n; k++) {  // of a pair the lower row has to come first, to the last bit
+        for (int64_t m = 0; m < k; m++) {
+            s[k * z->n + m] = s[m * z->n + k];
+        }
+    }
     state t;
     lay_out(&t, memory, z, s);
     tarn_status status = run(cx, z, &t, err);

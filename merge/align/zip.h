@@ -28,7 +28,7 @@ typedef struct tarn_zip {
 // well, since the smaller counts. Pairs that are out come last, in order of their similarity, so that `wanted`
 // is always reached: two models of at most `wanted` features never need them.
 //
-// s: [n][n], symmetric, within -1 … 1; its diagonal counts for nothing; overwritten. group: [n] numbers from 0
+// s: [n][n], symmetric, within -1 … 1, of which what is above the diagonal counts; overwritten. group: [n] numbers from 0
 // in order of the lowest feature of each. Takes O(n²) for most matrices: only the largest of each row is kept,
 // and a row is looked through again when it loses that.
 tarn_status tarn_align_zip(tarn_context *cx, const tarn_zip *z, float *s, int64_t *group, tarn_error *err);

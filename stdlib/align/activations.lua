@@ -23,7 +23,7 @@ return function(define, check, core)
   end
 
   define("align.activations", "align.activations(net, a, b, {data =, measure = \"correlation\", site = \"post\", "
-    .. "from = \"all\", batch = 256, examples =, eps = 1e-4, signs = true, pin =, free =, check = true, "
+    .. "from = \"all\", batch =, examples =, eps = 1e-4, signs = true, pin =, free =, check = true, "
     .. "log =}) -> alignment",
     "The symmetry of the network that makes the features of b most like those of a on data (Li et al. 2015, "
     .. "arXiv:1511.07543; Ainsworth et al. 2022, arXiv:2209.04836): p:apply(b) computes what b computes and is "
@@ -38,6 +38,8 @@ return function(define, check, core)
     .. "  from: of a group that is seen in several places (a residual stream): \"all\" (their mean), \"first\", "
     .. "\"last\", or function(part) -> bool\n"
     .. "  signs: where a group allows signs, features that are opposed are matched too, and turned\n"
+    .. "  batch: left out, as many examples as keep what is seen of them in the cache. It does not matter but for "
+    .. "rounding: products are made in the dtype of the network, sums of more than 4096 samples in f64\n"
     .. "  examples: at most so many of the data. pin, free: as in align.groups",
     "local net = nn.mlp { 4, 16, 2 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
     .. "local p = align.activations(net, a, b, { data = { x = tensor.normal({ 100, 4 }, 3) } })\n"

@@ -104,7 +104,8 @@ return function(define, check, core)
     end
     local plan = features.layout(what, net, a, o)
     local moments, left = scores.seen(what, net, plan, a, b,
-      { data = o.data, site = o.site, from = o.from, batch = o.batch, examples = o.examples, own = "full" })
+      { data = o.data, site = o.site, from = o.from, batch = o.batch, examples = o.examples, own = "full",
+        precise = true })
     local hard = scores.solve(plan, scores.terms(moments, scores.measure_of(what, { eps = o.eps })), false, o.log)
     local maps, correlations = {}, {}
     local inner = innermost(plan)
@@ -123,7 +124,7 @@ return function(define, check, core)
       info = { correlations = correlations, left = left, ridge = ridge } }, a, b, o)
   end
 
-  define(what, "align.cca(net, a, b, {data =, ridge = 0.1, site = \"post\", from = \"all\", batch = 256, examples =, "
+  define(what, "align.cca(net, a, b, {data =, ridge = 0.1, site = \"post\", from = \"all\", batch =, examples =, "
     .. "pin =, free =, check = true, log =}) -> alignment",
     "Linear maps that turn the features of b into those of a by canonical correlation analysis (Horoi et al. "
     .. "2024, arXiv:2407.05385), for merging: (a + p:apply(b)) / 2, then align.repair or eval.bn_reset. Not a "

@@ -7,8 +7,9 @@
 -- it ("pre": behind a norm that follows at once). Along the axis that moves, the factors that carry a class are the
 -- features; everything else (examples, tokens, places of an image, fixed factors of the axis) is a sample.
 --
--- Moments are population moments in f64. Each batch is centred by its own means and joined to what came before it by
--- the rule of Chan, Golub and LeVeque (1979), so that nothing cancels and the batch does not matter.
+-- Moments are population moments. From every feature its mean over some examples is taken first, so that nothing
+-- cancels; what is left is summed and multiplied in the dtype of the network, batch by batch, by slabs of at most 4096
+-- samples, and the sums of batches are made in f64. In f32 covariances are within 1e-6 of the product of deviations.
 return function(core)
   local chunks_of = require "nn.loss".chunks_of
   local layout = require "align.layout"
@@ -18,8 +19,8 @@ return function(core)
 
   -- ---- data ----
 
-  -- each(batch) over the data, at most o.examples of them.
-  local function batches(what, data, o, each)
+  -- How many batches, at most o.examples examples in all, and k -> batch.
+  local function pieces(what, data, o)
     local size, most = o.batch or 256, o.examples or math.huge
     for name, v in pairs { batch = size, examples = o.examples or 1 } do
       if math.type(v) ~= "integer" or v < 1 then
@@ -30,16 +31,21 @@ return function(core)
       error(("%s: expected data: a data set, a batch or { x =, y = }, got %s"):format(what, core.kind(data)), 0)
     end
     local count, chunk = chunks_of(data, size)
-    for k = 1, count do
-      local left = most - (k - 1) * size
-      if left <= 0 then return end
-      local b = chunk(k)
+    if most < count * size then count = (most + size - 1) // size end
+    return count, function(k)
+      local b, left = chunk(k), most - (k - 1) * size
       if b.x.shape[1] > left then
         for name, t in pairs(b) do b[name] = t[{ { 1, left } }] end
       end
       b.y = nil
-      each(b)
+      return b
     end
+  end
+
+  -- each(batch) over the data, at most o.examples of them.
+  local function batches(what, data, o, each)
+    local count, piece = pieces(what, data, o)
+    for k = 1, count do each(piece(k)) end
   end
   features.batches = batches
 
@@ -235,9 +241,9 @@ return function(core)
     return t:reshape(dims):permute(order):reshape { before * wide * behind // source.size, source.size }
   end
 
-  -- What a network shows at the sources, as rows. A part that runs several times gives the rows of all its runs.
-  local function seen_by(net, theta, batch, sources)
-    local wanted, got = {}, {}
+  -- each(k, rows) whenever a network shows what source k sees, which may be several times.
+  local function see(net, theta, batch, sources, each)
+    local wanted, seen = {}, {}
     for k, s in ipairs(sources) do
       local at = wanted[s.path] or {}
       wanted[s.path] = at
@@ -245,98 +251,131 @@ return function(core)
     end
     net_of.run(net, theta, batch, { mode = "eval", watch = function(_, path, x, y)
       for _, k in ipairs(wanted[path] or {}) do
-        local rows = rows_of(sources[k], sources[k].side == "input" and x or y)
-        got[k] = got[k] and tensor.cat({ got[k], rows }, 1) or rows
+        seen[k] = true
+        each(k, rows_of(sources[k], sources[k].side == "input" and x or y))
       end
     end })
     for k, s in ipairs(sources) do
-      if not got[k] then net_of.fail("align: the part %s was not run", s.path) end
+      if not seen[k] then net_of.fail("align: the part %s was not run", s.path) end
     end
-    return got
   end
 
+  local PIECE, PIECES = 8, 8
+
+  -- What the features of a network are about: their means over a few examples all over the data, for each source, in
+  -- the dtype of the features, so that a constant is met exactly. Also samples an example, for each source.
+  local function middles(what, member, sources, data, o)
+    local count, piece = pieces(what, data, { batch = PIECE, examples = o.examples })
+    local taken, examples, middle, samples = math.min(count, PIECES), 0, {}, {}
+    for i = 0, taken - 1 do
+      local b = piece(1 + i * count // taken)
+      examples = examples + b.x.shape[1]
+      see(member.net, member.theta, b, sources, function(k, rows)
+        local one = { dtype = o.precise and "f64" or rows.dtype, n = rows.shape[1], sum = rows:to "f64":sum(1) }
+        local m = middle[k] or { n = 0, sum = 0 }
+        middle[k] = { dtype = one.dtype, n = m.n + one.n, sum = m.sum + one.sum }
+      end)
+    end
+    for k, m in ipairs(middle) do middle[k], samples[k] = (m.sum / m.n):to(m.dtype), m.n // examples end
+    return middle, samples
+  end
+
+  local SLAB = 4096
+
+  -- x' y for rows x and y, of which no more than SLAB are summed in the dtype that they have.
+  local function product(x, y)
+    local n, slabs = x.shape[1], x.shape[1] // SLAB
+    if n <= SLAB then return x:t():matmul(y) end
+    local function cut(t) return t[{ { 1, slabs * SLAB } }]:reshape { slabs, SLAB, t.shape[2] } end
+    local sum = cut(x):transpose(2, 3):matmul(cut(y)):sum(1)
+    return slabs * SLAB == n and sum or sum + product(x[{ { slabs * SLAB + 1, n } }], y[{ { slabs * SLAB + 1, n } }])
+  end
+
+  local function each_product(x, y) return (x * y):sum(1) end
   local function outer(a, b) return a:unsqueeze(2) * b:unsqueeze(1) end
 
-  -- Of rows a and b (b: nil for one network): n, mean, and sums of centred products. how.own: "full" or variances;
-  -- how.cross: "full", "each" (feature with feature of the same number) or nil.
-  local function sums_of(list, how)
-    local s, centred = { n = list[1].shape[1], mean = {}, own = {} }, {}
-    for i, rows in ipairs(list) do
-      local x = rows:to "f64"
-      local mean = x:mean(1)
-      x = x - mean
-      s.mean[i], centred[i] = mean, x
-      s.own[i] = how.own == "full" and x:t():matmul(x) or (x * x):sum(1)
-    end
-    local x, y = centred[1], centred[2]
-    if how.cross and y then
-      if how.cross == "full" then s.cross = x:t():matmul(y) else s.cross = (x * y):sum(1) end
-    end
-    return s
-  end
-
-  -- The moments of two sets of samples together.
-  local joined = compile(function(p, q, share, weight)
-    local out = { mean = {}, own = {} }
-    local delta = {}
-    for i, mean in ipairs(p.mean) do
-      local d = q.mean[i] - mean
-      delta[i] = d
-      out.mean[i] = mean + share * d
-      out.own[i] = p.own[i] + q.own[i] + weight * (#p.own[i].shape == 2 and outer(d, d) or d * d)
-    end
-    if p.cross then
-      local a, b = delta[1], delta[2]
-      out.cross = p.cross + q.cross + weight * (#p.cross.shape == 2 and outer(a, b) or a * b)
-    end
-    return out
-  end)
-
-  local function join(p, q)
-    if not p then return q end
-    local n = p.n + q.n
-    local out = joined({ mean = p.mean, own = p.own, cross = p.cross }, { mean = q.mean, own = q.own, cross = q.cross },
-      q.n / n, p.n * q.n / n)
-    out.n = n
-    return out
-  end
-
-  -- One batch through all members: thetas, batch -> sums for each source. Made for one walk over the data: what is
-  -- compiled keeps its memory as long as it lives.
-  local function run_of(members, sources, how)
-    local nets, own = {}, {}
-    for i, m in ipairs(members) do nets[i], own[i] = m.net, m.sources or sources end
-    return compile(function(thetas, batch)
-      local seen, out = {}, {}
-      for i, n in ipairs(nets) do seen[i] = seen_by(n, thetas[i], batch, own[i]) end
-      for k, source in ipairs(sources) do
-        local list = {}
-        for i in ipairs(nets) do list[i] = seen[i][k] end
-        if list[2] and list[1].shape[1] ~= list[2].shape[1] then
-          net_of.fail("align: %s gives %d samples in one network and %d in the other", source.path, list[1].shape[1],
-            list[2].shape[1])
-        end
-        out[k] = sums_of(list, how)
+  -- One batch through all members: thetas, batch, middles and sums -> sums with the batch. The second network comes
+  -- when the first has shown all, so that only one of them is kept. Made for one walk over the data: what is compiled
+  -- keeps its memory as long as it lives.
+  local function step_of(members, how)
+    return compile(function(thetas, batch, middle, sums)
+      local first, out = {}, {}
+      for k, s in ipairs(sums) do
+        out[k] = { sum = { s.sum[1], s.sum[2] }, own = { s.own[1], s.own[2] }, cross = s.cross }
+      end
+      for i, m in ipairs(members) do
+        local runs = {}
+        see(m.net, thetas[i], batch, m.sources, function(k, rows)
+          local s, x = out[k], (how.precise and rows:to "f64" or rows) - middle[i][k]
+          s.sum[i], s.own[i] = s.sum[i] + x:sum(1), s.own[i] + how.own(x, x)
+          runs[k] = (runs[k] or 0) + 1
+          if i == 1 then
+            first[k] = first[k] or {}
+            first[k][runs[k]] = x
+          elseif how.cross then
+            s.cross = s.cross + how.cross(first[k][runs[k]], x)
+          end
+        end)
       end
       return out
-    end)
+    end, { donate = { 4 } })
   end
 
+  -- How many examples a batch has where nobody says: what is seen most of should stay in the cache.
+  local function fitting(sources, samples)
+    local most = 1
+    for k, s in ipairs(sources) do most = math.max(most, s.size * samples[k]) end
+    return math.max(16, math.min(1024, (1 << 20) // most // 16 * 16))
+  end
+
+  local function zeros(...) return tensor.zeros({ ... }, { dtype = "f64" }) end
+
   -- members: { { net =, theta = table of tensors, sources = (its own, where widths differ) }, … }, one or two.
-  -- o: batch, examples, own = "full", cross = "full" or "each". For each source { source =, n =, mean = { a, b },
-  -- own = { a, b } (covariances, or variances), cross = }.
+  -- o: batch, examples, own = "full", cross = "full" or "each", precise = all in f64. For each source { source =, n =,
+  -- mean = { a, b }, own = { a, b } (covariances, or variances), cross = }.
   function features.moments(what, members, sources, data, o)
-    local how = { own = o.own == "full" and "full" or "variance", cross = #members > 1 and (o.cross or "full") or nil }
-    local run, thetas, sums = run_of(members, sources, how), {}, {}
-    for i, m in ipairs(members) do thetas[i] = m.theta end
-    batches(what, data, o, function(b)
-      for k, s in ipairs(run(thetas, b)) do sums[k] = join(sums[k], s) end
+    local full = { own = o.own == "full", cross = #members > 1 and (o.cross or "full") == "full" }
+    local how = { precise = o.precise, own = full.own and product or each_product,
+      cross = #members > 1 and (full.cross and product or each_product) or nil }
+    local thetas, middle, samples, sums, own = {}, {}, {}, {}, {}
+    for i, m in ipairs(members) do
+      own[i], thetas[i] = { net = m.net, theta = m.theta, sources = m.sources or sources }, m.theta
+      middle[i], samples[i] = middles(what, own[i], own[i].sources, data, o)
+    end
+    for k, source in ipairs(sources) do
+      local s = { sum = {}, own = {} }
+      for i, m in ipairs(own) do
+        local size = m.sources[k].size
+        s.sum[i], s.own[i] = zeros(size), full.own and zeros(size, size) or zeros(size)
+      end
+      if own[2] then
+        if samples[1][k] ~= samples[2][k] then
+          net_of.fail("align: %s gives %d samples an example in one network and %d in the other", source.path,
+            samples[1][k], samples[2][k])
+        end
+        local n, m = own[1].sources[k].size, own[2].sources[k].size
+        s.cross = full.cross and zeros(n, m) or zeros(n)
+      end
+      sums[k] = s
+    end
+    local step, examples = step_of(own, how), 0
+    batches(what, data, { batch = o.batch or fitting(sources, samples[1]), examples = o.examples }, function(b)
+      examples = examples + b.x.shape[1]
+      sums = step(thetas, b, middle, sums)
     end)
+    local function covariance(sum, n, one, two)
+      return sum / n - (#sum.shape == 2 and outer or tensor.mul)(one, two)
+    end
     local out = {}
     for k, s in ipairs(sums) do
-      local own = {}
-      for i, t in ipairs(s.own) do own[i] = t / s.n end
-      out[k] = { source = sources[k], n = s.n, mean = s.mean, own = own, cross = s.cross and s.cross / s.n }
+      local n, mean, spread, off = samples[1][k] * examples, {}, {}, {}
+      for i, sum in ipairs(s.sum) do
+        off[i] = sum / n
+        local c = covariance(s.own[i], n, off[i], off[i])
+        mean[i], spread[i] = middle[i][k] + off[i], full.own and (c + c:t()) / 2 or c:clamp(0, math.huge)
+      end
+      out[k] = { source = sources[k], n = n, mean = mean, own = spread,
+        cross = s.cross and covariance(s.cross, n, off[1], off[2]) }
     end
     return out
   end

@@ -9,6 +9,7 @@ local net_of = require "nn.net"
 local axes = require "align.axis"
 local record = require "probe.record"
 local told = require "train.told"
+local attempt = require "attempt"
 
 local made
 
@@ -340,7 +341,7 @@ return function(core)
       local along = site and site.output and site.output.axes
       local old = seen[path] and seen[path][at[path]]
       if found or path == "" or not along or not old then return end
-      local ok, want = pcall(map.move, old, along, p.maps)
+      local ok, want = attempt(map.move, old, along, p.maps)
       if ok and relative(want, y) > 1e-4 then found = path end
     end })
     return found

@@ -117,7 +117,7 @@ return function(core)
       blocks[i] = {}
       for j = i + 1, #list do
         blocks[i][j] = features.moments(what, { member(i), member(j) }, first, data,
-          { batch = o.batch, examples = o.examples, own = "full", cross = "full" })
+          { batch = o.batch, examples = o.examples, own = "full", cross = "full", precise = true })
       end
     end
     local function correlation(k, i, j)

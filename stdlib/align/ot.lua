@@ -5,9 +5,10 @@
 -- on data. A plan T with the marginals p of a and q of b gives the maps
 --
 --   forward = diag(1 / p) T  [a's, b's]      a feature of a is the mean of what is carried to it
---   back = diag(1 / q) T'    [b's, a's]      what reads a feature of b reads all that it is carried to, in shares
+--   back = T' diag(1 / p)    [b's, a's]      what reads a feature of a reads the mean of what was carried to it
 --
--- (the paper divides both by p, which is the same where widths and marginals are).
+-- or, with readers = "sum", back = diag(1 / q) T': what reads a feature of b reads all that it is carried to, in
+-- shares, so that sums over wider layers stay as they are. The same where widths and marginals are.
 return function(define, check, core)
   local is_dual = require "align.axis".is_dual
   local features = require "align.features"(core)
@@ -265,7 +266,7 @@ return function(define, check, core)
     local kept = members.sources(what, list, o.data, o)
     local function member(i) return { net = list[i].net, theta = list[i].theta, sources = kept[i] } end
     local moments = features.moments(what, { member(1), member(2) }, kept[1], o.data,
-      { batch = o.batch, examples = o.examples, cross = "full" })
+      { batch = o.batch, examples = o.examples, cross = "full", precise = true })
     local plain, maps, writers, order, terms = members.plain(list), {}, {}, {}, {}
     for k, m in ipairs(moments) do
       local source, a, b = kept[1][k], m.mean[1], m.mean[2]
@@ -304,7 +305,7 @@ return function(define, check, core)
       examples = o.examples, site = o.site or "pre", from = o.from,
       ground = one_of(o, "ground", { "euclidean", "squared", "cosine" }),
       marginals = one_of(o, "marginals", { "uniform", "importance" }),
-      readers = one_of(o, "readers", { "sum", "mean" }),
+      readers = one_of(o, "readers", { "mean", "sum" }),
       residual = one_of(o, "residual", { "joint", "mean", "weighted", "first", "identity" }) }
     if how.reg ~= nil and not (type(how.reg) == "number" and how.reg > 0) then
       fail("reg = %s; expected a number above 0, or nothing for exact plans", tostring(how.reg))
@@ -324,8 +325,8 @@ return function(define, check, core)
   end
 
   define(what, "align.ot(net or {net_a, net_b}, a, b, {mode = \"weights\", reg =, ground = \"euclidean\", "
-    .. "marginals = \"uniform\", residual = \"joint\", readers = \"sum\", data =, site = \"pre\", from = \"all\", "
-    .. "batch = 256, examples =, pin =, free =, check = true}) -> alignment",
+    .. "marginals = \"uniform\", residual = \"joint\", readers = \"mean\", data =, site = \"pre\", from = \"all\", "
+    .. "batch =, examples =, pin =, free =, check = true}) -> alignment",
     "Optimal transport of the features of b to those of a, group by group in order of the network (Singh, Jaggi 2020, "
     .. "arXiv:1910.05653): p:apply(b) has the shapes of a and is close to it, so that merge.linear { a, p:apply(b) } "
     .. "is the fusion. The networks may differ in their widths: net stands for both, their widths come from the "
@@ -341,8 +342,8 @@ return function(define, check, core)
     .. "  residual: streams that several parts write get one map (Imfeld et al. 2023, arXiv:2310.05719): \"joint\": "
     .. "the plan for all that is written to it together; \"mean\" of the parts' plans, \"weighted\" by the root mean "
     .. "squares of what they put out (needs data), that of the \"first\" part, or \"identity\"\n"
-    .. "  readers: what reads b's features: \"sum\" keeps what is computed where features are alike; \"mean\" is the "
-    .. "paper's form, smaller by the quotient of widths. The same where widths and marginals are",
+    .. "  readers: what reads b's features: \"mean\" is the paper's form, smaller by the quotient of widths; \"sum\" "
+    .. "keeps what is computed where features are alike. The same where widths and marginals are",
     "local net = nn.mlp { 4, 16, 3 }\nlocal a, b = net:init { seed = 1 }, nn.mlp { 4, 24, 3 }:init { seed = 2 }\n"
     .. "local p = align.ot(net, a, b)\n"
     .. "print(p.exact, merge.linear { a, p:apply(b) }[\"fc1.weight\"].shape)\n-- > false\t[16, 4]", ot)

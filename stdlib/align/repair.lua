@@ -7,6 +7,8 @@
 --
 -- Which parts: those whose matrix produces a class of the layout. Whether its tensors scale what it puts out is
 -- tried, not known by name.
+local attempt = require "attempt"
+
 return function(define, check, core)
   local features = require "align.features"(core)
   local leaves = require "train.leaves"(core)
@@ -61,7 +63,7 @@ return function(define, check, core)
       local b = theta[p.bias]
       own[p.bias_name] = (b:to "f64" * gain + shift):to(b.dtype)
     end
-    local ok, y = pcall(net_of.run, e.net, own, e.x, { mode = "eval" })
+    local ok, y = attempt(net_of.run, e.net, own, e.x, { mode = "eval" })
     if not ok or #y.shape ~= #e.y.shape then return false end
     local want = e.y:to "f64" * broadcast(gain, p.rank, p.out)
     if p.bias then want = want + broadcast(shift, p.rank, p.out) end
@@ -299,7 +301,7 @@ return function(define, check, core)
     return again(new), { kind = kind, layers = layers, left = left }
   end
 
-  define(what, "align.repair(net, a, b, {data =, t = 0.5, kind =, batch = 256, examples =, spread = \"deviation\", "
+  define(what, "align.repair(net, a, b, {data =, t = 0.5, kind =, batch =, examples =, spread = \"deviation\", "
     .. "log =}) -> theta, info",
     "(1 - t) a + t b of two models that are aligned (b = p:apply(b)), with the spread that its features lost "
     .. "between them given back (REPAIR: Jordan et al. 2022, arXiv:2211.08403): each channel before an activation "

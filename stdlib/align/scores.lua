@@ -91,7 +91,7 @@ return function(core)
   end
 
   -- Moments at the sources of the classes of a layout. -> moments, names of the classes that are seen nowhere. o: data,
-  -- site, from, batch, examples, own.
+  -- site, from, batch, examples, own, precise.
   function scores.seen(what, net, plan, a, b, o)
     if o.data == nil then error(what .. ": data = … is needed: inputs, labels are not used", 0) end
     local one, two = features.opened(what, net, a), features.opened(what, net, b)
@@ -101,7 +101,7 @@ return function(core)
     table.sort(left)
     if #sources == 0 then return {}, left end
     return features.moments(what, { { net = net, theta = one }, { net = net, theta = two } }, sources, o.data,
-      { batch = o.batch, examples = o.examples, own = o.own }), left
+      { batch = o.batch, examples = o.examples, own = o.own, precise = o.precise }), left
   end
 
   -- Moments as terms of match.solve by a measure; of several places where the same classes are seen the mean counts.

@@ -262,7 +262,7 @@ return function(define, check, core)
   end
 
   define(what, "align.zip(net or {net_a, net_b}, a, b, {data =, alpha = 0.3, beta = 0.125, through =, width = 1, "
-    .. "join = \"mean\", site = \"post\", from = \"all\", batch = 256, examples =, pin =, free =}) -> zip",
+    .. "join = \"mean\", site = \"post\", from = \"all\", batch =, examples =, pin =, free =}) -> zip",
     "ZipIt! (Stoica et al. 2023, arXiv:2305.03053): merges the features of networks that were trained apart, for the "
     .. "same task or for others, with one another and within each network: again and again the two whose correlation "
     .. "over data is largest become one, until the width of a is reached. A merged feature is the mean of its members "

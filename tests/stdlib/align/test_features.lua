@@ -64,6 +64,29 @@ do
   for k, v in ipairs(numbers(more, { batch = 16, examples = 60 })) do check.near(v, want[k], 1e-12, "examples") end
 end
 
+-- In f32 the same maps are found as in f64, and correlations within 1e-5; batches of all sizes, slabs too.
+do
+  local d = data.digits().train
+  local x = d:batch(1, 1000).x
+  local function wide(m) return m:cast "f64" end
+  local mlp, conv = nn.mlp { 64, 128, 64, 10 }, nn.conv { 6, "M", 8, hidden = { 9 }, input = { 8, 8, 1 } }
+  local list = { { mlp, model.load "examples/data/base.safetensors", model.load "examples/data/twin.safetensors" },
+    { conv, copies.model(conv, 1), copies.model(conv, 2) } }
+  for i, one in ipairs(list) do
+    local net, a, b = table.unpack(one)
+    local own = i == 1 and x or x:reshape { 1000, 8, 8, 1 }
+    local want = align.activations(net, wide(a), wide(b), { data = { x = own:to "f64" }, check = false })
+    for _, size in ipairs { 16, 130, 1000 } do
+      local p = align.activations(net, a, b, { data = { x = own }, batch = size, check = false })
+      for c, m in pairs(want.maps) do check.equal(p.maps[c].index:totable(), m.index:totable(), net.kind) end
+      for k, m in ipairs(want.matched) do
+        check.near(p.matched[k].before, m.before, 1e-5, net.kind)
+        check.near(p.matched[k].after, m.after, 1e-5, net.kind)
+      end
+    end
+  end
+end
+
 -- Means that are a million times the deviations leave correlations as they are.
 do
   local net = nn.mlp { 5, 6, 2, act = "identity" }
