@@ -9,8 +9,8 @@
 -- NET and DATA are those of `tarn help barrier`. All of the training images are learned; measured is on 10000 of
 -- them at most and, of fashion and digits, on the test images too.
 --
--- Ctrl-C keeps what is measured in the journal (beside the picture where --journal names none); the same command goes
--- on from there, and trains anew only what is still to be measured.
+-- Ctrl-C keeps what is measured in the journal (beside the picture where --journal names none), with the networks and
+-- the state of the training beside it; the same command goes on from there.
 --
 -- Options:
 --   --net NET         the network, where no config.json says it

@@ -60,7 +60,8 @@ measured.run(function()
     o.xlim, o.ylim, o.seed, o.norm = { -extent, extent }, { -extent, extent }, args.seed, args.norm
     if args.hessian then
       local H <close> = f:linearize(models[1])
-      o.directions = probe.eigenvalues(H, { top = 2, vectors = true, seed = args.seed }).vectors
+      o.directions = probe.eigenvalues(H, { top = 2, vectors = true, seed = args.seed,
+        journal = journal("directions") }).vectors
       o.seed = nil
     end
   else

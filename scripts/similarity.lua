@@ -9,6 +9,9 @@
 -- cka is 1 for the same up to rotation and scale, near 0 for unrelated. procrustes is a distance, from 0 to 2. cca,
 -- svcca and pwcca need more examples than features. Read the picture along its diagonal.
 --
+-- Ctrl-C keeps the pairs of layers that are done in the journal (beside the picture where --journal names none); the
+-- same command goes on from there.
+--
 -- Options:
 --   --net NET         the network, where no config.json says it
 --   --net-b NET       the network of B, where it is another one
@@ -21,6 +24,7 @@
 --   --layers NAME…    a layer of A (and of B, where it is the same network), by its path; may be given several times
 --   --places HOW      of images and tokens: features (default), rows or mean
 --   -o, --out FILE    the picture, .svg or .png; what it shows as .data.json beside it
+--   --journal FILE    keep pairs of layers there as they come
 --   --json            one object
 
 local command = require "command"
@@ -53,7 +57,10 @@ measured.run(function()
   local set = measured.data(args)
   local o = { layers = args.layers, places = args.places, net_b = args.net_b and other or nil }
   if name == "cka" then o.unbiased, o.kernel = args.unbiased, args.rbf and "rbf" or nil end
+  local journal = measured.journals(args)
+  o.journal = journal()
   local layers = probe[name](net, a, b, set, o)
+  journal.done()
   local records = { { "layers", layers } }
   if args[2] and set.y then
     records[2] = { "predictions", probe.agreement(net, a, b, set, { net_b = args.net_b and other or nil }) }

@@ -8,6 +8,9 @@
 -- The picture has a logarithmic density and a stem for each eigenvalue that was found by itself. Near zero the density
 -- is smoothed; count the stems, and leave their heights alone.
 --
+-- Ctrl-C keeps what is done in the journal (beside the picture where --journal names none); the same command goes on
+-- from there, with the result of a run that was not stopped.
+--
 -- Options:
 --   --net NET         the network, where no config.json says it
 --   --data DATA       what the loss is measured on
@@ -20,6 +23,7 @@
 --   --top N           find so many of the largest eigenvalues to 1e-4, too
 --   --seed N          of the random vectors (default 0)
 --   -o, --out FILE    the picture, .svg or .png; what it shows as .data.json beside it
+--   --journal FILE    keep there what is done
 --   --json            one object, with all nodes and weights
 
 local measured = require "measured"
@@ -30,13 +34,15 @@ measured.run(function()
   local net, said, models = measured.models(args, { args[1] })
   local set = measured.data(args)
   local H <close> = net:loss(set):linearize(models[1])
+  local journal = measured.journals(args)
   local spectrum = probe.spectrum(H, { steps = args.steps, starts = args.starts, seed = args.seed, kind = args.kind,
-    only = args.only })
+    only = args.only, journal = journal() })
   local records = { { "spectrum", spectrum } }
   if args.top then
     records[2] = { "largest", probe.eigenvalues(H, { top = args.top, seed = args.seed, kind = args.kind,
-      only = args.only }) }
+      only = args.only, journal = journal("largest") }) }
   end
+  journal.done()
   measured.draw(args, function() return spectrum:plot() end)
   measured.say(args, { { "network", said }, { "data", measured.data_text(set) } }, records)
 end)

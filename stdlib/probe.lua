@@ -27,4 +27,5 @@ return function(define, check, core)
   require "probe.star"(define, check, core)
   require "probe.geodesic"(define, check, core)
   require "probe.mc_sgd"(define, check, core)
+  require "probe.dropout"(define, check, core)
 end

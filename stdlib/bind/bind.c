@@ -3,6 +3,7 @@
 // which parts of the library written in Lua enter with their documentation.
 #include "stdlib/bind/bind.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "stdlib/bind/data.h"
@@ -130,6 +131,20 @@ void tarn_bind_sentence(tarn_text *out, const char *phrase) {
 
 // ---- parts of the library written in Lua ----
 
+// Where the function on top of the stack is written; of other values, and functions of C: who defines them.
+static void find_place(lua_State *L, char *out, size_t room) {
+    lua_Debug at = {.linedefined = -1};
+    if (lua_isfunction(L, -1) && !lua_iscfunction(L, -1)) {
+        lua_pushvalue(L, -1);
+        lua_getinfo(L, ">S", &at);
+        snprintf(out, room, "%s:%d", at.short_src, at.linedefined);
+    } else if (lua_getstack(L, 1, &at) && lua_getinfo(L, "Sl", &at)) {
+        snprintf(out, room, "%s:%d", at.short_src, at.currentline);
+    } else {
+        snprintf(out, room, "C");
+    }
+}
+
 // define(name, signature, text, example, function)
 static int l_define(lua_State *L) {
     tarn_host *h = tarn_host_of(L);
@@ -137,7 +152,10 @@ static int l_define(lua_State *L) {
     const char *part = strpbrk(name, ".:");
     tarn_doc doc = {name, luaL_checkstring(L, 2), luaL_checkstring(L, 3), luaL_optstring(L, 4, NULL)};
     tarn_error err;
+    char where[LUA_IDSIZE + 16];
     lua_settop(L, 5);
+    find_place(L, where, sizeof where);
+    TARN_LUA_TRY(L, tarn_host_define(h, &doc, where, &err), &err);
     tarn_lua_admit(L, name);
     if (!part) {
         lua_pushvalue(L, 5);
@@ -153,7 +171,6 @@ static int l_define(lua_State *L) {
         lua_setfield(L, -2, part + 1);
     }
     tarn_lua_document(L, 5, name);
-    TARN_LUA_TRY(L, tarn_host_doc_copy(h, &doc, &err), &err);
     return 0;
 }
 

@@ -101,6 +101,21 @@ static int l_stopping(lua_State *L) {
     return 1;
 }
 
+// stop(run): ends what it holds, and raises the stop that waited, if there is one and nothing else holds it
+static int l_stop(lua_State *L) {
+    tarn_error err;
+    tarn_error_clear(&err);
+    release_hold(tarn_lua_check(L, 1, "training run"));
+    TARN_LUA_TRY(L, tarn_cancel_check(&tarn_host_context(L)->cancel, &err), &err);
+    return 0;
+}
+
+// note(text): what the error of a stop says besides; note(): nothing
+static int l_note(lua_State *L) {
+    tarn_host_note(tarn_host_of(L), luaL_optstring(L, 1, NULL));
+    return 0;
+}
+
 // ---- models ----
 
 typedef struct {
@@ -267,10 +282,18 @@ static int l_memory(lua_State *L) {
     return 2;
 }
 
+// workers() -> processors that work is shared by
+static int l_workers(lua_State *L) {
+    lua_pushinteger(L, tarn_pool_size(tarn_host_context(L)->pool));
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
+    {"workers", l_workers},
     {"kind", l_kind},           {"now", l_now},
     {"line", l_line},           {"memory", l_memory},
     {"run", l_run},           {"stopping", l_stopping},
+    {"stop", l_stop},         {"note", l_note},
     {"with_values", l_with_values}, {"fingerprint", l_fingerprint},
     {"text_hash", l_text_hash}, {"example_squares", tarn_bind_example_squares},
     {"example_norms", tarn_bind_example_norms}, {NULL, NULL}};

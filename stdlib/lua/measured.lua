@@ -85,7 +85,7 @@ function measured.journals(args)
   local base, used = args.journal or args.out and stem(args.out) .. ".journal", {}
   local self = {}
   function self.done()
-    for _, path in ipairs(args.journal and {} or used) do os.remove(path) end
+    for _, path in ipairs(args.journal and {} or used) do require("search.journal").remove(path) end
   end
   return setmetatable(self, { __call = function(_, suffix)
     local path = base and (suffix and base .. "." .. suffix or base)

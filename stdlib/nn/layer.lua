@@ -120,14 +120,22 @@ function layer.batch_norm(n, o)
     resize = function(shape) return layer.batch_norm(shape "weight"[1], o) end,
     forward = function(s, x)
       s:expect(x, -1, n)
-      if not s:training() then return x:batch_norm(s.weight, s.bias, s.running_mean, s.running_var, eps) end
+      local reset = s:training() and s:reset()
+      if not s:training() or reset == "use" then
+        return x:batch_norm(s.weight, s.bias, s.running_mean, s.running_var, eps)
+      end
       local y, mean, var, rows = x:batch_norm_train(s.weight, s.bias, eps)
+      if reset == "take" then
+        s:update("running_mean", mean)
+        s:update("running_var", var)
+        s:update("rows", tensor.full({ 1 }, rows + 0.0, { dtype = "f64" }))
+        return y
+      end
       if rows < 2 then
         s:fail("training statistics need more than one value a channel, got shape %s", net.shape_text(x.shape))
       end
-      local part = s:momentum(momentum)
-      s:update("running_mean", (1 - part) * s.running_mean + part * mean)
-      s:update("running_var", (1 - part) * s.running_var + part * rows / (rows - 1) * var)
+      s:update("running_mean", (1 - momentum) * s.running_mean + momentum * mean)
+      s:update("running_var", (1 - momentum) * s.running_var + momentum * rows / (rows - 1) * var)
       local batches = s:optional "num_batches_tracked" -- in PyTorch's checkpoints
       if batches then s:update("num_batches_tracked", batches:reshape { 1 } + 1) end
       return y

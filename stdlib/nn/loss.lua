@@ -221,20 +221,30 @@ end
 
 function Loss.__call(f, theta) return net.guarded(value, f, theta) end
 
-function methods.report(f, theta)
+-- The reports of several models: over each chunk all of them side by side. A report is the same in any company.
+function module.reports(f, thetas)
   return net.guarded(function()
-    theta = settled(f, theta)
     local kernel = kernels_of(f.net, f.options)
-    local loss, right = 0, nil
+    local models, list = {}, {}
+    for i, theta in ipairs(thetas) do models[i], list[i] = settled(f, theta), { loss = 0 } end
     local n = over_chunks(f, f.size, function(batch, share)
-      local v, ok = kernel.report(theta, batch, f.key)
-      loss = loss + share * v
-      right = ok and (right or 0) + ok or right
+      local calls = {}
+      for i, theta in ipairs(models) do calls[i] = { theta, batch, f.key, n = 3 } end
+      local values, right = compile.map(kernel.report, calls)
+      for i, r in ipairs(list) do
+        r.loss = r.loss + share * values[i]
+        r.right = right[i] and (r.right or 0) + right[i] or r.right
+      end
     end)
-    local accuracy = right and right / n
-    return { loss = loss, accuracy = accuracy, error = accuracy and 1 - accuracy, n = n }
+    for i, r in ipairs(list) do
+      local accuracy = r.right and r.right / n
+      list[i] = { loss = r.loss, accuracy = accuracy, error = accuracy and 1 - accuracy, n = n }
+    end
+    return list
   end)
 end
+
+function methods.report(f, theta) return module.reports(f, { theta })[1] end
 
 function methods.grad(f, theta)
   return net.guarded(function()

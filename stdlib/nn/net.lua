@@ -191,8 +191,12 @@ function scope.training(s) return s[1].training end
 -- Another field of the batch that the network was called with; nil where it has none.
 function scope.batch(s, name) return s[1].batch and s[1].batch[name] end
 
--- What running statistics move by: the layer's own momentum, unless the run replaces it (eval.bn_reset does).
-function scope.momentum(s, own) return s[1].momentum or own end
+-- What eval.bn_reset wants of a norm with running statistics: "take" (give this batch's moments and rows as they are),
+-- "use" (stand as in evaluation) or nil.
+function scope.reset(s)
+  local which = s[1].reset
+  return which and which(s[4])
+end
 
 -- A tensor that the parameters may have or not: nil.
 function scope.optional(s, name) return s[1].get(s[4] .. name, nil, true) end
@@ -338,13 +342,13 @@ end
 local modes = { eval = false, train = true }
 
 -- The run of `root` on x. o: mode, key, want (path -> "input" or "output"), watch(net, path, x, y) -> nil or what
--- stands for y, momentum (of all batch norms).
+-- stands for y, reset(where its tensors live) -> see scope.reset.
 function module.run(root, theta, x, o)
   local get = reader(theta)
   local mode = o.mode or "eval"
   if modes[mode] == nil then fail("nn: mode = %q; expected \"eval\" or \"train\"", tostring(mode)) end
   local run = { theta = theta, get = get, training = modes[mode], key = o.key, state = {}, passed = {}, wanted = o.want,
-    captured = o.want and {}, watch = o.watch, momentum = o.momentum, batch = type(x) == "table" and x or nil }
+    captured = o.want and {}, watch = o.watch, reset = o.reset, batch = type(x) == "table" and x or nil }
   local y = apply(run, root, "", "", input_of(x))
   return y, next(run.state) and run.state or nil, run.captured
 end

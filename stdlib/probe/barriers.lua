@@ -5,6 +5,7 @@ return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
   local points = require "probe.points"(core)
+  local partition = require "probe.partition"
   local shape = require "probe.shape"
   local short = record.short
 
@@ -105,19 +106,24 @@ return function(define, check, core)
 
   local new_barriers = record.kind("barriers", {
     text = function(r)
-      local rows, groups = {}, {}
+      local rows = {}
       for i, name in ipairs(r.names) do
         rows[i] = { name }
         for j = 1, #r.names do rows[i][j + 1] = i == j and "·" or short(r.matrix[i][j]) end
       end
-      for k, g in ipairs(r.clusters) do
-        local list = {}
-        for m, i in ipairs(g) do list[m] = r.names[i] end
-        groups[k] = "{" .. table.concat(list, ", ") .. "}"
+      local function said(clusters)
+        local groups = {}
+        for k, g in ipairs(clusters) do
+          local list = {}
+          for m, i in ipairs(g) do list[m] = r.names[i] end
+          groups[k] = "{" .. table.concat(list, ", ") .. "}"
+        end
+        return table.concat(groups, " ")
       end
       return ("%s of %d models, %d points a pair\n"):format(r.quantity, #r.names, r.points)
         .. record.columns({ "", table.unpack(r.names) }, rows)
-        .. ("\nbelow %s: %s"):format(short(r.threshold), table.concat(groups, " "))
+        .. ("\nbelow %s: %s"):format(short(r.threshold), said(r.clusters))
+        .. (r.spectral and ("\nspectral, k = %d: %s"):format(r.spectral.k, said(r.spectral.clusters)) or "")
     end,
     rows = function(r)
       local rows = {}
@@ -135,25 +141,33 @@ return function(define, check, core)
   })
 
   define("probe.barriers", "probe.barriers(f, {a, b, …}, {points = 11, names =, quantity = \"barrier_loss\", threshold "
-    .. "=, linkage = \"single\", align =, bn =, journal =}) -> barriers",
+    .. "=, linkage = \"single\", k =, scale =, align =, bn =, journal =}) -> barriers",
     "Barriers between all pairs. Question: how many basins do these models lie in? The record has matrix (symmetric, "
     .. "zero on the diagonal), pairs { {i, k, barrier_loss, barrier_error, argmax_t}, … }, clusters: the groups joined "
     .. "by barriers of at most threshold, joins: the hierarchy { {i, k, height, size}, … } (numbers above the number "
-    .. "of models are earlier joins), map: places in two dimensions whose distances are near the matrix (classical "
+    .. "of models are earlier joins), spectral: {k, clusters, eigenvalues, scale} by the eigenvectors of the "
+    .. "normalised "
+    .. "Laplacian (Ng, Jordan, Weiss 2001), map: places in two dimensions whose distances are near the matrix "
+    .. "(classical "
     .. "scaling). r:plot() shows the matrix, plot.tree(r) the hierarchy.\n"
     .. "  quantity: \"barrier_loss\" or \"barrier_error\"\n"
     .. "  threshold: for clusters; half the largest entry unless said\n"
     .. "  linkage: \"single\" (heights of the minimum spanning tree: how high one must climb), \"average\", "
     .. "\"complete\"\n"
+    .. "  k: how many spectral clusters; default: where the eigenvalues, 0 for each cluster that stands alone, "
+    .. "have their "
+    .. "largest gap; scale: barriers d count as nearness exp(-(d / scale)^2); the threshold unless said\n"
     .. "  align: a function(a, b) -> b moved, applied to every pair\n"
     .. "  names: labels; bn, journal, points: as in probe.path\n"
     .. "Cost: points passes over the data a pair. Misleading: models trained apart are all far from each other until "
-    .. "they are aligned; barriers are no distances (the triangle inequality may fail), so the map is a picture only.",
+    .. "they are aligned; components grow together through one model in between, spectral clusters do not, but they "
+    .. "need a scale and always find some k; barriers are no distances (the triangle inequality may fail), so the map "
+    .. "is a picture only.",
     "local r = probe.barriers(function(x) return -(x - 1) ^ 2 end, { 0, 1, 4 }, { points = 3 })\n"
     .. "print(r.matrix[1][3], #r.clusters, r.joins[1].height)\n-- > 4.0\t2\t0.25",
     told(function(f, list, o)
       local what = "probe.barriers"
-      check(what, o, { "points", "names", "quantity", "threshold", "linkage", "align", "bn", "journal" })
+      check(what, o, { "points", "names", "quantity", "threshold", "linkage", "k", "scale", "align", "bn", "journal" })
       o = o or {}
       if type(list) ~= "table" or #list < 2 then fail "expected a list of at least two models" end
       local quantity, linkage = o.quantity or "barrier_loss", o.linkage or "single"
@@ -164,6 +178,8 @@ return function(define, check, core)
         fail("linkage = %q; expected \"single\", \"average\" or \"complete\"", tostring(linkage))
       end
       local n, models, names, prints = #list, {}, {}, {}
+      if o.k and points.count(what, "k", o.k, 1) > n then fail("k = %d clusters of %d models", o.k, n) end
+      if o.scale and not (type(o.scale) == "number" and o.scale > 0) then fail "scale is a number above 0" end
       for k = 1, n do
         models[k] = points.loaded(what, list[k], "model " .. k)
         names[k] = o.names and tostring(o.names[k]) or tostring(k)
@@ -186,9 +202,12 @@ return function(define, check, core)
           local b = o.align and o.align(models[i], models[j]) or models[j]
           local p = { t = ts, loss = {}, error = {} }
           e.like(models[i])
-          for k, t in ipairs(ts) do
-            local v = k == 1 and ends[i] or k == #ts and ends[j]
-              or e.at(function() return points.sum { { 1 - t, models[i] }, { t, b } } end, { i, j, k })
+          local inner = e.all(#ts - 2, function(k)
+            local t = ts[k + 1]
+            return function() return points.sum { { 1 - t, models[i] }, { t, b } } end, { i, j, k + 1 }
+          end)
+          for k = 1, #ts do
+            local v = k == 1 and ends[i] or k == #ts and ends[j] or inner[k - 1]
             p.loss[k], p.error[k] = v.loss, v.error
           end
           local height, at = shape.above_chord(ts, p.loss)
@@ -205,6 +224,7 @@ return function(define, check, core)
       end
       r.threshold = o.threshold or most / 2
       r.clusters, r.joins, r.map = components(r.matrix, r.threshold), agglomerate(r.matrix, linkage), scaled(r.matrix)
+      r.spectral = partition(r.matrix, o.scale or r.threshold, o.k)
       return new_barriers(r)
     end))
 end

@@ -5,11 +5,12 @@ return function(define, check, core)
   local told = require "train.told"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)
+  local journal = require "probe.journal"(core)
   local new_curve = require "probe.curves"(check, core)
   local fail = descent.fail
 
   define("probe.curve", "probe.curve(f, a, b, {kind = \"bezier\", bends = 1, start =, data =, epochs = 10 or steps =, "
-    .. "batch = 128, lr = 0.05, optimiser =, schedule =, weight_decay = 0, seed = 0, log =}) -> curve",
+    .. "batch = 128, lr = 0.05, optimiser =, schedule =, weight_decay = 0, seed = 0, log =, journal =}) -> curve",
     "A trained curve from a to b. Question: are two solutions joined by a path of low loss? The ends stay; the bends, "
     .. "which start on the straight line, are trained so that the loss is low at a random point of the curve, one t a "
     .. "step (Garipov et al. 2018, arXiv:1802.10026). f: net:loss(data), a network with data, or a function of a "
@@ -24,6 +25,7 @@ return function(define, check, core)
     .. "the run, then a line to 1 % at nine tenths\n"
     .. "  weight_decay: of the points of the curve, in the loss: 0.5 weight_decay |c(t)|^2\n"
     .. "  seed: of the order of examples and of t; log: a .csv or .jsonl file, a row an epoch\n"
+    .. "  journal: a file that keeps the state of the training; a run that was stopped goes on where it ended\n"
     .. "Reading it: c:path(f) near the ends' loss all along says connected; its greatest loss is an upper bound of the "
     .. "true pass. Cost: that of training as long; about ten epochs do for small networks. Misleading: almost any two "
     .. "solutions of one network are joined by such a curve, so a curve says less than a straight line after "
@@ -51,8 +53,9 @@ return function(define, check, core)
       end
       local seed = points.count(what, "seed", o.seed or 0, 0)
       local losses
+      local j <close> = journal.open(what, o, { f, a, b })
       free, losses = descent.train(source, opt, rate, { free = free, fixed = { first, last }, steps = total,
-        seed = seed, log = o.log, weight_decay = o.weight_decay, draw = function(i)
+        journal = j, key = { "bends" }, seed = seed, log = o.log, weight_decay = o.weight_decay, draw = function(i)
           local c = new_curve.coefficients(kind, bends, descent.uniform(seed, i, 1)[1])
           table.insert(c, 1, 1.0) -- the weight of the sample; then bends, then ends
           table.insert(c, bends + 2, table.remove(c, 2))

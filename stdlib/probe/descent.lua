@@ -18,7 +18,7 @@ return function(check, core)
 
   -- Options that all of these probes take.
   local shared = { "data", "epochs", "steps", "batch", "optimiser", "lr", "schedule", "weight_decay", "seed", "log",
-    "loss", "label_smoothing", "ignore_index" }
+    "loss", "label_smoothing", "ignore_index", "journal" }
 
   function descent.check(what, o, own)
     local names = { table.unpack(shared) }
@@ -66,6 +66,11 @@ return function(check, core)
     return s
   end
 
+  -- A point in memory: a model, a tensor or a table of tensors.
+  function descent.loaded(what, m, whose)
+    return core.kind(m) == "table" and m or points.loaded(what, m, whose)
+  end
+
   local function plain_space(what, like)
     if core.kind(like) == "model" then like = like:load() end
     local space = flat_of(what, like)
@@ -73,6 +78,9 @@ return function(check, core)
     function s.pack(x)
       if core.kind(x) ~= core.kind(like) then
         fail(what, "the points are a %s and a %s", core.kind(like), core.kind(x))
+      end
+      for _, name in ipairs(core.kind(x) == "table" and space.names or {}) do
+        if core.kind(x[name]) ~= "tensor" then fail(what, "the points have other names: no tensor %s", name) end
       end
       local v = space.pack(core.kind(x) == "model" and x:load() or x)
       if v:numel() ~= space.n then fail(what, "the points have %d and %d numbers", space.n, v:numel()) end
@@ -136,16 +144,17 @@ return function(check, core)
     local size = points.count(what, "batch", o.batch or 128, 1)
     if o.batch and not set then fail(what, "batch: a function without data has none") end
     s.per_epoch = set and math.max((set.n + size - 1) // size, 1) or nil
-    -- i, batch, key: as many as there are steps
-    function s.batches(steps, seed)
+    -- i, batch, key: as many as there are steps, from `start` (1) on
+    function s.batches(steps, seed, start)
       if not set then
-        local i = 0
+        local i = (start or 1) - 1
         return function()
           i = i + 1
           if i <= steps then return i end
         end
       end
-      local next_batch = set:batches { size = size, steps = steps, seed = seed, dropout_seed = seed, start = 1 }
+      local next_batch = set:batches { size = size, steps = steps, seed = seed, dropout_seed = seed,
+        start = start or 1 }
       return function()
         local i, b = next_batch()
         if i then return i, { x = b.x, y = b.y }, tensor({ b.key }, { dtype = "i64" }) end
@@ -265,45 +274,64 @@ return function(check, core)
     return source.compiled and compile(step, { donate = { 2 } }) or step, named
   end
 
-  -- descent.train(source, opt, rate, { free, fixed, steps, seed, draw, penalty, epoch, log, weight_decay }) -> free,
-  -- losses:
+  -- descent.train(source, opt, rate, { free, fixed, steps, seed, draw, penalty, epoch, log, weight_decay, journal,
+  -- key }) -> free, losses:
   --   draw(i) -> { {weight, coefficient, …}, … }
   --   penalty(free) -> value, { gradient, … }: what is added to the loss
   --   epoch(number, free, fixed): called before each epoch; may replace what is fixed
+  --   journal, key: where its state is kept; save() and load(values): of what epoch changes besides
   function descent.train(source, opt, rate, run)
-    local what, free, fixed, losses = source.what, run.free, run.fixed, {}
+    local what, fixed = source.what, run.fixed
     local log_path = run.log
     local named_well = type(log_path) == "string" and (log_path:find "%.csv$" or log_path:find "%.jsonl$")
     if log_path ~= nil and not named_well then
       fail(what, "log is the path of a .csv or .jsonl file, got %s", tostring(log_path))
     end
     local step, named = step_of(source, opt, run.weight_decay or 0)
-    local state, began = opt:init(named(free)), core.now()
-    local per, sum, count = source.per_epoch or 100, 0, 0
-    if log_path then log.start(log_path, {}) end
+    local began, per = core.now(), source.per_epoch or 100
     local draw <close> = progress(what, run.steps, "steps")
-    for i, batch, key in source.batches(run.steps, run.seed) do
-      local epoch = (i - 1) // per + 1
-      if run.epoch and (i - 1) % per == 0 then run.epoch(epoch, free, fixed) end
-      local added, push = 0, nil
-      if run.penalty then added, push = run.penalty(free, i) end
-      local value
-      free, state, value = step(free, state, fixed, run.draw(i), push, source.rest, batch, rate(i - 1) + 0.0, i, key,
-        opt:phase(i))
-      if type(value) ~= "number" then value = value:item() end
-      value = value + added
-      if value ~= value or math.abs(value) == math.huge then
-        fail(what, "the loss is %s at step %d; a smaller rate may help", value ~= value and "nan" or tostring(value), i)
+    run.journal.follow(draw)
+
+    local function loop(l)
+      local s = l.state or { done = 0, free = run.free, state = opt:init(named(run.free)), losses = {}, sum = 0,
+        count = 0, rows = {} }
+      for k, v in ipairs(s.fixed or {}) do fixed[k] = v end
+      if s.more then run.load(s.more) end
+      if log_path then log.start(log_path, s.rows) end
+      for i, batch, key in source.batches(run.steps, run.seed, s.done + 1) do
+        local epoch = (i - 1) // per + 1
+        if run.epoch and (i - 1) % per == 0 then run.epoch(epoch, s.free, fixed) end
+        local added, push = 0, nil
+        if run.penalty then added, push = run.penalty(s.free, i) end
+        local value
+        s.free, s.state, value = step(s.free, s.state, fixed, run.draw(i), push, source.rest, batch, rate(i - 1) + 0.0,
+          i, key, opt:phase(i))
+        if type(value) ~= "number" then value = value:item() end
+        value = value + added
+        if value ~= value or math.abs(value) == math.huge then
+          fail(what, "the loss is %s at step %d; a smaller rate may help", value ~= value and "nan" or tostring(value),
+            i)
+        end
+        s.losses[i], s.sum, s.count = value, s.sum + value, s.count + 1
+        if log_path and (i % per == 0 or i == run.steps) then
+          local row = { epoch = epoch, step = i, loss = s.sum / s.count, rate = rate(i - 1),
+            seconds = core.now() - began }
+          log.add(log_path, row)
+          s.rows[#s.rows + 1], s.sum, s.count = row, 0, 0
+        end
+        s.done = i
+        draw(i)
+        l.keep(function()
+          s.fixed, s.more = run.epoch and fixed, run.save and run.save()
+          return s
+        end)
       end
-      losses[i], sum, count = value, sum + value, count + 1
-      if log_path and (i % per == 0 or i == run.steps) then
-        log.add(log_path, { epoch = epoch, step = i, loss = sum / count, rate = rate(i - 1),
-          seconds = core.now() - began })
-        sum, count = 0, 0
-      end
-      draw(i)
+      return { free = s.free, losses = s.losses, more = run.save and run.save() }
     end
-    return free, losses
+
+    local got = run.journal.loop(run.key, loop)
+    if run.load then run.load(got.more) end
+    return got.free, got.losses
   end
 
   -- ---- vectors ----

@@ -9,6 +9,7 @@ return function(define, check, core)
   local grid = require "probe.grid"
   local points = require "probe.points"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local what = "probe.disentanglement"
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
@@ -81,7 +82,7 @@ return function(define, check, core)
   end
 
   local function disentanglement(net, models, data, options)
-    check(what, options, { "axis", "coefficients", "distance", "bn", "batch" })
+    check(what, options, { "axis", "coefficients", "distance", "bn", "batch", "journal" })
     local o = options or {}
     if not net_of.is(net) and type(net) ~= "function" then fail("expected a network, got %s", core.kind(net)) end
     if type(models) ~= "table" or core.kind(models.base) ~= "model" or #models == 0 then
@@ -111,24 +112,36 @@ return function(define, check, core)
 
     local alone, values, n = {}, {}, 0
     for k = 1, tasks do alone[k] = {} end
+    -- The outputs of one task vector, when they are asked for.
+    local function outputs_of(k, c)
+      if not alone[k][c] then alone[k][c] = outputs(points.sum { { 1, base }, { c, tau[k] } }, data[k]) end
+      return alone[k][c]
+    end
     local _ <close> = core.run(false)
     local draw <close> = progress(what, #list, "points")
+    local j <close> = journal.open(what, o, { net, base, tau, data }, draw)
     for i, c in ipairs(list) do
       local terms, sum, moved = { { 1, base } }, 0, 0
       for k = 1, tasks do
         terms[k + 1] = { c[k], tau[k] }
         moved = moved + (c[k] ~= 0 and 1 or 0)
       end
-      local together = points.sum(terms)
+      local together
       for k, d in ipairs(data) do
-        if not alone[k][c[k]] then alone[k][c[k]] = outputs(points.sum { { 1, base }, { c[k], tau[k] } }, d) end
         local only = moved == 0 or moved == 1 and c[k] ~= 0 -- then both are the same model
-        if not only then sum = sum + distance(alone[k][c[k]], outputs(together, d)) end
+        if not only then
+          sum = sum + j.once({ i, k }, function()
+            together = together or points.sum(terms)
+            return distance(outputs_of(k, c[k]), outputs(together, d))
+          end)
+        end
       end
       values[i] = sum + 0.0
       draw(i)
     end
-    for k = 1, tasks do n = n + select(2, next(alone[k])).shape[1] end
+    for k = 1, tasks do
+      n = n + j.once({ "rows", k }, function() return outputs_of(k, next(alone[k]) or 0).shape[1] end)
+    end
 
     local r = { coefficients = list, values = values, distance = o.distance or "label", n = n, tasks = tasks }
     if axis and tasks == 2 then
@@ -139,7 +152,7 @@ return function(define, check, core)
   end
 
   define(what, "probe.disentanglement(net, {base =, a, b, …}, {data a, data b, …}, {axis =, coefficients =, distance = "
-    .. "\"label\", bn =, batch = 1000}) -> record",
+    .. "\"label\", bn =, batch = 1000, journal =}) -> record",
     "Weight disentanglement error (Ortiz-Jimenez et al. 2023, arXiv:2305.12827): xi(c) = the sum over tasks t of the "
     .. "mean over their data of dist(f(x; base + c_t tau_t), f(x; base + sum_k c_k tau_k)). Low: task vectors can be "
     .. "added without disturbing one another there. For two models it is taken on a grid, matrix[i][j] at (axis[i], "
@@ -149,6 +162,7 @@ return function(define, check, core)
     .. "the norm of the difference\n"
     .. "  net: may be a function(theta, x), as train.tangent makes, whose task vectors are to be compared\n"
     .. "  bn: data over which running statistics are made anew at each point\n"
+    .. "  journal: a file that keeps points as they come; a run that was stopped goes on where it ended\n"
     .. "Costs two passes over both data sets a point of the grid. Misleads: on the axes it is 0 up to the other "
     .. "task's data, and a base that ignores its weights is perfectly disentangled: read it with the accuracy at the "
     .. "coefficients used.",

@@ -5,6 +5,8 @@ return function(define, check, core, told, whole)
   local record = require "probe.record"
   local operator = require "probe.operator"(core)
   local lanczos = require "probe.lanczos"(core)
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
 
   -- ---- edge of stability ----
 
@@ -84,7 +86,7 @@ return function(define, check, core, told, whole)
 
   local function fisher_trace(net, models, data, o)
     local what = "probe.fisher_trace"
-    check(what, o, { "kind", "seed", "samples", "batch", "steps" })
+    check(what, o, { "kind", "seed", "samples", "batch", "steps", "journal" })
     o = o or {}
     local steps = o.steps
     if type(models) == "string" then
@@ -96,14 +98,22 @@ return function(define, check, core, told, whole)
       error(what .. ": expected a model, a list of models or a folder of checkpoints", 0)
     end
     local r = { kind = o.kind or "exact", step = {}, trace = {}, tensors = {}, names = {} }
+    local draw <close> = progress(what, #models, "models")
+    local j <close> = journal.open(what, o, { net, models, data }, draw)
     for i, m in ipairs(models) do
-      local f = probe.fisher(net, m, data, { kind = o.kind, seed = o.seed, samples = o.samples, batch = o.batch })
+      local sums = j.once({ i }, function()
+        local f, list = probe.fisher(net, m, data, { kind = o.kind, seed = o.seed, samples = o.samples,
+          batch = o.batch }), {}
+        for k, name in ipairs(f:names()) do list[k] = { name, f:tensor(name):to "f64":sum() } end
+        return list
+      end)
       r.step[i], r.trace[i] = steps and steps[i] or i, 0
-      for _, name in ipairs(f:names()) do
+      for _, pair in ipairs(sums) do
+        local name, sum = table.unpack(pair)
         if i == 1 then r.names[#r.names + 1], r.tensors[name] = name, {} end
-        local sum = f:tensor(name):to "f64":sum()
         r.tensors[name][i], r.trace[i] = sum, r.trace[i] + sum
       end
+      draw(i)
     end
     return trace_record(r)
   end
@@ -128,7 +138,8 @@ return function(define, check, core, told, whole)
     .. "print(#e.top, e.threshold[1])\n-- > 4\t20.0", told(edge))
 
   define("probe.fisher_trace",
-    "probe.fisher_trace(net, models, data, {kind = \"exact\", seed = 0, samples = 1, batch = 32, steps =}) "
+    "probe.fisher_trace(net, models, data, {kind = \"exact\", seed = 0, samples = 1, batch = 32, steps =, "
+    .. "journal =}) "
     .. "-> record",
     "How much the outputs depend on the parameters, over time: the trace of the Fisher information of each model "
     .. "(r.trace, and "
@@ -137,7 +148,7 @@ return function(define, check, core, told, whole)
     .. "in the first epochs and falls after: the critical period (Achille, Rovere, Soatto 2017, arXiv:1711.08856). "
     .. "For cross "
     .. "entropy the exact kind is the trace of the Gauss-Newton matrix, without an error of chance.\n"
-    .. "  kind, seed, samples, batch: as in probe.fisher\n"
+    .. "  kind, seed, samples, batch, journal: as in probe.fisher\n"
     .. "  steps: numbers for the axis, instead of 1, 2, …\n"
     .. "Where it misleads: \"empirical\" takes the labels of the data and falls with the loss.",
     "local net = nn.mlp { 2, 3, 2 }\nlocal d = { x = tensor { {1, 2}, {3, 4} } }\n"

@@ -5,6 +5,7 @@ return function(define, check, core, told)
   local operator = require "probe.operator"(core)
   local lanczos = require "probe.lanczos"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local flat_of = require "probe.flat"(core)
   local record = require "probe.record"
 
@@ -43,7 +44,8 @@ return function(define, check, core, told)
 
   local function eigenvalues(H, o)
     local what = "probe.eigenvalues"
-    check(what, o, { "top", "which", "tolerance", "products", "basis", "vectors", "kind", "only", "seed", "start" })
+    check(what, o, { "top", "which", "tolerance", "products", "basis", "vectors", "kind", "only", "seed", "start",
+      "journal" })
     o = o or {}
     local op = operator.of(what, H, o)
     local top, which = whole(what, o, "top", 1, 10), o.which or "largest"
@@ -56,9 +58,13 @@ return function(define, check, core, told)
     end
     local most = whole(what, o, "products", 1, 1000)
     local draw <close> = progress(what, nil, "products")
-    local found = lanczos.eigenpairs(op, { what = what, top = top, which = which, tolerance = o.tolerance or 1e-4,
-      products = most, rows = rows, seed = whole(what, o, "seed", 0, 0), vectors = o.vectors, draw = draw,
-      start = o.start and op.pack(o.start) })
+    local j <close> = journal.open(what, o, { H }, draw)
+    local how = { what = what, top = top, which = which, tolerance = o.tolerance or 1e-4, products = most, rows = rows,
+      seed = whole(what, o, "seed", 0, 0), vectors = o.vectors, draw = draw, start = o.start and op.pack(o.start) }
+    local found = j.loop({ "pairs" }, function(loop)
+      how.loop = loop
+      return lanczos.eigenpairs(op, how)
+    end)
     local r = { of = op.title, which = which, n = op.n, values = found.values, residuals = found.residuals,
       converged = found.converged, tolerance = o.tolerance or 1e-4, products = found.products,
       restarts = found.restarts, seed = o.seed or 0 }
@@ -73,18 +79,22 @@ return function(define, check, core, told)
 
   local function matrix(H, o)
     local what = "probe.matrix"
-    check(what, o, { "kind", "only" })
+    check(what, o, { "kind", "only", "journal" })
     local op = operator.of(what, H, o)
     operator.fits(what, op.n, op.dtype, op.n, 8, "with only, n")
     local draw <close> = progress(what, op.n, "columns")
-    local m = tensor.zeros({ op.n, op.n }, { dtype = op.dtype })
-    for k = 1, op.n do
-      local e = tensor.zeros({ op.n }, { dtype = op.dtype })
-      e[{ { k, k } }]:fill_(1)
-      m[k]:copy_(op.apply(e))
-      draw(k)
-    end
-    return m
+    local j <close> = journal.open(what, o, { H }, draw)
+    return j.loop({ "columns" }, function(loop)
+      local m = tensor.zeros({ op.n, op.n }, { dtype = op.dtype })
+      for k = journal.restored(loop, m) + 1, op.n do
+        local e = tensor.zeros({ op.n }, { dtype = op.dtype })
+        e[{ { k, k } }]:fill_(1)
+        m[k]:copy_(op.apply(e))
+        draw(k)
+        loop.keep(function() return { done = k, rows = m[{ { 1, k }, {} }] } end)
+      end
+      return m
+    end)
   end
 
   -- ---- spaces of eigenvectors ----
@@ -124,7 +134,7 @@ return function(define, check, core, told)
   define("probe.eigenvalues",
     "probe.eigenvalues(H, {top = 10, which = \"largest\", kind = \"hessian\", only =, tolerance = 1e-4, products = "
     .. "1000, "
-    .. "basis =, vectors = false, seed = 0, start =}) -> record",
+    .. "basis =, vectors = false, seed = 0, start =, journal =}) -> record",
     "How sharply the loss bends, and along how many directions: the extreme eigenvalues of its Hessian at a point, "
     .. "by "
     .. "the Lanczos process with full re-orthogonalisation and thick restarts (Wu, Simon 2000). values, and "
@@ -141,6 +151,7 @@ return function(define, check, core, told)
     .. "`converged` says how many are good\n"
     .. "  basis: vectors in memory, max(2 top + 10, 40) where not said; more vectors need fewer products\n"
     .. "  vectors: also eigenvectors, as models of mass 0 of norm 1 (r.vectors[1] belongs to r.values[1])\n"
+    .. "  journal: a file that keeps what is done; a run that was stopped goes on where it ended\n"
     .. "How to read it: C - 1 values that stand out are usual for C classes (Sagun 2017, arXiv:1706.04454; Papyan "
     .. "2018, arXiv:1811.07062); negative ones say that the point is no minimum. Cost: some 40 to 100 products, "
     .. "each about "
@@ -150,11 +161,11 @@ return function(define, check, core, told)
     made .. "print((\"%.3f\"):format(probe.eigenvalues(h, { top = 2 }).values[1]))\n-- > 3.000",
     told(eigenvalues))
 
-  define("probe.matrix", "probe.matrix(H, {kind = \"hessian\", only =}) -> tensor",
+  define("probe.matrix", "probe.matrix(H, {kind = \"hessian\", only =, journal =}) -> tensor",
     "All of the Hessian (or what kind says) of a small network, or of one layer of it (only): as many products as "
     .. "there are parameters, whose order is that of m:names() with each tensor in row-major order. Refused where "
     .. "the "
-    .. "matrix is larger than memory. H, kind and only as in probe.eigenvalues.",
+    .. "matrix is larger than memory. H, kind, only and journal as in probe.eigenvalues.",
     "local net = nn.mlp { 2, 2 }\nlocal f = net:loss { x = tensor { {1, 2} }, y = tensor({ 0 }, { dtype = \"i64\" "
     .. "}) }\n"
     .. "print(probe.matrix(f:linearize(net:init { seed = 1 })).shape)\n-- > [6, 6]", told(matrix))

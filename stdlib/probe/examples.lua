@@ -5,6 +5,7 @@ return function(core)
   local over = require "probe.over"(core)
   local flat_of = require "probe.flat"(core)
   local operator = require "probe.operator"(core)
+  local journal = require "probe.journal"(core)
   local net_of = require "nn.net"
   local examples = {}
 
@@ -40,20 +41,22 @@ return function(core)
   end
 
   -- The rows J of the Jacobian of the outputs, [examples * outputs, n], row = example * outputs + output; with sum,
-  -- added over the outputs, [examples, n]. o: only, sum.
+  -- added over the outputs, [examples, n]. o: only, sum, draw, loop (of a journal).
   function examples.jacobian(what, net, theta, data, o)
     local parameters, rest, space = opened(what, net, theta, o.only)
     local run, count = runs(net), 0
     local wide, j, at = nil, nil, 0
     local n = over.chunks(what, data, 1 << 30, function() end)
-    over.chunks(what, data, 1, function(batch)
+    over.chunks(what, data, 1, function(batch, first)
       local b = { x = batch.x }
       if not j then
         wide = run.outputs(parameters, rest, b):numel()
         count = o.sum and 1 or wide
         operator.fits(what, space.n, space.dtype, n * count, 4, "rows (examples times outputs)")
         j = tensor.zeros({ n * count, space.n }, { dtype = space.dtype })
+        at = journal.restored(o.loop, j)
       end
+      if first * count <= at then return end
       local shape = run.outputs(parameters, rest, b).shape
       for k = 1, count do
         local pick
@@ -65,13 +68,14 @@ return function(core)
         at = at + 1
         j[at]:copy_(space.pack(run.jacobian(parameters, rest, b, pick)))
       end
-      if o.draw then o.draw(at) end
+      o.draw(at)
+      o.loop.keep(function() return { done = at, rows = j[{ { 1, at }, {} }] } end)
     end)
     return j, { n = n, outputs = wide, parameters = space.n }
   end
 
   -- Gradients of the loss f over parts of m examples each, [parts, n].
-  function examples.gradients(what, f, theta, m, only, draw)
+  function examples.gradients(what, f, theta, m, only, draw, loop)
     if type(f) ~= "table" or not f.net then
       error(("%s: expected net:loss(data), got %s"):format(what, core.kind(f)), 0)
     end
@@ -83,13 +87,16 @@ return function(core)
     local count = (n + m - 1) // m
     operator.fits(what, space.n, space.dtype, count, 4, "examples / m")
     local g, at, labels = tensor.zeros({ count, space.n }, { dtype = space.dtype }), 0, {}
+    local done = journal.restored(loop, g)
     over.chunks(what, f.data, m, function(batch)
       at = at + 1
-      g[at]:copy_(space.pack(f.net:loss({ x = batch.x, y = batch.y }, o):grad(theta)))
       if m == 1 and batch.y ~= nil and batch.y:numel() == 1 and not batch.y.dtype:find "f" then
         labels[at] = batch.y:reshape({}):item()
       end
-      if draw then draw(at) end
+      if at <= done then return end
+      g[at]:copy_(space.pack(f.net:loss({ x = batch.x, y = batch.y }, o):grad(theta)))
+      draw(at)
+      loop.keep(function() return { done = at, rows = g[{ { 1, at }, {} }] } end)
     end)
     return g, { n = n, parts = count, parameters = space.n, labels = #labels == count and labels or nil }
   end

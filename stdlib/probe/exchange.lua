@@ -121,8 +121,11 @@ return function(define, check, core)
         local d = (b - a):only(part.inside)
         if o.control then d = control(d, o.control) end
         local line = {}
-        for i, t in ipairs(ts) do
-          for name, v in pairs(e.at(function() return points.sum { { 1, a }, { t, d } } end, { k, i })) do
+        local values = e.all(#ts, function(i)
+          return function() return points.sum { { 1, a }, { ts[i], d } } end, { k, i }
+        end)
+        for i, value in ipairs(values) do
+          for name, v in pairs(value) do
             line[name] = line[name] or {}
             line[name][i] = v
           end

@@ -4,6 +4,7 @@
 return function(core)
   local net_of = require "nn.net"
   local over = require "probe.over"(core)
+  local progress = require "probe.progress"(core)
   local features = {}
 
   -- What passes through a layer: its outputs, or its inputs.
@@ -35,9 +36,10 @@ return function(core)
     return over.joined(parameters, rest)
   end
 
-  -- each(seen, first, batch) over data in chunks; seen[k] = {path = tensor} of the k-th of `thetas`, whose networks
-  -- are nets[k] and whose layers are lists[k].
-  function features.over(what, nets, thetas, lists, data, o, each)
+  -- each(seen, first, batch, sums) over data in chunks; seen[k] = {path = tensor} of the k-th of `thetas`, whose
+  -- networks are nets[k] and whose layers are lists[k]. loop, sums: as in over.gathered, of a pass that a journal
+  -- keeps.
+  function features.over(what, nets, thetas, lists, data, o, each, loop, sums)
     local of = o.of or "output"
     if not ways[of] then error(what .. ": of is \"output\" or \"input\"", 3) end
     local run = {}
@@ -45,11 +47,15 @@ return function(core)
       run[k] = k > 1 and nets[k - 1] == net and lists[k - 1] == lists[k] and run[k - 1]
         or compile(function(theta, x) return net:capture(theta, x, lists[k], { of = of }) end)
     end
-    return over.chunks(what, data, o.batch or 1000, function(b, first)
+    local draw <close> = progress(what, nil, "examples")
+    local function one(all, b, first)
       local seen = {}
       for k, theta in ipairs(thetas) do seen[k] = run[k](theta, b.x) end
-      each(seen, first, b)
-    end)
+      each(seen, first, b, all)
+      draw(first + b.x.shape[1] - 1)
+    end
+    if loop then return over.gathered(what, data, o.batch or 1000, loop, sums, one) end
+    return over.chunks(what, data, o.batch or 1000, function(b, first) one(nil, b, first) end)
   end
 
   local places = {}

@@ -5,6 +5,8 @@
 return function(define, check, core)
   local told = require "train.told"
   local over = require "probe.over"(core)
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
 
   -- Of one batch, by a weight for every log p that is a constant: Σ_n (d Σ w log p / d theta)², or the norms.
   local function each_of(how, root, parameters, rest, batch, weight)
@@ -129,7 +131,7 @@ return function(define, check, core)
 
   local fisher = told(function(net, theta, data, o)
     local what = "probe.fisher"
-    check(what, o, { "kind", "seed", "samples", "batch" })
+    check(what, o, { "kind", "seed", "samples", "batch", "journal" })
     o = o or {}
     local how = kinds[o.kind or "exact"]
     if not how then
@@ -137,12 +139,17 @@ return function(define, check, core)
     end
     local draws = { seed = o.seed or 0, samples = o.samples or 1 }
     local parameters, rest, as_given, with_buffers = over.opened(what, net, theta)
-    local run, sum, total = runs(net), nil, 0
-    over.chunks(what, data, o.batch or 32, function(b, first)
-      local s, n = how(run, net, parameters, rest, tensors_only(b), first, draws)
-      sum, total = over.sum(sum, s), total + n
+    local run = runs(net)
+    local draw <close> = progress(what, nil, "examples")
+    local j <close> = journal.open(what, o, { net, theta, data }, draw)
+    local r = j.loop({ "squares" }, function(loop)
+      return (over.gathered(what, data, o.batch or 32, loop, { total = 0 }, function(sums, b, first)
+        local s, n = how(run, net, parameters, rest, tensors_only(b), first, draws)
+        sums.squares, sums.total = over.sum(sums.squares, s), sums.total + n
+        draw(first + b.x.shape[1] - 1)
+      end))
     end)
-    return as_given(with_buffers(over.scale(sum, 1 / total)))
+    return as_given(with_buffers(over.scale(r.squares, 1 / r.total)))
   end)
 
   local norms = told(function(net, theta, data, o)
@@ -160,7 +167,7 @@ return function(define, check, core)
     .. "local d = { x = tensor { {1, 2}, {3, 4}, {5, 6} }, y = tensor({ 0, 1, 1 }, { dtype = \"i64\" }) }\n"
 
   define("probe.fisher",
-    "probe.fisher(net, theta, data, {kind = \"exact\", seed = 0, samples = 1, batch = 32}) -> vector",
+    "probe.fisher(net, theta, data, {kind = \"exact\", seed = 0, samples = 1, batch = 32, journal =}) -> vector",
     "The diagonal of the Fisher information at theta, a vector with theta's names, for merge.fisher: the mean over the "
     .. "rows that the network scores of Σ_c p(c) (d log p(c) / d theta)², with p = softmax of its outputs, for each "
     .. "example by itself, so that it does not depend on the batch. Buffers count as zero. Half-precision weights are "
@@ -169,7 +176,7 @@ return function(define, check, core)
     .. "drawn from p by the seed and the example: an unbiased estimate. \"empirical\": the labels of the data; an "
     .. "example of several rows counts by the mean of their losses. Not the Fisher information, but often taken for "
     .. "it (Kunstner et al. 2019, arXiv:1905.12558). Only this one needs labels\n"
-    .. "  batch: examples at a time\n"
+    .. "  batch: examples at a time; journal: a file that keeps what is done, so that a run that was stopped goes on\n"
     .. "Matena, Raffel 2022, arXiv:2111.09832, with the expectation over classes exact as there.",
     made .. "local f = probe.fisher(net, theta, d)\nprint(f:mass(), f[\"fc1.weight\"]:min() >= 0)\n-- > 0.0\ttrue",
     fisher)

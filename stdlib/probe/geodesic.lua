@@ -8,6 +8,7 @@ return function(define, check, core)
   local points = require "probe.points"(core)
   local curves = require "probe.curves"(check, core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local fail = descent.fail
 
   -- The Jensen-Shannon divergence of two lists of distributions (over the last dimension), in nats, as a mean.
@@ -89,24 +90,31 @@ return function(define, check, core)
       end
       local run = source.compiled and compile(step, { donate = { 2 } }) or step
 
-      local free, line, ends, losses = {}, {}, { first, last }, {}
+      local free, line, ends = {}, {}, { first, last }
       for k = 1, n do
         local t = k / (n + 1)
         free[tostring(k)] = (1 - t) * first + t * last
         line[tostring(k)] = free[tostring(k)]
       end
-      local state = opt:init(free)
       local draw <close> = progress(what, total, "steps")
-      for i, batch, key in source.batches(total, seed) do
-        local value
-        free, state, value = run(free, state, ends, source.rest, batch, rate(i - 1) + 0.0, i, key, opt:phase(i))
-        value = type(value) == "number" and value or value:item()
-        if value ~= value or math.abs(value) == math.huge then
-          fail(what, "the length is not finite at step %d; a smaller rate may help", i)
+      local j <close> = journal.open(what, o, { f, a, b }, draw)
+      local trained = j.loop({ "pivots" }, function(loop)
+        local s = loop.state or { done = 0, free = free, state = opt:init(free), losses = {} }
+        for i, batch, key in source.batches(total, seed, s.done + 1) do
+          local value
+          s.free, s.state, value = run(s.free, s.state, ends, source.rest, batch, rate(i - 1) + 0.0, i, key,
+            opt:phase(i))
+          value = type(value) == "number" and value or value:item()
+          if value ~= value or math.abs(value) == math.huge then
+            fail(what, "the length is not finite at step %d; a smaller rate may help", i)
+          end
+          s.losses[i], s.done = value, i
+          draw(i)
+          loop.keep(function() return s end)
         end
-        losses[i] = value
-        draw(i)
-      end
+        return { free = s.free, losses = s.losses }
+      end)
+      free = trained.free
 
       -- Lengths over all of the data.
       local measure = source.compiled and compile(function(x, rest, batch)
@@ -136,7 +144,7 @@ return function(define, check, core)
       local bends = {}
       for k = 1, n do bends[k] = free[tostring(k)] end
       local c = curves.make { kind = "polychain", space = space, a = a, b = b, first = first, last = last,
-        bends = bends, losses = losses, steps = total }
+        bends = bends, losses = trained.losses, steps = total }
       c.length, c.steps_length = lengths(free)
       c.straight_length = lengths(line)
       return c

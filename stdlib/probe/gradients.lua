@@ -3,6 +3,7 @@
 return function(define, check, core, told, whole)
   local examples = require "probe.examples"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local record = require "probe.record"
 
   local gradients_record = record.kind("gradients", {
@@ -40,14 +41,18 @@ return function(define, check, core, told, whole)
 
   local function gradients(f, theta, o)
     local what = "probe.gradients"
-    check(what, o, { "m", "only" })
+    check(what, o, { "m", "only", "journal" })
     o = o or {}
     local m = whole(what, o, "m", 1, 1)
     local draw <close> = progress(what, nil, "gradients")
-    local g, about = examples.gradients(what, f, theta, m, o.only, draw)
+    local j <close> = journal.open(what, o, { f, theta }, draw)
+    local made = j.loop({ "gradients" }, function(loop)
+      local g, about = examples.gradients(what, f, theta, m, o.only, draw, loop)
+      return { gram = examples.gram(g), about = about }
+    end)
+    local gram, about = made.gram, made.about
     local k = about.parts
     if k < 2 then error(what .. ": two gradients at least are compared; give more data or a smaller m", 0) end
-    local gram = examples.gram(g)
     local eye = tensor.eye(k):to "f64"
     local squares = (gram * eye):sum(1)
     local size = squares:sqrt()
@@ -65,14 +70,14 @@ return function(define, check, core, told, whole)
     return gradients_record(r)
   end
 
-  define("probe.gradients", "probe.gradients(f, theta, {m = 1, only =}) -> record",
+  define("probe.gradients", "probe.gradients(f, theta, {m = 1, only =, journal =}) -> record",
     "Whether examples pull the parameters the same way: inner products (r.inner) and cosines (r.cosines) of the "
     .. "gradients "
     .. "of single examples at theta, and what follows from them.\n"
     .. "  f: net:loss(data), over some hundred examples: each gradient is held in memory, and refused where they "
     .. "do not fit\n"
     .. "  m: gradients of m examples at a time, in the order of the data\n"
-    .. "  only: by these parameters, as in m:only\n"
+    .. "  only: by these parameters, as in m:only; journal: as in probe.eigenvalues\n"
     .. "confusion: the least inner product of two (gradient confusion is low where it is near 0; Sankararaman et "
     .. "al. 2019, "
     .. "arXiv:1904.06963). least_cosine, mean_cosine over pairs. diversity: Σ |g|² / |Σ g|² (Yin et al. 2017, "

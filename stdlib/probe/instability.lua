@@ -6,6 +6,7 @@ return function(define, check, core)
   local net_of = require "nn.net"
   local record = require "probe.record"
   local runs = require "probe.runs"(core)
+  local journal = require "probe.journal"(core)
   local short = record.short
 
   local function whole(what, name, v, least, default)
@@ -103,20 +104,66 @@ return function(define, check, core)
 
   -- ---- instability ----
 
+  -- The error of the best guess that does not look; nil where there are no classes.
+  local function blind(set)
+    local y = set.y
+    if core.kind(y) ~= "tensor" or y.dtype:find "f" or #y.shape ~= 1 then return nil end
+    local counts, most = {}, 0
+    for _, label in ipairs(y:totable()) do
+      counts[label] = (counts[label] or 0) + 1
+      most = math.max(most, counts[label])
+    end
+    return 1 - most / y:numel()
+  end
+
+  -- Per data set: what is between runs that share nothing, and what would be between runs with a point on the line
+  -- between them that knows no more than the shares of the classes.
+  local function ceilings(r, losses)
+    local out = {}
+    for _, l in ipairs(losses) do
+      local ends, n, chance = 0, 0, blind(l.f.data)
+      local independent
+      for _, m in ipairs(r.mean) do
+        if m.data == l.name and m.way == "direct" then
+          if m.error_a then ends, n = ends + (m.error_a + m.error_b) / 2, n + 1 end
+          if m.at == "independent" then independent = m end
+        end
+      end
+      out[l.name] = { chance = chance and n > 0 and chance - ends / n or nil,
+        instability = independent and independent.instability, barrier_loss = independent and independent.barrier_loss }
+    end
+    return out
+  end
+
   local new = record.kind("instability", {
     text = function(r)
       local head = { "at", "data", "way", "instability", "barrier_loss", "barrier_error", "distance" }
-      return ("instability: %d children of a run of %d steps, seed %d; means over pairs\n%s"):format(r.children_each,
-        r.steps, r.seed, text_of(r.mean, head))
+      local chance = {}
+      for name, c in pairs(r.ceiling) do
+        chance[#chance + 1] = c.chance and ("%s (%s)"):format(short(c.chance), name)
+      end
+      table.sort(chance)
+      return ("instability: %d children of a run of %d steps, seed %d; means over pairs\n%s%s"):format(r.children_each,
+        r.steps, r.seed, text_of(r.mean, head), #chance > 0
+        and "\nwith a point of chance on the line: " .. table.concat(chance, ", ") or "")
     end,
     rows = function(r)
       return table_of(r.rows, { "at", "data", "way", "a", "b", "instability", "barrier_loss", "barrier_error",
         "distance", "loss_a", "loss_b", "error_a", "error_b" })
     end,
     plot = function(r, o)
-      local lines = lines_of(r, r.mean[1].instability and "instability" or "barrier_loss", "at")
+      local field = r.mean[1].instability and "instability" or "barrier_loss"
+      local lines = lines_of(r, field, "at")
+      for i = 1, #lines do -- the ceiling, in the colour of its line
+        local c, at = r.ceiling[lines[i][1]], lines[i][2]
+        if c and c[field] and #at > 0 then
+          local low, high = at[1], math.max(at[#at], at[1] + 1)
+          lines[#lines + 1] = { label = lines[i][1] .. ", nothing shared", x = { low, high },
+            y = { c[field], c[field] }, dash = true, style = i }
+        end
+      end
       lines.title, lines.xlabel = o.title or "instability", "shared steps"
-      lines.ylabel = r.mean[1].instability and "error barrier" or "loss barrier"
+      lines.ylabel = field == "instability" and "error barrier" or "loss barrier"
       return plot.line(lines)
     end,
   })
@@ -135,8 +182,8 @@ return function(define, check, core)
       if type(f) ~= "function" or type(name) ~= "string" then runs.fail(what, "ways is {name = function(a, b), …}") end
     end
     local seeds = { init = seed, order = seed, augment = seed, dropout = seed }
-    local parent = runs.parent(net, data, fit, seeds, o.start)
-    local done = runs.journal(what, o.journal, runs.identity(what, net, data, seed, fit))
+    local kept <close> = journal.open(what, o, { net, data })
+    local parent, done = runs.parent(kept, net, data, fit, seeds, o.start), kept.once
     local path = { points = whole(what, "points", o.points, 2, 30), bn = o.bn }
     local r = { rows = {}, seed = seed, steps = total, children_each = count, vary = vary, children = {}, at = steps }
 
@@ -180,19 +227,24 @@ return function(define, check, core)
 
     for _, k in ipairs(steps) do
       local child, made = once(function(c)
-        return parent.child(k, { seeds = runs.child_seeds(what, seed, vary, c), fresh = o.fresh })
+        return parent.child(k, { seeds = runs.child_seeds(what, seed, vary, c), fresh = o.fresh,
+          key = { "child", k, c } })
       end)
       measure(k, child)
+      for c = 1, count do child(c) end -- where rows are from a journal, children are too
       r.children[k] = made
     end
     if o.independent then
       local child, made = once(function(c)
-        return (train.fit(net, data, runs.with(fit, { seed = seed * 10007 + 7919 * c })))
+        return runs.fit(kept, { "child", "independent", c }, net, data,
+          runs.with(fit, { seed = seed * 10007 + 7919 * c }))
       end)
       measure("independent", child)
+      for c = 1, count do child(c) end
       r.children.independent = made
     end
     r.mean = means(r.rows, { "at", "data", "way" })
+    r.ceiling = ceilings(r, losses)
     return new(r)
   end
 
@@ -206,7 +258,10 @@ return function(define, check, core)
     .. "leave it and go on to the end with other seeds, and what lies between each two of them is measured. rows: "
     .. "at, data, way, a, b (children), instability (max error less the mean of the ends), barrier_loss, "
     .. "barrier_error, distance, loss_a, loss_b, error_a, error_b; mean: their means over pairs; children[k]: the "
-    .. "models. Plotted, instability falls with k; below 0.02 counts as stable.\n"
+    .. "models. Plotted, instability falls with k, from the ceiling (a dashed line, with independent = true: that of "
+    .. "runs that share not even their first weights) down to 0; below 0.02 counts as stable. ceiling, by data set: "
+    .. "instability and barrier_loss of independent runs, and chance: the instability that there would be with a point "
+    .. "on the line that does no better than guessing.\n"
     .. "  at: steps of training that are shared, a number or a list; unit: \"steps\" or \"epochs\" (which may be "
     .. "broken)\n"
     .. "  vary: the seeds that differ between children; the others are the parent's, so that one source of noise can "
@@ -220,8 +275,8 @@ return function(define, check, core)
     .. "  independent: runs from different initialisations as a last row, the ceiling\n"
     .. "  train: options of train.fit, but seed, checkpoint, callbacks and what else the probe sets; bn: as in "
     .. "probe.path\n"
-    .. "  journal: a file in which rows are kept; a probe that was stopped goes on (training is done again as "
-    .. "needed)\n"
+    .. "  journal: a file in which rows are kept, with the models and the state of the training beside it; a probe "
+    .. "that was stopped goes on where it ended\n"
     .. "Costs children runs for each step of `at`, and points passes over the data. Misleads: test error may be "
     .. "stable where training loss is not; two children are one sample: repeat over seeds.",
     moons .. "local r = probe.instability(net, d, { at = { 0, 8 }, points = 5, train = { epochs = 2, batch = 20, lr = "
@@ -278,8 +333,8 @@ return function(define, check, core)
     end
     local losses = runs.losses(what, net, o.on or data, o.batch, fit)
     local seeds = { init = seed, order = seed, augment = seed, dropout = seed }
-    local parent = runs.parent(net, data, fit, seeds, o.start)
-    local done = runs.journal(what, o.journal, runs.identity(what, net, data, seed, fit))
+    local kept <close> = journal.open(what, o, { net, data })
+    local parent, done = runs.parent(kept, net, data, fit, seeds, o.start), kept.once
     local path = { points = whole(what, "points", o.points, 2, 30), bn = o.bn }
     local r = { rows = {}, seed = seed, steps = total, children = {} }
     for _, k in ipairs(steps) do
@@ -287,15 +342,11 @@ return function(define, check, core)
       for _, size in ipairs(sizes) do
         r.children[k][size] = {}
         for c = 1, whole(what, "directions", o.directions, 1, 1) do
-          local child, first
+          local moved, first = pushed(net, parent.model(k), size, seed * 10007 + 7919 * c)
+          local child = parent.child(k, { start = moved, key = { "child", k, size, c } })
+          r.children[k][size][c] = child
           for _, l in ipairs(losses) do
             r.rows[#r.rows + 1] = done({ k, size, c, l.name }, function()
-              if not child then
-                local moved
-                moved, first = pushed(net, parent.model(k), size, seed * 10007 + 7919 * c)
-                child = parent.child(k, { start = moved })
-                r.children[k][size][c] = child
-              end
               local whole_run = parent.model(total)
               local row = between(l.f, whole_run, child, path)
               row.at, row.size, row.direction, row.data = k, size, c, l.name

@@ -8,6 +8,7 @@ return function(define, check, core)
   local net_of = require "nn.net"
   local record = require "probe.record"
   local runs = require "probe.runs"(core)
+  local journal = require "probe.journal"(core)
   local short = record.short
 
   local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
@@ -208,7 +209,7 @@ return function(define, check, core)
     local total = 0
     for _, p in ipairs(net:params()) do total = total + (p.buffer and 0 or start:tensor(p.name):numel()) end
     local dims = list_of(what, "dims", o.dims, { 10, 20, 50, 100, 200, 500, 1000 })
-    local done = runs.journal(what, o.journal, runs.identity(what, net, data, seed, fit))
+    local kept <close> = journal.open(what, o, { net, data })
     local r = { rows = {}, mean = {}, models = {}, dims = dims, target = target, numel = total, dimension = {},
       baseline = {}, goal = {}, data = {}, kind = o.kind or "fastfood" }
 
@@ -221,8 +222,8 @@ return function(define, check, core)
       return out
     end
 
-    local base = done({ "full" }, function()
-      r.models.full = train.fit(net, data, runs.with(full, { seed = seed, start = start }))
+    r.models.full = runs.fit(kept, { "full" }, net, data, runs.with(full, { seed = seed, start = start }))
+    local base = kept.once({ "baseline" }, function()
       return { before = measured(start), after = measured(r.models.full) }
     end)
     for _, l in ipairs(losses) do
@@ -236,12 +237,11 @@ return function(define, check, core)
       r.models[d] = {}
       for s = 1, o.seeds or 1 do
         local own = seed * 10007 + s
-        local got = done({ d, s }, function()
-          local f, z, back = subspace(what, net, start, d, { kind = o.kind, layerwise = o.layerwise, seed = own })
-          local theta = back(train.fit(f, data, runs.with(fit, { seed = seed, start = z, only = trained })))
-          r.models[d][s] = theta
-          return measured(theta)
-        end)
+        local f, z, back = subspace(what, net, start, d, { kind = o.kind, layerwise = o.layerwise, seed = own })
+        local theta = back(runs.fit(kept, { "model", d, s }, f, data,
+          runs.with(fit, { seed = seed, start = z, only = trained })))
+        r.models[d][s] = theta
+        local got = kept.once({ d, s }, function() return measured(theta) end)
         for _, name in ipairs(r.data) do
           local v = got[name]
           r.rows[#r.rows + 1] = { d = d, seed = own, data = name, accuracy = v.accuracy, loss = v.loss }

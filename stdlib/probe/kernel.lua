@@ -3,6 +3,7 @@
 return function(define, check, core, told, whole)
   local examples = require "probe.examples"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local record = require "probe.record"
 
   local function inner(a, b) return (a * b):sum() end
@@ -27,12 +28,17 @@ return function(define, check, core, told, whole)
 
   local function ntk(net, theta, data, o)
     local what = "probe.ntk"
-    check(what, o, { "sum", "only" })
+    check(what, o, { "sum", "only", "journal" })
     o = o or {}
     if core.kind(data) == "tensor" then data = { x = data } end
     local draw <close> = progress(what, nil, "rows")
-    local j, about = examples.jacobian(what, net, theta, data, { sum = o.sum, only = o.only, draw = draw })
-    local k = examples.gram(j)
+    local j <close> = journal.open(what, o, { net, theta, data }, draw)
+    local made = j.loop({ "rows" }, function(loop)
+      local rows, about = examples.jacobian(what, net, theta, data, { sum = o.sum, only = o.only, draw = draw,
+        loop = loop })
+      return { kernel = examples.gram(rows), about = about }
+    end)
+    local k, about = made.kernel, made.about
     return kernel_record { kernel = k, n = about.n, outputs = about.outputs, parameters = about.parameters,
       size = k.shape[1], sum = o.sum and true or false, trace = (k * tensor.eye(k.shape[1]):to "f64"):sum(),
       norm = math.sqrt(inner(k, k)) }
@@ -57,14 +63,14 @@ return function(define, check, core, told, whole)
 
   local made = "local net = nn.mlp { 2, 8, 3 }\nlocal x = tensor.normal({ 4, 2 }, 1)\n"
 
-  define("probe.ntk", "probe.ntk(net, theta, data, {sum = false, only =}) -> record",
+  define("probe.ntk", "probe.ntk(net, theta, data, {sum = false, only =, journal =}) -> record",
     "Which examples a small step of training moves together: the neural tangent kernel at theta, K = J J' with the "
     .. "Jacobian J of the outputs by the parameters. r.kernel is a tensor in f64 of examples times outputs rows, "
     .. "row = "
     .. "example * outputs + output (from 0), with trace and norm.\n"
     .. "  data: a data set, { x = } or a tensor\n"
     .. "  sum: Jacobians are added over the outputs first: one row for each example\n"
-    .. "  only: by these parameters, as in m:only\n"
+    .. "  only: by these parameters, as in m:only; journal: as in probe.eigenvalues\n"
     .. "Cost: one backward pass and one vector of all parameters in memory for each row, so take some dozens of "
     .. "examples; refused where they do not fit. Batch norms count in eval mode. How to read it: large entries off "
     .. "the "

@@ -65,7 +65,8 @@ return function(core)
 
   -- From k vectors to m, beginning with q; t receives the projected matrix (t[i][j], both halves). When what is spanned
   -- is invariant, `go_on` continues with a random vector, as if of another run; else it ends there. Returns how many
-  -- vectors there are, the next one (nil: there is none) and its coefficient, which is 0 at such an end.
+  -- vectors there are, the next one (nil: there is none) and its coefficient, which is 0 at such an end. o.keep, where
+  -- there is one, is called between two products with how many vectors there are, the next one and the operator's size.
   function lanczos.grow(op, basis, t, k, m, q, o)
     local size = o.size or 0
     for j = k + 1, m do
@@ -89,7 +90,16 @@ return function(core)
       if j == m then return j, q, beta, size end
       t[j + 1] = t[j + 1] or {}
       t[j][j + 1], t[j + 1][j] = beta, beta
+      if o.keep then o.keep(j, q, size) end
     end
+  end
+
+  -- What a journal keeps of a process with k vectors, and back.
+  function lanczos.state(basis, t, k, q, size) return { basis = basis:first(k), t = t, k = k, q = q, size = size } end
+
+  function lanczos.restore(basis, state)
+    basis:first(state.k):copy_(state.basis)
+    return state.t, state.k, state.q, state.size
   end
 
   -- Eigenvalues (ascending, a list) and eigenvectors (a tensor, in columns) of the projected matrix of k vectors.
@@ -134,15 +144,28 @@ return function(core)
   end
 
   -- o: what, top, which, tolerance (of a residual, relative to the largest eigenvalue met), products (at most),
-  -- rows (of the basis), seed, vectors, draw, start. Returns {values, residuals, converged, products, restarts,
-  -- vectors [top, n]}.
+  -- rows (of the basis), seed, vectors, draw, start, loop (of a journal). Returns {values, residuals, converged,
+  -- products, restarts, vectors [top, n]}.
   function lanczos.eigenpairs(op, o)
     local rows = math.min(op.n, o.rows)
     local basis = lanczos.basis(o.what, op, rows, "basis")
     local run = { what = o.what, products = 0, seed = o.seed, go_on = true, draw = o.draw }
     local t, m, restarts, size, beta, last_of, order, values, vectors = {}, 0, 0, 0, 0.0, nil, nil, nil, nil
-    local q = unit(o.start or operator.signs(op, o.seed, 0))
+    local q, goal = unit(o.start or operator.signs(op, o.seed, 0)), nil
     local top = math.min(o.top, op.n)
+    local before = o.loop and o.loop.state
+    if before then
+      t, m, q, size = lanczos.restore(basis, before)
+      goal, restarts, run.products = before.goal, before.restarts, before.products
+    end
+    function run.keep(k, next_, size_now)
+      if not o.loop then return end
+      o.loop.keep(function()
+        local s = lanczos.state(basis, t, k, next_, size_now)
+        s.goal, s.restarts, s.products = goal, restarts, run.products
+        return s
+      end)
+    end
 
     -- What is known with m vectors.
     local function state()
@@ -173,9 +196,10 @@ return function(core)
     end
 
     while true do
-      local goal = math.min(rows, m == 0 and top + CHECK or m + CHECK, m + o.products - run.products)
+      goal = goal or math.min(rows, m == 0 and top + CHECK or m + CHECK, m + o.products - run.products)
       run.size = size
       m, q, beta, size = lanczos.grow(op, basis, t, m, goal, q, run)
+      goal = nil
       local out = state()
       -- At the end of an invariant space equal eigenvalues may be missing: the search goes on beyond it.
       local found = out.converged == top and (beta > 0 or m == rows)

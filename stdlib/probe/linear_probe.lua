@@ -5,6 +5,8 @@ return function(define, check, core)
   local net_of = require "nn.net"
   local record = require "probe.record"
   local features = require "probe.features"(core)
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local what = "probe.linear_probe"
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
@@ -82,7 +84,7 @@ return function(define, check, core)
   })
 
   local function linear_probe(net, thetas, train_data, test_data, options)
-    check(what, options, { "layers", "ridge", "places", "batch", "of" })
+    check(what, options, { "layers", "ridge", "places", "batch", "of", "journal" })
     local o = { ridge = 1e-3 }
     for key, v in pairs(options or {}) do o[key] = v end
     if type(o.ridge) ~= "number" or o.ridge <= 0 then fail "ridge is a number above 0" end
@@ -98,28 +100,35 @@ return function(define, check, core)
     for k, theta in ipairs(list) do opened[k] = features.opened(what, net, theta) end
     local y, ty = labels(train_data, "training"), labels(test_data, "test")
     local r = { layers = layers, accuracy = {}, train_accuracy = {}, ridge = o.ridge, n = y.shape[1] }
+    local draw <close> = progress(what, #list * #layers, "layers")
+    local j <close> = journal.open(what, o, { net, opened, train_data, test_data }, draw)
     for k = 1, #list do -- one model's features at a time
-      local x = features.all(what, { net }, { opened[k] }, { layers }, train_data, o)[1]
-      local tx = features.all(what, { net }, { opened[k] }, { layers }, test_data, o)[1]
+      local x, tx
       r.accuracy[k], r.train_accuracy[k] = {}, {}
       for i, path in ipairs(layers) do
-        if x[path].shape[1] ~= y.shape[1] then fail("places = \"rows\" has no label for each row") end
-        r.accuracy[k][i], r.train_accuracy[k][i] = probe_of(x[path], y, tx[path], ty, o)
+        local got = j.once({ k, i }, function()
+          x = x or features.all(what, { net }, { opened[k] }, { layers }, train_data, o)[1]
+          tx = tx or features.all(what, { net }, { opened[k] }, { layers }, test_data, o)[1]
+          if x[path].shape[1] ~= y.shape[1] then fail("places = \"rows\" has no label for each row") end
+          return { probe_of(x[path], y, tx[path], ty, o) }
+        end)
+        r.accuracy[k][i], r.train_accuracy[k][i] = got[1], got[2]
+        draw((k - 1) * #layers + i)
       end
     end
     return new(r)
   end
 
   define(what, "probe.linear_probe(net, theta or {theta, …}, train, test, {layers =, ridge = 1e-3, places = "
-    .. "\"features\", of = \"output\", batch = 1000}) or probe.linear_probe(X, y, X test, y test, {ridge = 1e-3}) -> "
-    .. "record",
+    .. "\"features\", of = \"output\", batch = 1000, journal =}) or probe.linear_probe(X, y, X test, y test, "
+    .. "{ridge = 1e-3}) -> record",
     "How much about the labels can be read off each layer by a linear map (Alain, Bengio 2016, arXiv:1610.01644), for "
     .. "one model or several: a merged model whose layers are as good as its parts' and whose outputs are not has "
     .. "lost its head only. accuracy[k][i] on the test data of model k at layer i, and train_accuracy. The map is "
     .. "least squares on one-hot labels over features scaled to variance 1, in closed form, so that nothing depends "
     .. "on a seed.\n"
     .. "  ridge: added to the covariance of the scaled features\n"
-    .. "  layers, places, of: as in probe.cka\n"
+    .. "  layers, places, of, journal: as in probe.cka\n"
     .. "Costs n p² + p³ a layer, p the features. Misleads: with as many features as examples the training accuracy "
     .. "is 1 for anything; a layer may hold what the network does not use.",
     "local d = data.two_moons { n = 200, seed = 1 }\nlocal net = nn.mlp { 2, 16, 2 }\n"

@@ -5,6 +5,7 @@ return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
   local features = require "probe.features"(core)
+  local journal = require "probe.journal"(core)
 
   local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
 
@@ -116,8 +117,8 @@ return function(define, check, core)
 
   local new_llfc = kind("llfc", "layer-wise linear feature connectivity")
 
-  define("probe.llfc", "probe.llfc(net, a, b, data, {t = 0.5, layers =, of = \"output\", bn =, batch = 1000}) -> "
-    .. "record",
+  define("probe.llfc", "probe.llfc(net, a, b, data, {t = 0.5, layers =, of = \"output\", bn =, batch = 1000, "
+    .. "journal =}) -> record",
     "Layer-wise linear feature connectivity (Zhou et al. 2023, arXiv:2307.08286): are the features of (1 - t) a + t b "
     .. "those of a and b, mixed alike? It is what makes weight averages work, and stronger than a path without "
     .. "barrier. rows has for each layer (and t):\n"
@@ -127,6 +128,7 @@ return function(define, check, core)
     .. "  coefficient: <middle, mixture> / |mixture|², which should be 1; below it the features collapse, which a "
     .. "cosine does not see\n"
     .. "  t: a number or a list; bn: data over which running statistics of the middle model are made anew\n"
+    .. "  journal: a file that keeps what is done, t by t; a run that was stopped goes on where it ended\n"
     .. "One pass with three models for each t. Misleads: near the input everything is linear, and nets that hardly "
     .. "differ are trivially so: read it against baseline.",
     "local net = nn.mlp { 3, 8, 2 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
@@ -134,19 +136,23 @@ return function(define, check, core)
     .. "print(r.rows[1].layer, r.rows[1].dist < 1e-6, r.rows[2].dist > 1e-3)\n-- > fc1\ttrue\ttrue",
     told(function(net, a, b, data, o)
       local what = "probe.llfc"
-      check(what, o, { "t", "layers", "of", "bn", "batch" })
+      check(what, o, { "t", "layers", "of", "bn", "batch", "journal" })
       o = o or {}
       local layers = features.layers(what, net, o.layers)
       a, b = loaded(what, a, "a"), loaded(what, b, "b")
       local ta, tb, r = features.opened(what, net, a), features.opened(what, net, b), { rows = {}, layers = #layers }
+      local j <close> = journal.open(what, o, { net, a, b, data })
       for _, t in ipairs(list_of(what, "t", o.t, 0.5)) do
-        local middle = features.opened(what, net, settled(net, (1 - t) * a + t * b, o.bn))
-        local rows, n = compare(what, net, { middle, ta, tb }, { 1 - t, t }, layers, data, o)
-        for _, row in ipairs(rows) do
+        local got = j.once({ t }, function()
+          local middle = features.opened(what, net, settled(net, (1 - t) * a + t * b, o.bn))
+          local rows, n = compare(what, net, { middle, ta, tb }, { 1 - t, t }, layers, data, o)
+          return { rows = rows, n = n }
+        end)
+        for _, row in ipairs(got.rows) do
           row.t = t
           r.rows[#r.rows + 1] = row
         end
-        r.n = n
+        r.n = got.n
       end
       return new_llfc(r)
     end))
@@ -172,12 +178,12 @@ return function(define, check, core)
   end
 
   define("probe.cross_task", "probe.cross_task(net, {base =, a, b, …}, {data a, data b, …}, {lambda = 0.5, layers =, "
-    .. "of = \"output\", bn =, batch = 1000}) -> record",
+    .. "of = \"output\", bn =, batch = 1000, journal =}) -> record",
     "Cross-task linearity (Zhou et al. 2024, arXiv:2402.03660) of models tuned from one base: are the features of "
     .. "base + lambda * sum of the n task vectors the mean of those of base + n lambda tau_k? At lambda = 1/n that "
     .. "asks whether the mean of the models has the mean of their features; other values are task arithmetic. rows "
     .. "has for each data set, lambda and layer the fields of probe.llfc (baseline: between the first two).\n"
-    .. "  lambda: a number or a list\n"
+    .. "  lambda: a number or a list; journal: as in probe.llfc\n"
     .. "Costs, misleads: as probe.llfc.",
     "local net = nn.mlp { 3, 8, 2 }\nlocal m, d = {}, {}\n"
     .. "for k = 1, 3 do m[k], d[k] = net:init { seed = k }, { x = tensor.normal({ 9, 3 }, k) } end\n"
@@ -185,7 +191,7 @@ return function(define, check, core)
     .. "print(#r.rows, r.rows[1].layer, r.rows[1].dist < 1e-6)\n-- > 4\tfc1\ttrue",
     told(function(net, models, data, o)
       local what = "probe.cross_task"
-      check(what, o, { "lambda", "layers", "of", "bn", "batch" })
+      check(what, o, { "lambda", "layers", "of", "bn", "batch", "journal" })
       o = o or {}
       local base, list = family(what, models, 2)
       local n = #list
@@ -196,18 +202,26 @@ return function(define, check, core)
         weights[k] = 1 / n
         sum = sum and sum + (m - base) or m - base
       end
+      local j <close> = journal.open(what, o, { net, base, list, data })
       for i, lambda in ipairs(list_of(what, "lambda", o.lambda, 1 / n)) do
-        local thetas = { features.opened(what, net, settled(net, base + lambda * sum, o.bn)) }
-        for k, m in ipairs(list) do
-          thetas[k + 1] = features.opened(what, net, settled(net, base + (n * lambda) * (m - base), o.bn))
+        local thetas
+        local function all()
+          thetas = thetas or { features.opened(what, net, settled(net, base + lambda * sum, o.bn)) }
+          for k, m in ipairs(#thetas == 1 and list or {}) do
+            thetas[k + 1] = features.opened(what, net, settled(net, base + (n * lambda) * (m - base), o.bn))
+          end
+          return thetas
         end
         for k, d in ipairs(data) do
-          local rows, count = compare(what, net, thetas, weights, layers, d, o)
-          for _, row in ipairs(rows) do
+          local got = j.once({ lambda, k }, function()
+            local rows, count = compare(what, net, all(), weights, layers, d, o)
+            return { rows = rows, n = count }
+          end)
+          for _, row in ipairs(got.rows) do
             row.data, row.lambda = k, lambda
             r.rows[#r.rows + 1] = row
           end
-          r.n = i == 1 and r.n + count or r.n
+          r.n = i == 1 and r.n + got.n or r.n
         end
       end
       return new_cross(r)

@@ -5,6 +5,8 @@ return function(define, check, core)
   local told = require "train.told"
   local net_of = require "nn.net"
   local over = require "probe.over"(core)
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
 
   -- The layers that a Gram matrix describes: path -> {name of the weight, of the network}.
   local function layers_of(root)
@@ -82,33 +84,37 @@ return function(define, check, core)
     return core.kind(theta) == "model" and model.new(out, { mass = 0 }) or out
   end
 
-  local function gather(what, net, theta, data, size, wanted, more)
+  -- more(sums, run, parameters, rest, batch): what is added besides.
+  local function gather(what, net, theta, data, o, wanted, more)
     local parameters, rest = over.opened(what, net, theta)
-    local run, sums, counts = runs(net), {}, {}
-    over.chunks(what, data, size, function(b)
-      local batch = { x = b.x, y = b.y }
-      local s, n = run.inputs(parameters, rest, batch, wanted)
-      add(sums, s)
-      for name, k in pairs(n) do counts[name] = (counts[name] or 0) + k end
-      if more then more(run, parameters, rest, batch) end
+    local run = runs(net)
+    local draw <close> = progress(what, nil, "examples")
+    local j <close> = journal.open(what, o, { net, theta, data }, draw)
+    return j.loop({ "moments" }, function(loop)
+      local first = { inputs = {}, counts = {}, outputs = {}, scored = 0 }
+      return (over.gathered(what, data, o and o.batch or 256, loop, first, function(sums, b, at)
+        local batch = { x = b.x, y = b.y }
+        local s, n = run.inputs(parameters, rest, batch, wanted)
+        add(sums.inputs, s)
+        for name, k in pairs(n) do sums.counts[name] = (sums.counts[name] or 0) + k end
+        if more then more(sums, run, parameters, rest, batch) end
+        draw(at + b.x.shape[1] - 1)
+      end))
     end)
-    return sums, counts
   end
 
   local gram = told(function(net, theta, data, o)
-    check("probe.gram", o, { "batch", "only" })
+    check("probe.gram", o, { "batch", "only", "journal" })
     local wanted = o and o.only and {}
     for _, p in ipairs(wanted and net:params() or {}) do wanted[p.name] = o.only(p.name) or nil end
-    local sums, counts = gather("probe.gram", net, theta, data, o and o.batch or 256, wanted)
-    return result("probe.gram", theta, sums, counts)
+    local sums = gather("probe.gram", net, theta, data, o, wanted)
+    return result("probe.gram", theta, sums.inputs, sums.counts)
   end)
 
   local moments = told(function(net, theta, data, o)
     local what = "probe.moments"
-    check(what, o, { "batch" })
-    local back, scored = {}, 0
-    local size = o and o.batch or 256
-    local sums, counts = gather(what, net, theta, data, size, nil, function(run, parameters, rest, batch)
+    check(what, o, { "batch", "journal" })
+    local all = gather(what, net, theta, data, o, nil, function(sums, run, parameters, rest, batch)
       local zeros = run.shapes(parameters, rest, batch)
       local z = over.scored(net, over.joined(parameters, rest), batch)
       local shape = z.shape
@@ -116,31 +122,33 @@ return function(define, check, core)
       for k = 2, #shape - 1 do n = n * shape[k] end
       shape[1] = 1
       local picks = tensor.eye(n * classes):to(z.dtype)
-      for k = 1, n * classes do add(back, run.outputs(parameters, rest, batch, zeros, picks[k]:reshape(shape))) end
-      scored = scored + batch.x.shape[1] * n
+      for k = 1, n * classes do
+        add(sums.outputs, run.outputs(parameters, rest, batch, zeros, picks[k]:reshape(shape)))
+      end
+      sums.scored = sums.scored + batch.x.shape[1] * n
     end)
-    return result(what, theta, sums, counts), result(what, theta, back, scored)
+    return result(what, theta, all.inputs, all.counts), result(what, theta, all.outputs, all.scored)
   end)
 
   local made = "local net = nn.mlp { 2, 3, 2 }\nlocal theta = net:init { seed = 1 }\n"
     .. "local d = { x = tensor { {1, 2}, {3, 4} } }\n"
 
-  define("probe.gram", "probe.gram(net, theta, data, {batch = 256, only =}) -> vector",
+  define("probe.gram", "probe.gram(net, theta, data, {batch = 256, only =, journal =}) -> vector",
     "For each linear map and convolution the matrix X' X / rows of what goes into it, [in, in] under the name of its "
     .. "weight, for merge.regmean: rows are examples, tokens or places of an image; of a convolution they are the "
     .. "pixels under the kernel, in the order of the weight [out, in h w]. Convolutions in groups and weights stored "
     .. "[in, out] are left out, and so are products that are no layer of their own (tied heads): their weights are "
-    .. "averaged. only: a function(name) that chooses weights, as net:layers() gives them. Jin et al. 2023, "
-    .. "arXiv:2212.09849.",
+    .. "averaged. only: a function(name) that chooses weights, as net:layers() gives them; journal: as in "
+    .. "probe.fisher. Jin et al. 2023, arXiv:2212.09849.",
     made .. "print(probe.gram(net, theta, d)[\"fc1.weight\"])\n-- > f32[2, 2]\n-- > [[ 5.,  7.],\n-- >  [ 7., 10.]]",
     gram)
 
-  define("probe.moments", "probe.moments(net, theta, data, {batch = 256}) -> inputs, outputs",
+  define("probe.moments", "probe.moments(net, theta, data, {batch = 256, journal =}) -> inputs, outputs",
     "The factors of each layer's Kronecker-factored Fisher information, for merge.mats { a, b, inputs = {ia, ib}, "
     .. "outputs = {oa, ob} }: the second moments of its inputs, as probe.gram, and those of the gradients of log p by "
     .. "its outputs, [out, out], with the expectation over classes exact: summed over the places of the layer, and the "
-    .. "mean over the rows that the network scores. Labels are not needed. Martens, Grosse 2015, arXiv:1503.05671; "
-    .. "Tam et al. 2024, arXiv:2312.04339.",
+    .. "mean over the rows that the network scores. Labels are not needed. journal: as in probe.fisher. "
+    .. "Martens, Grosse 2015, arXiv:1503.05671; Tam et al. 2024, arXiv:2312.04339.",
     made .. "local inputs, outputs = probe.moments(net, theta, d)\n"
     .. "print(inputs[\"fc2.weight\"].shape, outputs[\"fc2.weight\"].shape)\n-- > [3, 3]\t[2, 2]", moments)
 end

@@ -9,6 +9,7 @@ return function(define, check, core)
   local points = require "probe.points"(core)
   local curves = require "probe.curves"(check, core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local fail, short, dot = descent.fail, record.short, descent.dot
 
   local own = { "pivots", "cycles", "spring", "tangent", "climb", "samples", "threshold", "insert", "bn" }
@@ -61,15 +62,16 @@ return function(define, check, core)
     return unit(w * ahead + rest * behind)
   end
 
-  -- One run of the chain with one rate. o: steps, lr, climber (the pivot that climbs, or nil).
-  local function relax(s, chain, o)
+  -- One run of the chain with one rate. o: steps, lr, number (of the run), climber (the pivot that climbs, or nil);
+  -- loop: of a journal; from: its state, if it is of this run.
+  local function relax(s, chain, o, loop, from)
     local p, n = chain.p, #chain.p
     local opt, rate = descent.optimiser(s.what, { optimiser = s.optimiser, lr = o.lr,
       schedule = function() return o.lr end }, o.steps, o.lr)
     local free = {}
     for k = 2, n - 1 do free[tostring(k)] = p[k] end
-    local state, decay, stiff = opt:init(free), s.weight_decay, s.spring == math.huge
-    for i, batch, key in s.source.batches(o.steps, s.seed + s.taken) do
+    local state, decay, stiff = from and from.state or opt:init(free), s.weight_decay, s.spring == math.huge
+    for i, batch, key in s.source.batches(o.steps, s.seed + s.taken, from and from.step + 1 or 1) do
       if stiff then
         redistribute(p, chain.shares, 1, o.climber or n)
         if o.climber then redistribute(p, chain.shares, o.climber, n) end
@@ -107,6 +109,10 @@ return function(define, check, core)
       free, state = opt:apply(free, forces, state, rate(i - 1), i, opt:phase(i))
       for k = 2, n - 1 do p[k] = free[tostring(k)] end
       s.draw(s.done + i)
+      loop.keep(function()
+        return { number = o.number, step = i, climber = o.climber, state = state, p = p, shares = chain.shares,
+          first = chain[1], last = chain[n], taken = s.taken, done = s.done }
+      end)
     end
     s.taken, s.done = s.taken + o.steps, s.done + o.steps
   end
@@ -132,9 +138,11 @@ return function(define, check, core)
         local t = j == 0 and knots[k] or knots[k] + w * (knots[k + 1] - knots[k])
         local v = j == 0 and chain.p[k] or chain.p[k] + w * (chain.p[k + 1] - chain.p[k])
         local m = k == 1 and j == 0 and s.a or k == #knots and s.b or s.source.space.point(v, s.a, s.b, t)
-        list[#list + 1] = { t = t, loss = s.evaluate.at(m, { t }).loss, segment = k, share = w }
+        list[#list + 1] = { t = t, model = m, segment = k, share = w }
       end
     end
+    local values = s.evaluate.all(#list, function(k) return list[k].model, { list[k].t } end)
+    for k, q in ipairs(list) do q.loss, q.model = values[k].loss, nil end
     return list
   end
 
@@ -213,37 +221,51 @@ return function(define, check, core)
     return s
   end
 
-  local function band(s, a, b)
-    local first, last = s.source.space.pack(a), s.source.space.pack(b)
-    s.a, s.b, s.taken = points.loaded(s.what, a), points.loaded(s.what, b), 0
-    local chain, n = { p = { first }, shares = {} }, s.pivots + 1
-    if s.evaluate.bn == "keep" then s.evaluate.like(s.a) end
+  -- Pivots, and the profile along them, of the chain from `first` to `last` (vectors); loop: of a journal.
+  local function relaxed(s, first, last, loop)
+    local chain, n, from = { p = { first }, shares = {} }, s.pivots + 1, loop.state
     for k = 1, n do
       chain.p[k + 1] = k == n and last or first + (k / n) * (last - first)
       chain.shares[k] = 1 / n
     end
-    if descent.distance(first, last) == 0 then fail(s.what, "the ends are the same") end
-    for k, cycle in ipairs(s.cycles) do
-      if k > 1 then refine(s, chain) end
-      relax(s, chain, cycle)
+    if from then
+      chain.p, chain.shares, s.taken, s.done = from.p, from.shares, from.taken, from.done
+      chain[1], chain[#chain.p] = from.first, from.last
     end
-    local list = profile(s, chain)
+    local reached = from and from.number or 0
+    for k, cycle in ipairs(s.cycles) do
+      if k > 1 and k > reached then refine(s, chain) end
+      if k >= reached then
+        relax(s, chain, { steps = cycle.steps, lr = cycle.lr, number = k }, loop, k == reached and from)
+      end
+    end
     if s.climb then
-      local top
-      for _, q in ipairs(list) do
+      local climb, top = #s.cycles + 1, nil
+      for _, q in ipairs(reached < climb and profile(s, chain) or {}) do
         if q.share == 0 and q.segment > 1 and q.segment < #chain.p and (not top or q.loss > top.loss) then top = q end
       end
-      relax(s, chain, { steps = s.climb.steps, lr = s.climb.lr, climber = top.segment })
-      list = profile(s, chain)
+      relax(s, chain, { steps = s.climb.steps, lr = s.climb.lr, number = climb,
+        climber = top and top.segment or from.climber }, loop, climb == reached and from)
     end
-    local bends, ts = {}, {}
-    for k = 2, #chain.p - 1 do bends[k - 1] = chain.p[k] end
-    local r = curves.make { kind = "neb", knots = knots_of(chain.p), space = s.source.space, a = s.a, b = s.b,
+    local t, loss = {}, {}
+    for k, q in ipairs(profile(s, chain)) do t[k], loss[k] = q.t, q.loss end
+    return { p = chain.p, t = t, loss = loss, taken = s.taken, done = s.done }
+  end
+
+  local function band(s, a, b, key)
+    local first, last = s.source.space.pack(a), s.source.space.pack(b)
+    s.a, s.b, s.taken = points.loaded(s.what, a), points.loaded(s.what, b), 0
+    if s.evaluate.bn == "keep" then s.evaluate.like(s.a) end
+    if descent.distance(first, last) == 0 then fail(s.what, "the ends are the same") end
+    local got = s.journal.loop(key, function(loop) return relaxed(s, first, last, loop) end)
+    s.taken, s.done = got.taken, got.done
+    local bends = {}
+    for k = 2, #got.p - 1 do bends[k - 1] = got.p[k] end
+    local r = curves.make { kind = "neb", knots = knots_of(got.p), space = s.source.space, a = s.a, b = s.b,
       first = first, last = last, bends = bends }
-    r.t, r.loss, r.losses, r.steps = ts, {}, {}, s.taken
-    for k, q in ipairs(list) do
-      r.t[k], r.loss[k] = q.t, q.loss
-      if not r.saddle or q.loss > r.saddle then r.saddle, r.saddle_t = q.loss, q.t end
+    r.t, r.loss, r.losses, r.steps = got.t, got.loss, {}, s.taken
+    for k, v in ipairs(r.loss) do
+      if not r.saddle or v > r.saddle then r.saddle, r.saddle_t = v, r.t[k] end
     end
     local bn = s.evaluate.bn
     r.path_points, r.bn = { t = r.t, loss = r.loss }, bn
@@ -261,11 +283,12 @@ return function(define, check, core)
     .. "  climb: so many steps at the end, or {steps =, lr =}, in which the highest pivot climbs against the path to "
     .. "the saddle itself (Henkelman, Uberuaga, Jonsson 2000); meant for full gradients\n"
     .. "  optimiser: by default SGD with momentum 0.9, begun anew in each cycle; its rate is that of the cycle\n"
-    .. "  data, batch, seed, weight_decay, loss: as in probe.curve; one batch a step for all pivots. bn: as in "
-    .. "probe.path, for the heights\n"
+    .. "  data, batch, seed, weight_decay, loss, journal: as in probe.curve; one batch a step for all pivots. bn: as "
+    .. "in probe.path, for the heights\n"
 
   define("probe.neb", "probe.neb(f, a, b, {pivots = 3, cycles =, spring = math.huge, tangent = \"higher\", climb =, "
-    .. "samples = 9, threshold = 0.1, insert = 2, data =, batch = 128, seed = 0, bn =, …}) -> curve",
+    .. "samples = 9, threshold = 0.1, insert = 2, data =, batch = 128, seed = 0, bn =, "
+    .. "journal =, …}) -> curve",
     "The path of least height from a to b (AutoNEB: Draxler et al. 2018, arXiv:1803.00885). Question: how high is the "
     .. "pass between two solutions? Pivots go down the loss across the direction of the chain only, so that it comes "
     .. "to rest on a path of steepest descent through a saddle. f: as in probe.curve. The result is a curve (c(t), "
@@ -286,8 +309,9 @@ return function(define, check, core)
       end
       local s = opened(what, f, a, o)
       local draw <close> = progress(what, s.total, "steps")
-      s.draw = draw
-      return band(s, a, b)
+      local j <close> = journal.open(what, o, { f, a, b }, draw)
+      s.draw, s.journal = draw, j
+      return band(s, a, b, { "band" })
     end))
 
   -- ---- many minima ----
@@ -417,20 +441,21 @@ return function(define, check, core)
       end
       local n, most = #minima, o.pairs and points.count(what, "pairs", o.pairs, 1) or math.maxinteger
       local s = opened(what, f, minima[1], o)
+      local draw <close> = progress(what, nil, "steps")
+      local j <close> = journal.open(what, o, { f, minima }, draw)
+      s.draw, s.journal = draw, j
       local loss, tried, edges, lowest = {}, {}, {}, 1
       for k, m in ipairs(minima) do
-        minima[k] = m
-        loss[k], tried[k] = s.evaluate.at(points.loaded(what, m), { k }).loss, {}
+        loss[k] = j.once({ "loss", k }, function() return s.evaluate.at(points.loaded(what, m), { k }).loss end)
+        tried[k] = {}
         if loss[k] < loss[lowest] then lowest = k end
       end
-      local draw <close> = progress(what, nil, "steps")
-      s.draw = draw
       while #edges < most do
-        local i, j = next_pair(n, edges, tried, loss, lowest)
+        local i, k = next_pair(n, edges, tried, loss, lowest)
         if not i then break end
-        local curve = band(s, minima[i], minima[j])
-        edges[#edges + 1] = { a = i, b = j, saddle = curve.saddle, curve = curve, in_tree = false }
-        tried[i][j], tried[j][i] = true, true
+        local curve = band(s, minima[i], minima[k], { "band", i, k })
+        edges[#edges + 1] = { a = i, b = k, saddle = curve.saddle, curve = curve, in_tree = false }
+        tried[i][k], tried[k][i] = true, true
       end
       local tree = spanning(n, edges)
       for _, e in ipairs(tree) do e.in_tree = true end

@@ -77,8 +77,9 @@ return function(core)
     return ("%.3g kB"):format(bytes / 1e3)
   end
 
-  -- Refuses what `rows` vectors of n numbers would take beside `extra` of them at work, and says how many fit.
-  function operator.fits(what, n, dtype, rows, extra, option)
+  -- Refuses what `rows` vectors of n numbers would take beside `extra` of them at work, and says how many fit, in units
+  -- of the option (of `per` vectors each; default: one).
+  function operator.fits(what, n, dtype, rows, extra, option, per)
     local size = dtype == "f64" and 8 or 4
     local limit, used = core.memory()
     if (rows + extra) * n * size > limit - used then
@@ -87,7 +88,7 @@ return function(core)
     end
     local room = limit - used
     if (rows + extra) * n * size <= room then return end
-    local most = room // (n * size) - extra
+    local most = (room // (n * size) - extra) // (per or 1) | 0
     error(("%s: %d vectors of %d numbers (%s) take %s and %s of memory are left; %s"):format(what, rows, n, dtype,
       amount((rows + extra) * n * size), amount(room),
       most >= 2 and ("%s = %d would fit"):format(option, most) or "not even 2 would fit: raise --memory"), 0)

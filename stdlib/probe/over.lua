@@ -82,6 +82,20 @@ return function(core)
     return n
   end
 
+  -- each(sums, batch, first example) over the data, as a loop of a journal: sums is what there is so far, with `done`,
+  -- the number of examples in it. Returns sums, and how many examples there are.
+  function over.gathered(what, data, size, loop, sums, each)
+    sums = loop.state or sums
+    sums.done = sums.done or 0
+    local n = over.chunks(what, data, size, function(b, first)
+      if first <= sums.done then return end
+      each(sums, b, first)
+      sums.done = first + b.x.shape[1] - 1
+      loop.keep(function() return sums end)
+    end)
+    return sums, n
+  end
+
   -- a + b for flat tables; a may be nil.
   function over.sum(a, b)
     if not a then return b end

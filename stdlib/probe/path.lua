@@ -173,9 +173,10 @@ return function(define, check, core)
     if e.bn == "keep" then e.like(curve(ts[1])) end
     local p, has_middle = { t = ts, bn = e.bn, label = o.label }, false
     local half = (ts[1] + ts[#ts]) / 2
+    local values = e.all(#ts, function(i) return function() return curve(ts[i]) end, { ts[i] } end)
     for i, t in ipairs(ts) do
       has_middle = has_middle or math.abs(t - half) < 1e-12
-      for name, v in pairs(e.at(function() return curve(t) end, { t })) do
+      for name, v in pairs(values[i]) do
         p[name] = p[name] or {}
         p[name][i] = v
       end

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A loss over a plane of parameter space: through three models, along random directions scaled like the weights, along
 -- the principal components of a trajectory, or along directions that are given (eigenvectors). A cell is one pass of a
--- compiled function over examples that are ready in memory; its products use all processors, and its bits do not
--- depend on their number.
+-- compiled function over examples that are ready in memory, on one processor, with other cells beside it; its bits do
+-- not depend on that.
 return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
@@ -338,13 +338,17 @@ return function(define, check, core)
       local function at(x, y) return points.sum { { 1, s.centre }, { x, s.d1 }, { y, s.d2 } } end
       local p = { x = xs, y = ys, through = s.kind, bn = e.bn, cosine = g.cosine, explained = s.explained,
         trail = s.trail, xlabel = s.xlabel, ylabel = s.ylabel }
-      for i, x in ipairs(xs) do
-        for j, y in ipairs(ys) do
-          for name, v in pairs(e.at(function() return at(x, y) end, { i, j })) do
-            p[name] = p[name] or {}
-            p[name][i] = p[name][i] or {}
-            p[name][i][j] = v
-          end
+      local function place(k) return (k - 1) // #ys + 1, (k - 1) % #ys + 1 end
+      local cells = e.all(#xs * #ys, function(k)
+        local i, j = place(k)
+        return function() return at(xs[i], ys[j]) end, { i, j }
+      end)
+      for k, cell in ipairs(cells) do
+        local i, j = place(k)
+        for name, v in pairs(cell) do
+          p[name] = p[name] or {}
+          p[name][i] = p[name][i] or {}
+          p[name][i][j] = v
         end
       end
       p.n = p.n and p.n[1][1]

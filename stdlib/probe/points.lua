@@ -46,12 +46,25 @@ return function(core)
     return out
   end
 
+  -- Models whose losses are taken together, for each processor: what a kill may lose, and what has to be in memory.
+  local EACH = 4
+
+  local function bytes_of(m)
+    local sum = 1
+    if core.kind(m) ~= "model" then return sum end
+    for _, name in ipairs(m:names()) do sum = sum + 4 * m:tensor(name):numel() end
+    return sum
+  end
+
   -- open(what, f, {bn =, journal =, identity = {…}, total = n}) -> evaluator:
   --   at(theta, key) -> {loss =, …}; key: where in the journal. theta may be a function that makes the model.
+  --   all(n, function(k) -> theta, key) -> {{loss =, …}, …}: of points 1 … n; those of a loss side by side, a few for
+  --   each processor at a time
   --   bn: "none", "interpolate", "keep" or "recompute"
   --   like(reference): with bn = "keep", whose running statistics hold everywhere
   function points.open(what, f, o)
     local e, seen, bn = {}, {}, o.bn
+    if core.kind(o.journal) == "table" then o.journal = o.journal.path end -- {path =, every =}: each point is written
     if core.kind(f) == "loss" then
       if bn ~= nil and type(bn) ~= "string" then e.f, e.bn = ready(f, bn), "recompute"
       else e.f, e.bn = ready(f), bn or f.bn and "recompute" or "interpolate" end
@@ -78,16 +91,36 @@ return function(core)
 
     local function progress()
       done = done + 1
+      if o.journal then
+        local left = o.total and done < o.total
+        core.note(left and journal.note(("%d of %d points"):format(done, o.total), o.journal) or nil)
+      end
       local now = core.now()
       if now >= due and o.total then
         due = core.line(("%s: %d of %d points"):format(what, done, o.total)) and now + 0.1 or math.huge
       end
     end
 
-    local function compute(theta)
-      if e.kept then theta = core.with_values(theta, e.kept) end
-      if is_loss then return numbers(what, e.f:report(theta)) end
-      return numbers(what, e.f(theta))
+    -- The values at several models; of a function that is no loss, one after the other.
+    local function compute(thetas)
+      for k, theta in ipairs(thetas) do
+        if type(theta) == "function" then theta = theta() end
+        thetas[k] = e.kept and core.with_values(theta, e.kept) or theta
+      end
+      local values = is_loss and loss.reports(e.f, thetas) or { e.f(thetas[1]) }
+      for k, v in ipairs(values) do values[k] = numbers(what, v) end
+      return values
+    end
+
+    -- How many models like this one are taken at once.
+    local together = not is_loss and 1 or nil
+    local function room_for(theta)
+      if not together then
+        if type(theta) == "function" then theta = theta() end
+        local limit, used = core.memory()
+        together = math.max(1, math.min(EACH * core.workers(), (limit - used) // 4 // bytes_of(theta)))
+      end
+      return together
     end
 
     if o.journal then
@@ -101,14 +134,33 @@ return function(core)
       for k = 2, #rows do seen[journal.text(rows[k].at)] = rows[k].value end
     end
 
+    function e.all(n, point)
+      local out, group = {}, {}
+      local function finish()
+        local thetas = {}
+        for k, p in ipairs(group) do thetas[k] = p.theta end
+        for k, v in ipairs(#group > 0 and compute(thetas) or {}) do
+          local p = group[k]
+          out[p.k] = v
+          if o.journal then journal.append(o.journal, { at = p.key, value = v }) end
+          progress()
+        end
+        group = {}
+      end
+      for k = 1, n do
+        local theta, key = point(k)
+        out[k] = o.journal and seen[journal.text(key)]
+        if out[k] then progress() else
+          group[#group + 1] = { k = k, theta = theta, key = key }
+          if #group >= room_for(theta) then finish() end
+        end
+      end
+      finish()
+      return out
+    end
+
     function e.at(theta, key)
-      progress()
-      local name = o.journal and journal.text(key)
-      if name and seen[name] then return seen[name] end
-      if type(theta) == "function" then theta = theta() end
-      local v = compute(theta)
-      if name then journal.append(o.journal, { at = key, value = v }) end
-      return v
+      return e.all(1, function() return theta, key end)[1]
     end
     return e
   end

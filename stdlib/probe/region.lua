@@ -4,6 +4,8 @@
 return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local points = require "probe.points"(core)
   local hash = require "nn.net".hash
   local short = record.short
@@ -156,9 +158,11 @@ return function(define, check, core)
         if not make then
           error(("%s: kinds: %q; expected %s"):format(what, tostring(kind), table.concat(order, ", ")), 0)
         end
-        local values, below = {}, 0
+        local values, below = e.all(n, function(k)
+          return function() return make(s, k, seed * 1000003 + hash(kind .. "#" .. k)) end, { kind, k }
+        end), 0
         for k = 1, n do
-          values[k] = e.at(function() return make(s, k, seed * 1000003 + hash(kind .. "#" .. k)) end, { kind, k }).loss
+          values[k] = values[k].loss
           if values[k] <= r.threshold then below = below + 1 end
         end
         r.samples[kind], r.quantiles[kind], r.below[kind] = values, points.quantiles(values, LEVELS), below / n
@@ -183,12 +187,12 @@ return function(define, check, core)
   })
 
   define("probe.radius", "probe.radius(f, theta, {rise = 0.1, directions = 10, first = 0.05, factor = 1.5, most = 10, "
-    .. "tolerance = 0.001, norm = \"filter\", bias = \"zero\", seed = 0, bn =}) -> radius",
+    .. "tolerance = 0.001, norm = \"filter\", bias = \"zero\", seed = 0, bn =, journal =}) -> radius",
     "How far from theta the loss has risen by `rise`, along random directions (probe.direction). Question: how wide is "
     .. "the basin? From `first` steps grow by `factor` until the loss is above f(theta) + rise, then the last step is "
     .. "halved to the relative tolerance. The record has radius (one a direction, in units of the direction), mean_log "
     .. "(times the number of parameters a stand-in for the log volume), open (directions that did not rise within "
-    .. "`most`, which count as `most`).\n"
+    .. "`most`, which count as `most`). journal: a file that keeps directions as they are done.\n"
     .. "Cost: about 15 passes a direction. Misleading: random directions are nearly all flat, the sharp ones are few "
     .. "(see curvature); a wall that is thinner than a step is stepped over; units are the direction's, so compare "
     .. "with norm = \"filter\" only.",
@@ -197,7 +201,8 @@ return function(define, check, core)
     .. "print(math.abs(r.radius[1] - 0.2) < 1e-3)\n-- > true",
     told(function(f, theta, o)
       local what = "probe.radius"
-      check(what, o, { "rise", "directions", "first", "factor", "most", "tolerance", "norm", "bias", "seed", "bn" })
+      check(what, o, { "rise", "directions", "first", "factor", "most", "tolerance", "norm", "bias", "seed", "bn",
+        "journal" })
       o = o or {}
       theta = points.loaded(what, theta)
       local rise, n, most = o.rise or 0.1, points.count(what, "directions", o.directions or 10, 1), o.most or 10
@@ -209,25 +214,28 @@ return function(define, check, core)
       e.like(theta)
       local start = e.at(theta).loss
       local r = { rise = rise, radius = {}, open = 0, most = most, loss = start, seed = o.seed or 0 }
-      local _ <close> = core.run(false)
-      local sum = 0
-      for k = 1, n do
+      local draw <close> = progress(what, n, "directions")
+      local j <close> = journal.open(what, o, { f, theta }, draw)
+      -- How far along direction k; and whether the loss did not rise within `most`.
+      local function along(k)
         local d = probe.direction(theta, { seed = (o.seed or 0) * 65537 + k, norm = o.norm, bias = o.bias })
         local function inside(s) return e.at(theta + s * d).loss <= start + rise end
         local low, high = 0.0, first
         while high < most and inside(high) do low, high = high, high * factor end
-        if high >= most and inside(most) then
-          low, high = most, most
-          r.open = r.open + 1
-        else
-          high = math.min(high, most)
-          while high - low > tolerance * high do
-            local middle = (low + high) / 2
-            if inside(middle) then low = middle else high = middle end
-          end
+        if high >= most and inside(most) then return { radius = most + 0.0, open = true } end
+        high = math.min(high, most)
+        while high - low > tolerance * high do
+          local middle = (low + high) / 2
+          if inside(middle) then low = middle else high = middle end
         end
-        r.radius[k] = (low + high) / 2
+        return { radius = (low + high) / 2, open = false }
+      end
+      local sum = 0
+      for k = 1, n do
+        local one = j.once({ k }, function() return along(k) end)
+        r.radius[k], r.open = one.radius, r.open + (one.open and 1 or 0)
         sum = sum + math.log(r.radius[k])
+        draw(k)
       end
       r.mean_log = sum / n
       return new_radius(r)

@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Training for probes: one parent run that is left at chosen steps, and children that go on from there with what is
--- to be different. train.fit does all of it; here are the states in between, and what has been measured already.
+-- to be different. train.fit does all of it; here are the states in between, and what a journal keeps of them.
 return function(core)
-  local journal = require "search.journal"
+  local journal = require "probe.journal"(core)
   local runs = {}
+
+  local EVERY = 50 -- steps between two states of a training that may be kept
 
   local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
   runs.fail = fail
@@ -67,12 +69,30 @@ return function(core)
   end
   runs.with = with
 
+  -- train.fit as a loop of a journal: theta, and the state at the end.
+  local function trained(loop, net, set, options)
+    local last
+    local o = with(options, { checkpoint = { every = loop.idle and math.maxinteger or EVERY, take = function(state)
+      last = state
+      loop.keep(function() return journal.parts(state) end)
+    end } })
+    if loop.state then o.resume, o.fork = model.new(loop.state), nil end
+    return train.fit(net, set, o), last
+  end
+
+  -- A run from beginning to end, which journal j keeps under the key.
+  function runs.fit(j, key, net, set, options)
+    local parts = j.loop(key, function(loop) return journal.parts((trained(loop, net, set, options))) end)
+    local seed = type(options.seed) == "table" and options.seed.init or options.seed
+    return journal.whole(parts, (options.start or net:init { seed = seed }):load())
+  end
+
   -- The run with these options, left at the given steps: an object with
   --   model(k)      the parameters after k steps
   --   child(k, o)   a run from there to the end: seeds, start (other parameters there), fresh (the optimiser begins
-  --                 anew)
+  --                 anew), key (in the journal j)
   -- Asked for ascending steps it trains each of them once.
-  function runs.parent(net, set, options, seeds, start)
+  function runs.parent(j, net, set, options, seeds, start)
     local states, models, parent = {}, {}, {}
     models[0] = (start or net:init { seed = seeds.init }):load()
 
@@ -80,9 +100,13 @@ return function(core)
       if states[k] then return end
       local from = 0
       for step in pairs(states) do from = step < k and math.max(from, step) or from end
-      models[k] = train.fit(net, set, with(options, { seed = seeds, start = models[0], resume = states[from],
-        checkpoint = function(state) states[k] = state end,
-        callbacks = { step = function(info) if info.step >= k then info.stop() end end } }))
+      local got = j.loop({ "parent", k }, function(loop)
+        local theta, state = trained(loop, net, set, with(options, { seed = seeds, start = models[0],
+          resume = states[from],
+          callbacks = { step = function(info) if info.step >= k then info.stop() end end } }))
+        return { model = journal.parts(theta), state = journal.parts(state) }
+      end)
+      states[k], models[k] = model.new(got.state), journal.whole(got.model, models[0])
     end
 
     function parent.model(k)
@@ -99,30 +123,9 @@ return function(core)
         reach(k)
         how.resume, how.fork = states[k], true
       end
-      return (train.fit(net, set, with(options, how)))
+      return runs.fit(j, o.key, net, set, with(options, how))
     end
     return parent
-  end
-
-  -- What has been measured is kept, where a path is given: done(key, f) gives the value of f(), once.
-  function runs.journal(what, path, identity)
-    if path == nil then return function(_, f) return f() end end
-    local id, seen = core.text_hash(journal.text(identity)), {}
-    local rows = journal.read(path)
-    if #rows == 0 then
-      journal.append(path, { probe = what, id = id })
-    elseif rows[1].id ~= id then
-      fail(what, "%s is the journal of another run (other data or options)", path)
-    end
-    for k = 2, #rows do seen[journal.text(rows[k].at)] = rows[k].value end
-    return function(key, f)
-      local name = journal.text(key)
-      if seen[name] == nil then
-        seen[name] = f()
-        journal.append(path, { at = key, value = seen[name] })
-      end
-      return seen[name]
-    end
   end
 
   -- Losses by name over the data sets of `on`, or of a single one; the loss is that of training.
@@ -136,18 +139,6 @@ return function(core)
     for i, name in ipairs(names) do out[i] = { name = name, f = net:loss(sets[name], { batch = size, loss = fit.loss,
       ignore_index = fit.ignore_index }) } end
     return out
-  end
-
-  -- Plain values that say which run it is.
-  function runs.identity(what, net, set, seed, o)
-    local plain = {}
-    for key, v in pairs(o) do
-      local kind = type(v)
-      if kind == "number" or kind == "string" or kind == "boolean" then plain[key] = v
-      elseif kind == "table" and (getmetatable(v) or {}).__tostring then plain[key] = tostring(v) end
-    end
-    local ok, digest = pcall(function() return set:digest() end)
-    return { what, net:summary(), ok and digest or set.x.shape[1], seed, plain }
   end
 
   return runs

@@ -6,6 +6,7 @@ return function(define, check, core, told, whole)
   local operator = require "probe.operator"(core)
   local objective = require "probe.objective"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local record = require "probe.record"
 
   local function positive(what, o, name, default)
@@ -42,20 +43,25 @@ return function(define, check, core, told, whole)
   end
 
   -- Projected ascent from z: a step that gains doubles the next, one that does not is halved. The value never falls.
-  local function climb(value_and_slope, z, project, ascend, steps)
-    local best, slope = value_and_slope(z)
-    local length = 1.0
-    for _ = 1, steps do
-      local next_ = project(z + ascend(slope) * length)
-      local v, u = value_and_slope(next_)
-      if v > best then
-        z, best, slope, length = next_, v, u, math.min(2 * length, 64)
-      else
-        length = length / 2
-        if length < 1e-7 then break end
-      end
+  -- loop: of a journal.
+  local function climb(value_and_slope, z, project, ascend, steps, loop)
+    local s = loop.state
+    if not s then
+      local v, u = value_and_slope(z)
+      s = { done = 0, z = z, best = v, slope = u, length = 1.0 }
     end
-    return best, z
+    for k = s.done + 1, steps do
+      local next_ = project(s.z + ascend(s.slope) * s.length)
+      local v, u = value_and_slope(next_)
+      if v > s.best then
+        s = { done = k, z = next_, best = v, slope = u, length = math.min(2 * s.length, 64) }
+      else
+        s.done, s.length = k, s.length / 2
+        if s.length < 1e-7 then break end
+      end
+      loop.keep(function() return s end)
+    end
+    return s.best, s.z
   end
 
   -- The starts: the gradient, what the caller names, random directions.
@@ -70,7 +76,8 @@ return function(define, check, core, told, whole)
     return list
   end
 
-  local function worst_of(f, rho, norm, o)
+  -- o: adaptive, steps, and what starts_of takes; j, key: where in a journal.
+  local function worst_of(f, rho, norm, o, j, key)
     local s = scale_of(f, o.adaptive)
     local project, ascend = norms[norm](rho)
     local function value_and_slope(z)
@@ -80,10 +87,12 @@ return function(define, check, core, told, whole)
     local base, slope = value_and_slope(operator.signs(f, 0, 0) * 0)
     local all, best, where = {}, -math.huge, nil
     for k, z in ipairs(starts_of(f, s, slope, ascend, o)) do
-      local v, at = climb(value_and_slope, z, project, ascend, o.steps)
-      all[k] = v - base
-      if v > best then best, where = v, at end
-      if o.draw then o.draw(k) end
+      local got = j.loop({ key, "start", k }, function(loop)
+        local v, at = climb(value_and_slope, z, project, ascend, o.steps, loop)
+        return { value = v, at = at }
+      end)
+      all[k] = got.value - base
+      if got.value > best then best, where = got.value, got.at end
     end
     return best - base, all, scaled(s, where), base
   end
@@ -139,7 +148,7 @@ return function(define, check, core, told, whole)
 
   local function sharpness(f, theta, o)
     local what = "probe.sharpness"
-    check(what, o, { "rho", "norm", "adaptive", "restarts", "steps", "seed", "m", "only", "directions" })
+    check(what, o, { "rho", "norm", "adaptive", "restarts", "steps", "seed", "m", "only", "directions", "journal" })
     o = o or {}
     local rho, norm = positive(what, o, "rho", 0.05), norm_of(what, o)
     local parts = objective.parts(what, f, theta, o.only, o.m)
@@ -149,11 +158,20 @@ return function(define, check, core, told, whole)
       directions = packed(what, parts[1], o.directions) }
     local r = { kind = "worst", rho = rho, norm = norm, adaptive = o.adaptive and true or false, seed = how.seed,
       m = o.m, parts = {}, bound = "lower" }
-    for k, part in ipairs(parts) do
-      local rise, all, where, base = worst_of(part, rho, norm, how)
-      r.parts[k], r.starts = rise, #all
-      if #parts == 1 then r.rises, r.loss, r.direction = all, base, part.unpack(where) end
-      draw(k)
+    local j <close> = journal.open(what, o, { f, theta }, draw)
+    if #parts == 1 then
+      local rise, all, where, base = worst_of(parts[1], rho, norm, how, j, 1)
+      r.parts[1], r.starts, r.rises, r.loss, r.direction = rise, #all, all, base, parts[1].unpack(where)
+      draw(1)
+    else
+      for k, part in ipairs(parts) do
+        local one = j.once({ "part", k }, function()
+          local rise, all = worst_of(part, rho, norm, how, journal.none)
+          return { rise = rise, starts = #all }
+        end)
+        r.parts[k], r.starts = one.rise, one.starts
+        draw(k)
+      end
     end
     r.value = mean(r.parts)
     return sharpness_record(r)
@@ -188,19 +206,22 @@ return function(define, check, core, told, whole)
 
   local function average(f, theta, o)
     local what = "probe.average_sharpness"
-    check(what, o, { "rho", "norm", "adaptive", "samples", "seed", "only" })
+    check(what, o, { "rho", "norm", "adaptive", "samples", "seed", "only", "journal" })
     o = o or {}
     local rho, norm = positive(what, o, "rho", 0.05), norm_of(what, o)
     local samples, seed = whole(what, o, "samples", 2, 100), whole(what, o, "seed", 0, 0)
     local f_ = objective.of(what, f, theta, o.only)
     local s, base = scale_of(f_, o.adaptive), f_.value()
     local draw <close> = progress(what, samples, "draws")
+    local j <close> = journal.open(what, o, { f, theta }, draw)
     local draws = {}
     for k = 1, samples do
-      local at = seed + 1000003 * k
-      local z = norm == "l2" and tensor.normal({ f_.n }, at, { dtype = f_.dtype })
-        or 2 * tensor.uniform({ f_.n }, at, { dtype = f_.dtype }) - 1
-      draws[k] = f_.value(scaled(s, z) * rho) - base
+      draws[k] = j.once({ k }, function()
+        local at = seed + 1000003 * k
+        local z = norm == "l2" and tensor.normal({ f_.n }, at, { dtype = f_.dtype })
+          or 2 * tensor.uniform({ f_.n }, at, { dtype = f_.dtype }) - 1
+        return f_.value(scaled(s, z) * rho) - base
+      end)
       draw(k)
     end
     local value, squares = mean(draws), 0
@@ -225,7 +246,7 @@ return function(define, check, core, told, whole)
 
   local function keskar(f, theta, o)
     local what = "probe.epsilon_sharpness"
-    check(what, o, { "epsilon", "basis", "restarts", "steps", "seed", "only" })
+    check(what, o, { "epsilon", "basis", "restarts", "steps", "seed", "only", "journal" })
     o = o or {}
     local epsilon, seed = positive(what, o, "epsilon", 1e-3), whole(what, o, "seed", 0, 0)
     local inner = objective.of(what, f, theta, o.only)
@@ -239,10 +260,14 @@ return function(define, check, core, told, whole)
     local base, slope = value_and_slope(s * 0)
     local how = { restarts = whole(what, o, "restarts", 0, 4), seed = seed }
     local best, steps = -math.huge, whole(what, o, "steps", 1, 100)
-    local all = {}
+    local draw <close> = progress(what, how.restarts + 1, "starts")
+    local j <close> = journal.open(what, o, { f, theta }, draw)
     for k, z in ipairs(starts_of(inner, nil, slope, ascend, how)) do
-      all[k] = climb(value_and_slope, z, project, ascend, steps)
-      best = math.max(best, all[k])
+      local v = j.loop({ "start", k }, function(loop)
+        return (climb(value_and_slope, z, project, ascend, steps, loop))
+      end)
+      best = math.max(best, v)
+      draw(k)
     end
     return sharpness_record { kind = "keskar", epsilon = epsilon, basis = o.basis, seed = seed, loss = base,
       most = best, value = 100 * (best - base) / (1 + base), bound = "lower" }
@@ -253,7 +278,7 @@ return function(define, check, core, told, whole)
   define("probe.sharpness",
     "probe.sharpness(f, theta, {rho = 0.05, norm = \"l2\", adaptive = false, m =, restarts = 4, steps = 100, seed "
     .. "= 0, "
-    .. "only =, directions =}) -> record",
+    .. "only =, directions =, journal =}) -> record",
     "How far the loss can rise within reach: the largest f(theta + d) - f(theta) that was found with |d| <= rho "
     .. "(r.value), by projected ascent from the gradient, from random directions and from those you name. It is a "
     .. "lower bound: "
@@ -269,7 +294,7 @@ return function(define, check, core, told, whole)
     .. "  restarts: random starts; steps: of each, a gradient over the data; directions: models to start along, "
     .. "both ways, "
     .. "such as eigenvectors\n"
-    .. "  only: what may move, as in m:only\n"
+    .. "  only: what may move, as in m:only; journal: a file that keeps what is done, so that a stopped run goes on\n"
     .. "r.rises has what each start reached, r.direction the best d; agreement of the starts is the only sign that "
     .. "it is the "
     .. "top. At a minimum it is about rho² / 2 times the top eigenvalue. Where it misleads: sharpness in any form "
@@ -292,7 +317,7 @@ return function(define, check, core, told, whole)
 
   define("probe.average_sharpness",
     "probe.average_sharpness(f, theta, {rho = 0.05, norm = \"l2\", adaptive = false, samples = 100, seed = 0, only "
-    .. "=}) "
+    .. "=, journal =}) "
     .. "-> record",
     "How far the loss rises under noise: the mean of f(theta + d) - f(theta) over d of independent entries, Gaussian "
     .. "of standard deviation rho (norm = \"l2\") or uniform within rho (\"linf\"); adaptive: times |theta| of the "
@@ -305,8 +330,8 @@ return function(define, check, core, told, whole)
     .. "print(math.abs(r.value - 0.025) < 4 * r.error)\n-- > true", told(average))
 
   define("probe.epsilon_sharpness",
-    "probe.epsilon_sharpness(f, theta, {epsilon = 1e-3, basis =, restarts = 4, steps = 100, seed = 0, only =}) -> "
-    .. "record",
+    "probe.epsilon_sharpness(f, theta, {epsilon = 1e-3, basis =, restarts = 4, steps = 100, seed = 0, only =, "
+    .. "journal =}) -> record",
     "Keskar's sharpness: 100 (max f - f(theta)) / (1 + f(theta)) over the box |d_i| <= epsilon (|theta_i| + 1), in "
     .. "percent "
     .. "(r.value; Keskar et al. 2016, arXiv:1609.04836), by projected ascent, so a lower bound.\n"

@@ -8,6 +8,8 @@ return function(define, check, core)
   local record = require "probe.record"
   local grid = require "probe.grid"
   local features = require "probe.features"(core)
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
 
   local function fail(text, ...) error(text:format(...), 0) end
 
@@ -241,7 +243,7 @@ return function(define, check, core)
 
   for name, m in pairs(measures) do kinds_of(name, m.text) end
 
-  local net_options = { "layers", "layers_b", "net_b", "batch", "places", "of" }
+  local net_options = { "layers", "layers_b", "net_b", "batch", "places", "of", "journal" }
 
   local function with(list, more)
     local out = table.move(list, 1, #list, 1, {})
@@ -272,21 +274,36 @@ return function(define, check, core)
 
   local function of_layers(what, name, net, a, b, data, o)
     local nets, thetas, lists = sides(what, net, a, b, o)
-    local all = features.all(what, nets, thetas, lists, data, o)
-    local own, values, n = { matrix = true }, {}, nil
+    local own, values = { matrix = true }, {}
     for key, v in pairs(o) do own[key] = v end
-    local m, prepared = measures[name], { {}, {} }
-    for k = 1, 2 do
-      for i, path in ipairs(lists[k]) do
+    local m, prepared, all = measures[name], { {}, {} }, nil
+    local draw <close> = progress(what, #lists[1] * #lists[2], "pairs of layers")
+    local kept <close> = journal.open(what, o, { nets, thetas, data }, draw)
+
+    -- Features, and what a measure makes of each layer, when a pair asks for them.
+    local function layer(k, i)
+      all = all or features.all(what, nets, thetas, lists, data, o)
+      local path = lists[k][i]
+      if not prepared[k][i] then
         local x = matrix(what, all[k][path], "layer " .. path)
-        n = n or x.shape[1]
-        equal_rows(what, path, x, n)
         prepared[k][i] = m.prepare(what, x, own, ("layer %s of %s"):format(path, k == 1 and "a" or "b"))
       end
+      return prepared[k][i]
     end
-    for i, x in ipairs(prepared[1]) do
+    local n = kept.once({ "examples" }, function()
+      all = features.all(what, nets, thetas, lists, data, o)
+      local rows = all[1][lists[1][1]].shape[1]
+      for k = 1, 2 do
+        for _, path in ipairs(lists[k]) do equal_rows(what, path, all[k][path], rows) end
+      end
+      return rows
+    end)
+    for i in ipairs(lists[1]) do
       values[i] = {}
-      for j, y in ipairs(prepared[2]) do values[i][j] = m.compare(x, y, own).value end
+      for j in ipairs(lists[2]) do
+        values[i][j] = kept.once({ i, j }, function() return m.compare(layer(1, i), layer(2, j), own).value end)
+        draw((i - 1) * #lists[2] + j)
+      end
     end
     return matrix_kinds[name] { n = n, rows = lists[1], columns = lists[2],
       matrix = tensor(values, { dtype = "f64" }), options = { places = o.places or "features", of = o.of or "output" } }
@@ -353,20 +370,34 @@ return function(define, check, core)
     return Kernel.new(x, p.bandwidth)
   end
 
-  -- Sums over minibatches of the dependences of all pairs of two lists of features.
-  local function gather(p, sums, xs, ys)
-    local same, a, b = xs == ys, {}, {}
-    for i, x in ipairs(xs) do a[i] = kernel_of(p, x) or false end
-    for j, y in ipairs(ys) do
-      if same then b[j] = a[j] else b[j] = kernel_of(p, y) or false end
+  -- Sums over minibatches of the dependences of all pairs of two lists of features; once: of a journal, where there is
+  -- a single one.
+  local function gather(p, sums, xs, ys, once, draw)
+    -- Kernels when they are asked for.
+    local function kernels(list)
+      local made = {}
+      return function(i)
+        if made[i] == nil then made[i] = kernel_of(p, list[i]) or false end
+        return made[i]
+      end
     end
-    local function dependence(x, y) return x and y and x[p.dependence](x, y) or 0 end
-    for i, x in ipairs(a) do
-      sums.xx[i] = (sums.xx[i] or 0) + dependence(x, x)
+    local a = kernels(xs)
+    local b = xs == ys and a or kernels(ys)
+    local function dependence(key, f, i, g, j)
+      return once(key, function()
+        local x, y = f(i), g(j)
+        return x and y and x[p.dependence](x, y) or 0
+      end)
+    end
+    for i = 1, #xs do
+      sums.xx[i] = (sums.xx[i] or 0) + dependence({ "xx", i }, a, i, a, i)
       sums.xy[i] = sums.xy[i] or {}
-      for j, y in ipairs(b) do sums.xy[i][j] = (sums.xy[i][j] or 0) + dependence(x, y) end
+      for j = 1, #ys do
+        sums.xy[i][j] = (sums.xy[i][j] or 0) + dependence({ "xy", i, j }, a, i, b, j)
+        if draw then draw((i - 1) * #ys + j) end
+      end
     end
-    for j, y in ipairs(b) do sums.yy[j] = (sums.yy[j] or 0) + dependence(y, y) end
+    for j = 1, #ys do sums.yy[j] = (sums.yy[j] or 0) + dependence({ "yy", j }, b, j, b, j) end
     sums.batches = sums.batches + 1
   end
 
@@ -384,7 +415,7 @@ return function(define, check, core)
     local sums = new_sums()
     for first = 1, math.max(n - size + 1, 1), size do -- a last batch that is not full is left out
       local rows = { { first, math.min(first + size - 1, n) } }
-      gather(p, sums, { x[rows] }, { y[rows] })
+      gather(p, sums, { x[rows] }, { y[rows] }, journal.none.once)
     end
     local k = sums.batches
     local xy, xx, yy = sums.xy[1][1] / k, sums.xx[1] / k, sums.yy[1] / k
@@ -397,9 +428,12 @@ return function(define, check, core)
   local function cka_layers(net, a, b, data, o, p)
     local what = "probe.cka"
     local nets, thetas, lists = sides(what, net, a, b, o)
-    local sums, flat, n = new_sums(), features.flat(what, o), 0
+    local sums, flat = new_sums(), features.flat(what, o)
+    sums.n = 0
     local one = rawequal(thetas[1], thetas[2]) and rawequal(lists[1], lists[2])
-    local function add(seen)
+    local draw <close> = not p.minibatch and progress(what, #lists[1] * #lists[2], "pairs of layers") or nil
+    local kept <close> = journal.open(what, o, { nets, thetas, data }, draw)
+    local function add(seen, into, once)
       local xs = { {}, {} }
       for k = 1, 2 do
         for i, path in ipairs(lists[k]) do xs[k][i] = matrix(what, seen[k][path], "layer " .. path) end
@@ -408,29 +442,31 @@ return function(define, check, core)
       for k = 1, 2 do
         for i, x in ipairs(xs[k]) do equal_rows(what, lists[k][i], x, rows) end
       end
-      n = n + rows
-      gather(p, sums, xs[1], one and xs[1] or xs[2])
+      into.n = into.n + rows
+      gather(p, into, xs[1], one and xs[1] or xs[2], once, draw)
     end
     if p.minibatch then
       local options = { batch = p.minibatch, of = o.of }
-      features.over(what, nets, thetas, lists, data, options, function(seen, first, batch)
-        if batch.x.shape[1] < p.minibatch and first > 1 then return end
-        for k = 1, 2 do
-          local out = {}
-          for path, t in pairs(seen[k]) do out[path] = flat(t) end
-          seen[k] = out
-        end
-        add(seen)
+      sums = kept.loop({ "sums" }, function(loop)
+        return (features.over(what, nets, thetas, lists, data, options, function(seen, first, batch, into)
+          if batch.x.shape[1] < p.minibatch and first > 1 then return end
+          for k = 1, 2 do
+            local out = {}
+            for path, t in pairs(seen[k]) do out[path] = flat(t) end
+            seen[k] = out
+          end
+          add(seen, into, journal.none.once)
+        end, loop, sums))
       end)
     else
-      add((features.all(what, nets, thetas, lists, data, o)))
+      add(features.all(what, nets, thetas, lists, data, o), sums, kept.once)
     end
     local values = {}
     for i in ipairs(lists[1]) do
       values[i] = {}
       for j in ipairs(lists[2]) do values[i][j] = ratio(sums.xy[i][j], sums.xx[i], sums.yy[j]) end
     end
-    return matrix_kinds.cka { n = n, rows = lists[1], columns = lists[2],
+    return matrix_kinds.cka { n = sums.n, rows = lists[1], columns = lists[2],
       matrix = tensor(values, { dtype = "f64" }), options = { kernel = p.kernel, unbiased = p.unbiased,
         minibatch = p.minibatch, places = o.places or "features", of = o.of or "output" } }
   end
@@ -502,7 +538,8 @@ return function(define, check, core)
     .. "  of: \"output\" of a layer or its \"input\"\n"
     .. "  places: what becomes of images and tokens [n, …, c]: \"features\" of their own, \"rows\" as if they were "
     .. "examples, their \"mean\"\n"
-    .. "  batch: examples at a time; the features of all layers are held in memory"
+    .. "  batch: examples at a time; the features of all layers are held in memory\n"
+    .. "  journal: a file that keeps what is done, pair by pair; a run that was stopped goes on where it ended"
   local made = "local X = tensor.normal({ 40, 4 }, 1)\nlocal Q = tensor.normal({ 4, 4 }, 2):qr()\n"
 
   define("probe.cka", "probe.cka(X, Y, {kernel = \"linear\", bandwidth = 1, unbiased = false, minibatch =}) or "
@@ -527,7 +564,7 @@ return function(define, check, core)
     .. "local r = probe.cka(net, a, b, { x = X })\nprint(r.matrix.shape, r.rows[3])\n-- > [3, 3]\tfc3", cka)
 
   define("probe.cca", "probe.cca(X, Y) or probe.cca(net, a, b, data, {layers =, layers_b =, net_b =, places = "
-    .. "\"features\", of = \"output\", batch = 1000}) -> record",
+    .. "\"features\", of = \"output\", batch = 1000, journal =}) -> record",
     "Canonical correlations: which directions of the one representation are linear functions of the other? value: "
     .. "their mean over the smaller rank, mean_squared, correlations (descending); 1 for any invertible linear map.\n"
     .. nets .. "\n"
@@ -539,7 +576,7 @@ return function(define, check, core)
 
   define("probe.svcca", "probe.svcca(X, Y, {keep = 0.99, of_sum = \"variance\"}) or probe.svcca(net, a, b, data, "
     .. "{keep = 0.99, of_sum = \"variance\", layers =, layers_b =, net_b =, places = \"features\", of = \"output\", "
-    .. "batch = 1000}) -> record",
+    .. "batch = 1000, journal =}) -> record",
     "CCA between the strongest principal directions of each side (Raghu et al. 2017, arXiv:1706.05806): value is the "
     .. "mean correlation, dims how many were kept.\n"
     .. "  keep: the fewest directions with this share\n"
@@ -549,14 +586,14 @@ return function(define, check, core)
     .. "-- > true\ttrue", measure("svcca", { "keep", "of_sum" }, { keep = 0.99 }))
 
   define("probe.pwcca", "probe.pwcca(X, Y) or probe.pwcca(net, a, b, data, {layers =, layers_b =, net_b =, places = "
-    .. "\"features\", of = \"output\", batch = 1000}) -> record",
+    .. "\"features\", of = \"output\", batch = 1000, journal =}) -> record",
     "CCA whose correlations are weighted by how much of X each direction accounts for (Morcos et al. 2018, "
     .. "arXiv:1806.05759). value has the weights of X, by_y those of Y: the measure is not symmetric.\n" .. nets
     .. "\nNeeds more examples than features, as probe.cca.",
     made .. "print(probe.pwcca(X, X:matmul(Q)).value > 0.9999)\n-- > true", measure("pwcca", {}, {}))
 
   define("probe.procrustes", "probe.procrustes(X, Y) or probe.procrustes(net, a, b, data, {layers =, layers_b =, "
-    .. "net_b =, places = \"features\", of = \"output\", batch = 1000}) -> record",
+    .. "net_b =, places = \"features\", of = \"output\", batch = 1000, journal =}) -> record",
     "Orthogonal Procrustes distance of features that are centred and scaled to norm 1: 2 - 2 |X' Y|_*, from 0 (a "
     .. "rotation and a scale apart) to 2 (Ding et al. 2021, arXiv:2108.01661; anatome's is half of it). rotation is "
     .. "the Q that minimises |X Q - Y| of the centred features, residual that minimum (where there are no more "
@@ -567,7 +604,7 @@ return function(define, check, core)
     .. "-- > true\ttrue", measure("procrustes", {}, {}))
 
   define("probe.matched_correlation", "probe.matched_correlation(X, Y) or probe.matched_correlation(net, a, b, data, "
-    .. "{layers =, layers_b =, net_b =, places = \"features\", of = \"output\", batch = 1000}) -> record",
+    .. "{layers =, layers_b =, net_b =, places = \"features\", of = \"output\", batch = 1000, journal =}) -> record",
     "Do two layers have the same units? Units are paired one to one so that the sum of their correlations is largest "
     .. "(Li et al. 2015, arXiv:1511.07543): value is the mean, correlations and match belong to each unit of the "
     .. "side in rows (the narrower one), best_x and best_y are means over units of their best partner, which may "

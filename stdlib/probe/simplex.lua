@@ -6,6 +6,7 @@ return function(define, check, core)
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)
+  local journal = require "probe.journal"(core)
   local net_of = require "nn.net"
   local fail, short, dot = descent.fail, record.short, descent.dot
 
@@ -224,7 +225,7 @@ return function(define, check, core)
       end
       if o.log then fail(what, "log is not an option here: there is a run for each vertex") end
       local modes = {}
-      for k, m in ipairs(given) do modes[k] = points.loaded(what, m) end
+      for k, m in ipairs(given) do modes[k] = descent.loaded(what, m) end
       local source = descent.source(what, f, modes[1], o)
       local space, count = source.space, points.count(what, "vertices", o.vertices or 2, 1)
       local samples, lambda = points.count(what, "samples", o.samples or 5, 1), o.lambda or 0.001
@@ -239,6 +240,7 @@ return function(define, check, core)
         for k = 1, #modes do simplexes[k] = { k } end
       end
       local losses, grown = {}, {}
+      local kept <close> = journal.open(what, o, { f, given })
       for added = 1, count do
         local opt, rate = descent.optimiser(what, o, total, 0.01)
         local faces = {}
@@ -250,7 +252,8 @@ return function(define, check, core)
         local own = seed * 1009 + added
         local function flat() return tensor.randn({ space.n }, own, { dtype = space.dtype }) end
         local free, new_losses = descent.train(source, opt, rate, {
-          free = { descent.mean(list) }, fixed = list, steps = total, seed = own,
+          free = { descent.mean(list) }, fixed = list, steps = total, seed = own, journal = kept,
+          key = { "vertex", added },
           weight_decay = o.weight_decay,
           draw = function(i)
             local out, pick = {}, descent.uniform(own, 2 * i, samples)
@@ -344,8 +347,10 @@ return function(define, check, core)
       local opt, rate = descent.optimiser(what, o, total, 0.05)
       local beta = o.beta or 1
       local losses
+      local kept <close> = journal.open(what, o, { f })
       free, losses = descent.train(source, opt, rate, {
-        free = free, fixed = {}, steps = total, seed = seed, log = o.log, weight_decay = o.weight_decay,
+        free = free, fixed = {}, steps = total, seed = seed, log = o.log, weight_decay = o.weight_decay, journal = kept,
+        key = { "vertices" },
         draw = function(i) return { { 1.0, table.unpack(descent.dirichlet(seed, i, count)) } } end,
         penalty = beta ~= 0 and function(list) return cosines(list, beta) end or nil })
       local vertices, one = {}, {}

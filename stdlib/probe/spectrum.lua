@@ -1,26 +1,27 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The density of all eigenvalues by stochastic Lanczos quadrature: for a random start, eigenvalues of the small
 -- tridiagonal matrix are nodes, squared first entries of its eigenvectors weights. Nodes and weights are the result;
--- how they are smoothed is a matter of the picture.
+-- how they are smoothed is a matter of the picture. The trace is also taken with the sharp directions that the first
+-- start has found taken out: their part is known, and what is left of the others' starts varies little.
 return function(define, check, core, told, whole)
   local operator = require "probe.operator"(core)
   local lanczos = require "probe.lanczos"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
+  local mean_of = require "probe.mean"
   local record = require "probe.record"
 
+  local TAKEN = 1e-3 -- converged, for the trace: a residual of this share of the largest
   local FLAT = 1e-4 -- an eigenvalue of this share of the largest is none: it is rounding, in f32
 
   -- Mean and standard error over starts of Σ w f(node).
   local function moment(nodes, weights, f)
-    local values, sum = {}, 0
+    local values = {}
     for s, list in ipairs(nodes) do
       values[s] = 0
       for k, node in ipairs(list) do values[s] = values[s] + weights[s][k] * f(node) end
-      sum = sum + values[s]
     end
-    local mean, squares = sum / #values, 0
-    for _, v in ipairs(values) do squares = squares + (v - mean) ^ 2 end
-    return mean, #values > 1 and math.sqrt(squares / (#values - 1) / #values) or math.huge
+    return mean_of(values)
   end
 
   -- The eigenvalues that the process has found one by one: nodes with a small residual in at least half of the starts,
@@ -93,22 +94,60 @@ return function(define, check, core, told, whole)
     methods = { density = density },
   })
 
-  local function one_start(what, op, steps, seed, start, run)
-    local basis, t = run.basis, {}
+  -- ---- the trace, with what the first start has found taken out ----
+
+  -- The Ritz vectors [k, n] that have converged, largest first, at most `most`, and their values; nil: there are none.
+  local function sharp(basis, values, vectors, residuals, most)
+    local size = math.max(math.abs(values[1]), math.abs(values[#values]))
+    local list, rows, ritz = {}, {}, {}
+    for i, v in ipairs(values) do
+      if residuals[i] <= TAKEN * size and math.abs(v) > TAKEN * size then list[#list + 1] = i end
+    end
+    table.sort(list, function(a, b) return math.abs(values[a]) > math.abs(values[b]) end)
+    for k = 1, math.min(#list, most) do rows[k], ritz[k] = vectors[{ {}, list[k] }], values[list[k]] end
+    if #rows > 0 then return basis:turn(tensor.stack(rows, 1), true), ritz end
+  end
+
+  -- v' P H P v of another start v = sqrt(n) q, P the projection onto what is at right angles to the vectors u, whose
+  -- products u' H u' are the diagonal matrix of `ritz`. Its mean is the trace of P H P whether or not u has converged,
+  -- and the rest of the trace is the sum of `ritz` (Meyer, Musco, Musco, Woodruff 2021). The products with q are known:
+  -- H q is the first step of its Lanczos process.
+  local function remainder(n, basis, t, m, u, ritz)
+    local q = basis.q[1]
+    local hq = t[1][1] * q
+    if m > 1 then hq = hq + t[1][2] * basis.q[2] end
+    local a, b = u:matmul(q):totable(), u:matmul(hq):totable()
+    local rest = t[1][1]
+    for i, v in ipairs(ritz) do rest = rest - 2 * a[i] * b[i] + v * a[i] * a[i] end
+    return n * rest
+  end
+
+  local function one_start(what, op, steps, seed, start, run, loop)
+    local basis, t, k, size = run.basis, {}, 0, nil
     local v = operator.signs(op, seed, start)
-    local m, _, beta = lanczos.grow(op, basis, t, 0, steps, v / v:norm(), { what = what, products = run.products,
-      draw = run.draw })
-    run.products = run.products + m
+    local q = v / v:norm()
+    if loop.state then t, k, q, size = lanczos.restore(basis, loop.state) end
+    local m, _, beta = lanczos.grow(op, basis, t, k, steps, q, { what = what, products = run.products + k, size = size,
+      draw = run.draw, keep = function(...)
+        local last = table.pack(...)
+        loop.keep(function() return lanczos.state(basis, t, table.unpack(last)) end)
+      end })
     local values, vectors = lanczos.solve(t, m)
     local first, last = vectors[1]:totable(), vectors[m]:totable()
     local weights, residuals = {}, {}
-    for k = 1, m do weights[k], residuals[k] = first[k] ^ 2, math.abs(beta * last[k]) end
-    return values, weights, residuals
+    for i = 1, m do weights[i], residuals[i] = first[i] ^ 2, math.abs(beta * last[i]) end
+    local one = { values = values, weights = weights, residuals = residuals }
+    if run.most > 0 and start == 1 then
+      one.sharp, one.ritz = sharp(basis, values, vectors, residuals, run.most)
+    elseif run.sharp then
+      one.rest = remainder(op.n, basis, t, m, run.sharp, run.ritz)
+    end
+    return one
   end
 
   local function spectrum(H, o)
     local what = "probe.spectrum"
-    check(what, o, { "steps", "starts", "seed", "kind", "only" })
+    check(what, o, { "steps", "starts", "seed", "kind", "only", "journal" })
     o = o or {}
     local op = operator.of(what, H, o)
     local steps = math.min(whole(what, o, "steps", 2, 80), op.n)
@@ -116,13 +155,25 @@ return function(define, check, core, told, whole)
     local r = { of = op.title, n = op.n, steps = steps, starts = starts, seed = seed, nodes = {}, weights = {},
       residuals = {}, low = math.huge, high = -math.huge }
     local draw <close> = progress(what, steps * starts, "products")
-    local run = { basis = lanczos.basis(what, op, steps, "steps"), products = 0, draw = draw }
+    local j <close> = journal.open(what, o, { H }, draw)
+    local most = starts > 2 and steps // 4 or 0 -- how many sharp directions are held besides
+    operator.fits(what, op.n, op.dtype, steps + most, 8, "steps", most > 0 and 1.25 or 1)
+    local run, rest = { basis = lanczos.basis(what, op, steps, "steps"), products = 0, draw = draw, most = most }, {}
     for s = 1, starts do
-      r.nodes[s], r.weights[s], r.residuals[s] = one_start(what, op, steps, seed, s, run)
+      local one = j.loop({ "start", s }, function(loop) return one_start(what, op, steps, seed, s, run, loop) end)
+      r.nodes[s], r.weights[s], r.residuals[s] = one.values, one.weights, one.residuals
+      run.products = run.products + #one.values
+      run.sharp, run.ritz = run.sharp or one.sharp, run.ritz or one.ritz
+      rest[#rest + 1] = one.rest
       r.low, r.high = math.min(r.low, r.nodes[s][1]), math.max(r.high, r.nodes[s][#r.nodes[s]])
     end
     r.products = run.products
-    r.trace, r.trace_error = moment(r.nodes, r.weights, function(v) return op.n * v end)
+    r.trace_plain, r.trace_plain_error = moment(r.nodes, r.weights, function(v) return op.n * v end)
+    r.trace, r.trace_error, r.sharp = r.trace_plain, r.trace_plain_error, run.ritz and #run.ritz or 0
+    if run.ritz then
+      r.trace, r.trace_error = mean_of(rest)
+      for _, v in ipairs(run.ritz) do r.trace = r.trace + v end
+    end
     r.square, r.square_error = moment(r.nodes, r.weights, function(v) return op.n * v * v end)
     local none = FLAT * math.max(math.abs(r.low), math.abs(r.high))
     r.negative = moment(r.nodes, r.weights, function(v) return v < -none and 1 or 0 end)
@@ -132,16 +183,22 @@ return function(define, check, core, told, whole)
   end
 
   define("probe.spectrum",
-    "probe.spectrum(H, {steps = 80, starts = 4, seed = 0, kind = \"hessian\", only =}) -> record",
+    "probe.spectrum(H, {steps = 80, starts = 4, seed = 0, kind = \"hessian\", only =, journal =}) -> record",
     "The whole curvature at a point: how many directions are flat, how many bend down, how far the few sharp ones "
     .. "stand "
     .. "out. The density of the Hessian's eigenvalues by stochastic Lanczos quadrature with full "
     .. "re-orthogonalisation (Ghorbani, Krishnan, Xiao 2019, arXiv:1901.10159). Print it, or plot.spectrum(r).\n"
     .. "  steps: of each start; starts: random vectors; each step is one product over all data, of about a gradient. "
     .. "steps vectors are held in memory\n"
-    .. "  H, kind, only: as in probe.eigenvalues\n"
+    .. "  H, kind, only, journal: as in probe.eigenvalues\n"
     .. "nodes, weights and residuals (lists for each start) are the result: f's mean over all eigenvalues is "
-    .. "Σ weight f(node). With them trace, square (of Frobenius' norm) and their standard errors over starts; low "
+    .. "Σ weight f(node). With them square (of Frobenius' norm) and its standard error over starts, and trace and "
+    .. "trace_error: from three starts on the sharp directions that the first has found (sharp: how many) are "
+    .. "taken out "
+    .. "of the others', which leaves less to chance (as in Hutch++, at no product more, but steps / 4 vectors in "
+    .. "memory); "
+    .. "trace_plain is that of the weights alone, whose error for random signs is known, sqrt(2 (|H|^2 - |diag H|^2) / "
+    .. "starts): with few sharp directions it is large; low "
     .. "and high, "
     .. "the extreme nodes; flat, the share of eigenvalues within 1e-4 of the largest of 0, and negative, of those "
     .. "below that; "

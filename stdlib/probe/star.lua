@@ -5,6 +5,7 @@ return function(define, check, core)
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)
+  local journal = require "probe.journal"(core)
   local fail = descent.fail
 
   local new = record.kind("star", {
@@ -58,24 +59,37 @@ return function(define, check, core)
       if not place then fail(what, "t is \"uniform\", \"beta\" or a number, got %s", tostring(o.t)) end
       if o.align ~= nil and type(o.align) ~= "function" then fail(what, "align is a function(star, anchor)") end
       local anchors, fixed = {}, {}
-      for k, m in ipairs(given) do anchors[k] = points.loaded(what, m) end
+      for k, m in ipairs(given) do anchors[k] = descent.loaded(what, m) end
       local source = descent.source(what, f, anchors[1], o)
       local space, n = source.space, #anchors
       for k, m in ipairs(anchors) do fixed[k] = space.pack(m) end
-      local like = o.start and points.loaded(what, o.start) or anchors[1]
+      local like = o.start and descent.loaded(what, o.start) or anchors[1]
       local total = descent.steps(what, o, source, 10)
       local opt, rate = descent.optimiser(what, o, total, 0.05)
       local seed, mu = points.count(what, "seed", o.seed or 0, 0), o.mu or 0
       local function realign(_, free)
         local star = space.point(free[1], like, like, 0)
         for k, m in ipairs(anchors) do
-          anchors[k] = points.loaded(what, o.align(star, m), "what align gives")
+          anchors[k] = descent.loaded(what, o.align(star, m), "what align gives")
           fixed[k] = space.pack(anchors[k])
         end
       end
+      -- Aligned anchors follow from the star as it was then, so they are kept.
+      local function save()
+        local parts = {}
+        for k, m in ipairs(anchors) do parts[k] = core.kind(m) == "model" and journal.parts(m) or m end
+        return parts
+      end
+      local function load(parts)
+        for k, part in ipairs(parts) do
+          anchors[k] = core.kind(anchors[k]) == "model" and journal.whole(part, anchors[k]) or part
+        end
+      end
+      local j <close> = journal.open(what, o, { f, given })
       local free, losses = descent.train(source, opt, rate, { free = { o.start and space.pack(o.start)
         or descent.mean(fixed) }, fixed = fixed, steps = total, seed = seed, log = o.log,
-        weight_decay = o.weight_decay, epoch = o.align and realign,
+        weight_decay = o.weight_decay, epoch = o.align and realign, save = o.align and save, load = o.align and load,
+        journal = j, key = { "star" },
         draw = function(i)
           local u = descent.uniform(seed, i, 4)
           local t, which = place(u), math.floor(u[1] * n) + 1

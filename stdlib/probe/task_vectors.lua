@@ -5,6 +5,8 @@ return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
   local grid = require "probe.grid"
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local what = "probe.task_vectors"
   local short = record.short
 
@@ -181,7 +183,7 @@ return function(define, check, core)
 
   local function report(o)
     if type(o) ~= "table" or core.kind(o.base) ~= "model" or #o == 0 then fail "expected {base = m, a, b, …}" end
-    check(what, o, { "base", "merged", "only", "top", "error", "spectra", "names" }, true)
+    check(what, o, { "base", "merged", "only", "top", "error", "spectra", "names", "journal" }, true)
     local base, k = o.base, #o
     local top, error_share, spectra = share(o, "top", 0.2), share(o, "error", 0.05), o.spectra ~= false
     local names = o.only and base:only(o.only):names() or base:names()
@@ -195,41 +197,49 @@ return function(define, check, core)
       if used[text] then labels[i] = text .. " " .. i end
       used[text] = true
     end
+    local draw <close> = progress(what, #names, "tensors")
+    local j <close> = journal.open(what, o, {}, draw)
+
+    -- Of one tensor: the sums over its entries, and what they say.
+    local function of(name)
+      local b = loaded(base:tensor(name))
+      local wide = b.dtype == "f64" and "f64" or "f32"
+      b = b:to(wide)
+      local offsets, mean = {}, nil
+      for i, m in ipairs(o) do
+        offsets[i] = loaded(m:tensor(name)):to(wide) - b
+        mean = mean and mean + offsets[i] or offsets[i]
+      end
+      if #b.shape == 0 then
+        b = b:reshape { 1 }
+        for i, t in ipairs(offsets) do offsets[i] = t:reshape { 1 } end
+      end
+      if b:numel() == 0 then return {} end
+      local c = measure(offsets, b, top)
+      local t = finished(c)
+      t.name = name
+      if spectra and #b.shape == 2 then
+        local merged = o.merged and loaded(o.merged:tensor(name)):to(wide) - b or mean
+        local u, kept = span(merged, error_share)
+        t.effective, t.stable, t.alignment, t.rank = {}, {}, {}, kept
+        for i, x in ipairs(offsets) do
+          local s = spectrum(select(2, x:svd()))
+          t.effective[i], t.stable[i] = s.effective, s.stable
+          local size = x:norm()
+          t.alignment[i] = u and size > 0 and u:t():matmul(x):norm() / size or 0.0
+        end
+      end
+      return { sums = c, report = t }
+    end
+
     local matrices = 0
-    local draw <close> = require "probe.progress"(core)(what, #names, "tensors")
     for at, name in ipairs(names) do
-      local b = base:tensor(name)
-      if floating[b.dtype] then
-        b = loaded(b)
-        local wide = b.dtype == "f64" and "f64" or "f32"
-        b = b:to(wide)
-        local offsets, mean = {}, nil
-        for i, m in ipairs(o) do
-          offsets[i] = loaded(m:tensor(name)):to(wide) - b
-          mean = mean and mean + offsets[i] or offsets[i]
-        end
-        if #b.shape == 0 then
-          b = b:reshape { 1 }
-          for i, t in ipairs(offsets) do offsets[i] = t:reshape { 1 } end
-        end
-        if b:numel() > 0 then
-          local c = measure(offsets, b, top)
-          add(sums, c)
-          local t = finished(c)
-          t.name = name
-          if spectra and #b.shape == 2 then
-            matrices = matrices + 1
-            local merged = o.merged and loaded(o.merged:tensor(name)):to(wide) - b or mean
-            local u, kept = span(merged, error_share)
-            t.effective, t.stable, t.alignment, t.rank = {}, {}, {}, kept
-            for i, x in ipairs(offsets) do
-              local s = spectrum(select(2, x:svd()))
-              t.effective[i], t.stable[i] = s.effective, s.stable
-              local size = x:norm()
-              t.alignment[i] = u and size > 0 and u:t():matmul(x):norm() / size or 0.0
-            end
-          end
-          tensors[#tensors + 1] = t
+      if floating[base:tensor(name).dtype] then
+        local one = j.once({ name }, function() return of(name) end)
+        if one.report then
+          add(sums, one.sums)
+          tensors[#tensors + 1] = one.report
+          matrices = matrices + (one.report.rank and 1 or 0)
         end
       end
       draw(at)
@@ -256,7 +266,7 @@ return function(define, check, core)
   end
 
   define(what, "probe.task_vectors { base =, a, b, …, merged =, only =, top = 0.2, error = 0.05, spectra = true, "
-    .. "names = } -> record",
+    .. "names =, journal =} -> record",
     "How do the offsets of models from their base lie to each other? Low cosines and few conflicts promise that they "
     .. "can be added. Models may lie in files; they are read tensor by tensor. The record has tensors, a list by "
     .. "name, and whole:\n"
@@ -271,6 +281,7 @@ return function(define, check, core)
     .. "of its norm (Marczak et al. 2025, arXiv:2502.04959); merged: a model (default: the mean)\n"
     .. "  interference: merge.task_interference's measure, how far the tasks' leading singular vectors overlap\n"
     .. "  spectra: false leaves the SVDs out; only: names, as in m:only; names: of the models\n"
+    .. "  journal: a file that keeps what is done, tensor by tensor; a run that was stopped goes on\n"
     .. "Costs one pass and k + 1 SVDs of each matrix, and as many again for interference. Misleads: cosines of the "
     .. "whole are those of the largest tensors (embeddings): read them by tensor; random offsets of many entries are "
     .. "orthogonal too.",

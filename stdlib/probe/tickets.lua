@@ -7,6 +7,8 @@ return function(define, check, core)
   local net_of = require "nn.net"
   local record = require "probe.record"
   local runs = require "probe.runs"(core)
+  local journal = require "probe.journal"(core)
+  local progress = require "probe.progress"(core)
   local what = "probe.tickets"
   local short = record.short
 
@@ -84,9 +86,9 @@ return function(define, check, core)
     return function(name) return wanted[name] or false end
   end
 
-  -- Trains the weights that are left from step k on.
-  local function retrain(net, data, fit, start, mask, k, seeds)
-    local theta = train.fit(masked_net(net, mask), data, runs.with(fit, { start = masked(start, mask), skip = k,
+  -- Trains the weights that are left from step k on; j, key: where a journal keeps it.
+  local function retrain(j, key, net, data, fit, start, mask, k, seeds)
+    local theta = runs.fit(j, key, masked_net(net, mask), data, runs.with(fit, { start = masked(start, mask), skip = k,
       seed = seeds, only = trained_names(net) }))
     return masked(theta, mask)
   end
@@ -165,7 +167,7 @@ return function(define, check, core)
 
   local function tickets(net, data, options)
     check(what, options, { "levels", "share", "rewind", "ignore", "controls", "children", "on", "points", "bn",
-      "matching", "seed", "start", "train", "batch" })
+      "matching", "seed", "start", "train", "batch", "journal" })
     if not net_of.is(net) then fail("expected a network, got %s", core.kind(net)) end
     local o = options or {}
     local p = options_of(o)
@@ -175,9 +177,10 @@ return function(define, check, core)
     local seeds = { init = p.seed, order = p.seed, augment = p.seed, dropout = p.seed }
     local path = { points = p.points, bn = o.bn }
 
-    local parent = runs.parent(net, data, fit, seeds, o.start)
+    local j <close> = journal.open(what, o, { net, data })
+    local parent = runs.parent(j, net, data, fit, seeds, o.start)
     local early = parent.model(p.rewind)
-    local dense = parent.child(p.rewind, { fresh = true })
+    local dense = parent.child(p.rewind, { fresh = true, key = { "dense" } })
     local names, numel = prunable(net, early, p.ignore)
     local r = { rows = {}, models = { [0] = dense }, masks = { [0] = as_model(largest(names, magnitudes(names, dense),
       numel)) },
@@ -186,11 +189,14 @@ return function(define, check, core)
     local best = {}
     local function report(level, kind, theta, left, more)
       for _, l in ipairs(losses) do
-        local f = l.f:report(theta)
-        local row = { level = level, kind = kind, left = left, data = l.name, loss = f.loss, error = f.error }
-        if kind == "dense" then best[l.name] = f.error end
-        if f.error then row.matching = f.error <= best[l.name] + p.matching end
-        for name, measure in pairs(more or {}) do row[name] = measure(l.f) end
+        local row = j.once({ "row", level, kind, l.name }, function()
+          local f = l.f:report(theta)
+          local one = { level = level, kind = kind, left = left, data = l.name, loss = f.loss, error = f.error }
+          for name, measure in pairs(more or {}) do one[name] = measure(l.f) end
+          return one
+        end)
+        if kind == "dense" then best[l.name] = row.error end
+        if row.error then row.matching = row.error <= best[l.name] + p.matching end
         r.rows[#r.rows + 1] = row
       end
     end
@@ -204,21 +210,21 @@ return function(define, check, core)
       if left < 1 then fail("level %d leaves no weight", level) end
       local before = r.models[level - 1]
       mask = largest(names, magnitudes(names, before, mask), left)
-      local theta = retrain(net, data, fit, early, mask, p.rewind, seeds)
+      local theta = retrain(j, { "ticket", level }, net, data, fit, early, mask, p.rewind, seeds)
       local pruned, more = masked(before, mask), {}
       more.pruned_loss = function(f) return f:report(pruned).loss end
       more.barrier_previous, more.barrier_dense = barrier(before, theta), barrier(dense, theta)
       if p.children > 0 then
         local child = {}
         for c = 1, p.children do
-          child[c] = retrain(net, data, fit, early, mask, p.rewind,
+          child[c] = retrain(j, { "child", level, c }, net, data, fit, early, mask, p.rewind,
             runs.child_seeds(what, p.seed, { "order", "augment", "dropout" }, c))
         end
         more.instability = function(f)
           local sum, n = 0, 0
           for i = 1, #child do
-            for j = i + 1, #child do
-              local b = probe.barrier(f, child[i], child[j], path)
+            for k = i + 1, #child do
+              local b = probe.barrier(f, child[i], child[k], path)
               sum, n = sum + (b.instability_error or b.barrier_loss), n + 1
             end
           end
@@ -232,7 +238,8 @@ return function(define, check, core)
         if control == "random" then
           own = shuffled(mask, p.seed + level) else start = net:init { seed = p.seed * 10007 + 7919 }
         end
-        local other = retrain(net, data, fit, start, own, control == "random" and p.rewind or 0, seeds)
+        local other = retrain(j, { control, level }, net, data, fit, start, own,
+          control == "random" and p.rewind or 0, seeds)
         r.controls[control] = r.controls[control] or {}
         r.controls[control][level] = other
         report(level, control, other, left / numel)
@@ -246,8 +253,8 @@ return function(define, check, core)
     .. "})\n"
 
   define(what, "probe.tickets(net, data, {levels = 5, share = 0.2, rewind = 0, ignore =, controls =, children = 0, on "
-    .. "=, points = 11, bn =, matching = 0.01, seed = 0, start =, train = {options of train.fit}, batch = 1000}) -> "
-    .. "record",
+    .. "=, points = 11, bn =, matching = 0.01, seed = 0, start =, train = {options of train.fit}, batch = 1000, "
+    .. "journal =}) -> record",
     "Lottery tickets by iterative magnitude pruning with rewinding (Frankle, Carbin 2018, arXiv:1803.03635; Frankle "
     .. "et al. 2020, arXiv:1912.05671): train; prune the smallest `share` of the weights that are left, over all "
     .. "layers together; set the rest to what they were after `rewind` steps; train from there; again. rows: level, "
@@ -261,7 +268,7 @@ return function(define, check, core)
     .. "values\n"
     .. "  children: so many runs of each ticket with other data orders, whose instability is taken (see "
     .. "probe.instability)\n"
-    .. "  train, on, bn: as in probe.instability; the optimiser begins anew at the rewinding point\n"
+    .. "  train, on, bn, journal: as in probe.instability; the optimiser begins anew at the rewinding point\n"
     .. "Costs a run for each level, control and child. Misleads: small networks on easy data match at any level; "
     .. "compare with the controls, and over seeds.",
     made .. "print(#r.rows, r.rows[2].kind, r.rows[3].left)\n-- > 3\tticket\t0.625", told(tickets))
@@ -289,7 +296,7 @@ return function(define, check, core)
 
   local function pool(net, r, data, options)
     local name = "probe.ticket_pool"
-    check(name, options, { "alphas", "levels", "bn", "batch" })
+    check(name, options, { "alphas", "levels", "bn", "batch", "journal" })
     local o = options or {}
     if type(r) ~= "table" or type(r.masks) ~= "table" or type(r.models) ~= "table" then
       error(name .. ": expected what probe.tickets returned", 0)
@@ -298,18 +305,25 @@ return function(define, check, core)
     local f = net:loss(data, { batch = o.batch, bn = o.bn })
     local names = r.masks[0]:names()
     local by_error
-    local function score(theta)
-      local v = f:report(theta)
-      by_error = v.error ~= nil
-      return v.error or v.loss, v.loss
-    end
     local out, wanted = { rows = {}, models = {}, masks = {} }, {}
     for _, level in ipairs(o.levels or {}) do wanted[level] = true end
-    for level = 1, #r.models do
+    local draw <close> = progress(name, nil, "mixtures")
+    local j <close> = journal.open(name, o, { net, r.models, r.masks, data }, draw)
+    local done = 0
+    local function score(key, theta)
+      local v = j.once(key, function()
+        local report = f:report(theta)
+        return { loss = report.loss, error = report.error }
+      end)
+      by_error, done = v.error ~= nil, done + 1
+      draw(done)
+      return v.error or v.loss, v.loss
+    end
+    for level = 0, #r.models do -- the dense network too
       if not o.levels or wanted[level] then
         local theta, mask, used = r.models[level], r.masks[level], {}
         local left = math.tointeger(mask:norm(1))
-        local best, best_loss = score(theta)
+        local best, best_loss = score({ level }, theta)
         local before = best
         local others = {}
         for k = 0, #r.models do others[#others + 1] = k ~= level and k or nil end
@@ -323,7 +337,7 @@ return function(define, check, core)
             local mixed = alpha * theta + (1 - alpha) * r.models[k]
             local own = largest(names, magnitudes(names, mixed), left)
             local candidate = masked(mixed, own)
-            local v, loss = score(candidate)
+            local v, loss = score({ level, k, alpha }, candidate)
             if v < best or v == best and loss < best_loss then
               best, best_loss, found = v, loss, { candidate, as_model(own), alpha }
             end
@@ -342,14 +356,19 @@ return function(define, check, core)
   end
 
   define("probe.ticket_pool", "probe.ticket_pool(net, tickets, data, {alphas = {0.05, 0.1, 0.2, …, 0.9, 0.95}, levels "
-    .. "=, bn =, batch = 1000}) -> record",
+    .. "=, bn =, batch = 1000, journal =}) -> record",
     "Lottery pools (Yin et al. 2022, arXiv:2208.10842): the tickets of one run, interpolated without more weights. "
-    .. "For each level the ticket is mixed with those of the other levels, nearest first: alpha ticket + (1 - alpha) "
+    .. "For each level (0 is the dense network) the ticket is mixed with those of the other levels, nearest first: "
+    .. "alpha ticket + (1 - alpha) "
     .. "other, of which the largest weights stay, as many as the ticket had; the best alpha by error on data (of "
-    .. "equal errors by loss) is kept if it is better than what there was. models and masks by level; rows: level, "
+    .. "equal errors by loss) is kept if it is better than what there was. This is the authors' search with all "
+    .. "levels as candidates, checked "
+    .. "against their program: order of the levels, coefficients, one threshold over all layers, choice by validation "
+    .. "error; theirs takes the first coefficient of equal errors, and new running statistics (bn = data). models and "
+    .. "masks by level; rows: level, "
     .. "left, before, after, used (level, alpha).\n"
     .. "Give validation data: the choice is made on them, and after is biased by it. Costs a pass for each level, "
     .. "other and alpha.",
     made .. "local pool = probe.ticket_pool(net, r, d)\nprint(#pool.rows, pool.rows[1].after <= pool.rows[1].before)\n"
-    .. "-- > 2\ttrue", told(pool))
+    .. "-- > 3\ttrue", told(pool))
 end

@@ -5,22 +5,18 @@ return function(define, check, core, told, whole)
   local operator = require "probe.operator"(core)
   local lanczos = require "probe.lanczos"(core)
   local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
+  local mean_of = require "probe.mean"
   local record = require "probe.record"
-
-  local function mean_of(list)
-    local n, sum, squares = #list, 0, 0
-    for _, v in ipairs(list) do sum = sum + v end
-    local mean = sum / n
-    for _, v in ipairs(list) do squares = squares + (v - mean) ^ 2 end
-    return mean, n > 1 and math.sqrt(squares / (n - 1) / n) or math.huge
-  end
 
   -- v' A v for random signs v: its mean is the trace (Hutchinson 1990).
   local function hutchinson(op, o)
     local out = {}
     for k = 1, o.samples do
-      local v = operator.signs(op, o.seed, k)
-      out[k] = v:dot(op.apply(v))
+      out[k] = o.once({ k }, function()
+        local v = operator.signs(op, o.seed, k)
+        return v:dot(op.apply(v))
+      end)
       o.draw(k)
     end
     local mean, err = mean_of(out)
@@ -32,31 +28,49 @@ return function(define, check, core, told, whole)
   local function hutch_plus(op, o)
     local k = math.min(o.samples // 3, op.n)
     local basis = lanczos.basis(o.what, op, k, "samples / 3")
-    local found, products = 0, 0
-    local function apply(v)
+    local products = 0
+    local function made()
       products = products + 1
       o.draw(products)
-      return op.apply(v)
     end
-    for i = 1, k do
-      local w = apply(operator.signs(op, o.seed, i))
-      local before = w:norm()
-      w = basis:orthogonal(found, w)
-      local after = w:norm()
-      if after > before * lanczos.smallest[op.dtype] * 10 then
-        found = found + 1
-        basis:set(found, w / after)
+    local span = o.loop({ "basis" }, function(loop)
+      local found, first = 0, 1
+      if loop.state then
+        found, first, products = loop.state.found, loop.state.done + 1, loop.state.done
+        if found > 0 then basis:first(found):copy_(loop.state.rows) end
       end
-    end
+      for i = first, k do
+        local w = op.apply(operator.signs(op, o.seed, i))
+        local before = w:norm()
+        w = basis:orthogonal(found, w)
+        local after = w:norm()
+        if after > before * lanczos.smallest[op.dtype] * 10 then
+          found = found + 1
+          basis:set(found, w / after)
+        end
+        made()
+        loop.keep(function() return { found = found, done = i, rows = found > 0 and basis:first(found) or nil } end)
+      end
+      return { found = found, rows = found > 0 and basis:first(found) or nil }
+    end)
+    local found = span.found
+    products = k
+    if found > 0 then basis:first(found):copy_(span.rows) end
     local exact = 0
     for i = 1, found do
-      local q = basis.q[i]:clone()
-      exact = exact + q:dot(apply(q))
+      exact = exact + o.once({ "exact", i }, function()
+        local q = basis.q[i]:clone()
+        return q:dot(op.apply(q))
+      end)
+      made()
     end
     local rest = {}
     for i = 1, found < op.n and o.samples - 2 * k or 0 do
-      local g = basis:orthogonal(found, operator.signs(op, o.seed, k + i))
-      rest[i] = g:dot(apply(g))
+      rest[i] = o.once({ "rest", i }, function()
+        local g = basis:orthogonal(found, operator.signs(op, o.seed, k + i))
+        return g:dot(op.apply(g))
+      end)
+      made()
     end
     if #rest == 0 then return exact, 0.0, rest, products end
     local mean, err = mean_of(rest)
@@ -88,7 +102,7 @@ return function(define, check, core, told, whole)
 
   local function trace(H, o)
     local what = "probe.trace"
-    check(what, o, { "method", "samples", "seed", "kind", "only" })
+    check(what, o, { "method", "samples", "seed", "kind", "only", "journal" })
     o = o or {}
     local op = operator.of(what, H, o)
     local method = o.method or "hutchinson"
@@ -97,36 +111,44 @@ return function(define, check, core, told, whole)
     end
     local samples = whole(what, o, "samples", method == "hutch++" and 6 or 2, 30)
     local draw <close> = progress(what, samples, "products")
+    local j <close> = journal.open(what, o, { H }, draw)
     local value, err, list, products = methods[method](op, { what = what, samples = samples,
-      seed = whole(what, o, "seed", 0, 0), draw = draw })
+      seed = whole(what, o, "seed", 0, 0), draw = draw, once = j.once, loop = j.loop })
     return trace_record { of = op.title, method = method, n = op.n, trace = value, error = err, samples = list,
       products = products, seed = o.seed or 0 }
   end
 
   local function diagonal(H, o)
     local what = "probe.diagonal"
-    check(what, o, { "samples", "seed", "kind", "only" })
+    check(what, o, { "samples", "seed", "kind", "only", "journal" })
     o = o or {}
     local op = operator.of(what, H, o)
     local samples, seed = whole(what, o, "samples", 2, 100), whole(what, o, "seed", 0, 0)
     local draw <close> = progress(what, samples, "products")
-    local mean, squares = tensor.zeros({ op.n }, { dtype = "f64" }), tensor.zeros({ op.n }, { dtype = "f64" })
-    for k = 1, samples do -- Welford's recurrence: nothing cancels
-      local v = operator.signs(op, seed, k)
-      local d = (v * op.apply(v)):to "f64"
-      local off = d - mean
-      mean = mean + off / k
-      squares = squares + off * (d - mean)
-      draw(k)
-    end
-    local err = (squares / ((samples - 1) * samples)):sqrt()
-    return op.unpack(mean:to(op.dtype)), op.unpack(err:to(op.dtype))
+    local j <close> = journal.open(what, o, { H }, draw)
+    local sums = j.loop({ "samples" }, function(loop)
+      local s = loop.state or { done = 0, mean = tensor.zeros({ op.n }, { dtype = "f64" }),
+        squares = tensor.zeros({ op.n }, { dtype = "f64" }) }
+      for k = s.done + 1, samples do -- Welford's recurrence: nothing cancels
+        local v = operator.signs(op, seed, k)
+        local d = (v * op.apply(v)):to "f64"
+        local off = d - s.mean
+        local mean = s.mean + off / k
+        s = { done = k, mean = mean, squares = s.squares + off * (d - mean) }
+        draw(k)
+        loop.keep(function() return s end)
+      end
+      return s
+    end)
+    local err = (sums.squares / ((samples - 1) * samples)):sqrt()
+    return op.unpack(sums.mean:to(op.dtype)), op.unpack(err:to(op.dtype))
   end
 
   local made = "local h = tensor { {3, 1}, {1, 2} }\n"
 
   define("probe.trace",
-    "probe.trace(H, {method = \"hutchinson\", samples = 30, seed = 0, kind = \"hessian\", only =}) -> record",
+    "probe.trace(H, {method = \"hutchinson\", samples = 30, seed = 0, kind = \"hessian\", only =, journal =}) "
+    .. "-> record",
     "How much the loss bends over all directions together: the trace of its Hessian, the sum of all eigenvalues, "
     .. "with "
     .. "its standard error (r.trace, r.error) from a fixed number of products.\n"
@@ -136,7 +158,7 @@ return function(define, check, core, told, whole)
     .. "samples are "
     .. "more than three times as many as those; worse where they are not. Its basis is held in memory\n"
     .. "  samples: products in all\n"
-    .. "  H, kind, only: as in probe.eigenvalues\n"
+    .. "  H, kind, only, journal: as in probe.eigenvalues\n"
     .. "For a network of ReLUs and linear maps the traces of Hessian and Gauss-Newton matrix are equal. Where it "
     .. "misleads: the error says what chance does, and nothing of the choice of data; positive and negative "
     .. "eigenvalues "
@@ -145,7 +167,7 @@ return function(define, check, core, told, whole)
     told(trace))
 
   define("probe.diagonal",
-    "probe.diagonal(H, {samples = 100, seed = 0, kind = \"hessian\", only =}) -> vector, vector",
+    "probe.diagonal(H, {samples = 100, seed = 0, kind = \"hessian\", only =, journal =}) -> vector, vector",
     "The diagonal of the Hessian, the curvature along each parameter alone, estimated as the mean of v * (H v) "
     .. "over random "
     .. "signs v (Bekas, Kokiopoulou, Saad 2007), and the standard error of each entry: models of mass 0. The noise "
@@ -153,7 +175,7 @@ return function(define, check, core, told, whole)
     .. "neighbours need many samples; exact values of a small network are the diagonal of probe.matrix, positive "
     .. "ones of "
     .. "the Gauss-Newton kind probe.fisher.\n"
-    .. "  H, kind, only: as in probe.eigenvalues",
+    .. "  H, kind, only, journal: as in probe.eigenvalues",
     "local d = probe.diagonal(tensor { {3, 0}, {0, 2} }, { samples = 2 })\nprint(d)\n-- > f32[2]\n-- > [3., 2.]",
     told(diagonal))
 end

@@ -4,6 +4,8 @@
 return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
+  local progress = require "probe.progress"(core)
+  local journal = require "probe.journal"(core)
   local what = "probe.trajectory"
   local short = record.short
 
@@ -12,20 +14,26 @@ return function(define, check, core)
   local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
 
   -- Inner products of the models, and of their differences to the last one, which would be lost in the first.
-  local function products(models, names)
+  local function products(models, names, o)
     local k, whole, apart, numel = #models, 0, 0, 0
-    local draw <close> = require "probe.progress"(core)(what, #names, "tensors")
+    local draw <close> = progress(what, #names, "tensors")
+    local j <close> = journal.open(what, o, { models, names }, draw)
+    local function of(name)
+      local rows = {}
+      for i, m in ipairs(models) do
+        local t = m:tensor(name)
+        t = t.planned and t:load() or t
+        rows[i] = t:to "f64":reshape { 1, t:numel() }
+      end
+      local x = tensor.cat(rows, 1)
+      local d = x - x[{ { k, k } }]
+      return { whole = x:matmul(x:t()):totable(), apart = d:matmul(d:t()):totable(), numel = x.shape[2] }
+    end
     for at, name in ipairs(names) do
       if floating[models[1]:tensor(name).dtype] then
-        local rows = {}
-        for i, m in ipairs(models) do
-          local t = m:tensor(name)
-          t = t.planned and t:load() or t
-          rows[i] = t:to "f64":reshape { 1, t:numel() }
-        end
-        local x = tensor.cat(rows, 1)
-        local d = x - x[{ { k, k } }]
-        whole, apart, numel = whole + x:matmul(x:t()), apart + d:matmul(d:t()), numel + x.shape[2]
+        local one = j.once({ name }, function() return of(name) end)
+        whole, apart = whole + tensor(one.whole, { dtype = "f64" }), apart + tensor(one.apart, { dtype = "f64" })
+        numel = numel + one.numel
       end
       draw(at)
     end
@@ -98,7 +106,7 @@ return function(define, check, core)
   end
 
   local function trajectory(models, options)
-    check(what, options, { "components", "only" })
+    check(what, options, { "components", "only", "journal" })
     local o = options or {}
     if type(models) ~= "table" or #models < 2 then fail "expected a list of at least two models" end
     local list = {}
@@ -109,7 +117,7 @@ return function(define, check, core)
     local count = o.components or 2
     if math.type(count) ~= "integer" or count < 1 then fail "components is a whole number above 0" end
     local names = o.only and list[1]:only(o.only):names() or list[1]:names()
-    local whole, apart, numel = products(list, names)
+    local whole, apart, numel = products(list, names, o)
     local g, k = apart:totable(), #list
     local function distance(i, j) return root(g[i][i] + g[j][j] - 2 * g[i][j]) end
     -- <m_i - m_j, m_p - m_q>
@@ -140,7 +148,7 @@ return function(define, check, core)
     return new(r)
   end
 
-  define(what, "probe.trajectory({model or path, …}, {components = 2, only =}) -> record",
+  define(what, "probe.trajectory({model or path, …}, {components = 2, only =, journal =}) -> record",
     "Where did training go? Of checkpoints in order, by tensors of all floating names:\n"
     .. "  norm, from_start, to_end: lengths |theta_t|, |theta_t - theta_1|, |theta_T - theta_t|; cosine_start: the "
     .. "cosine of theta_t and theta_1\n"
@@ -152,7 +160,8 @@ return function(define, check, core)
     .. "  explained, coordinates[t], weights: principal components about the mean; component c is the unit vector "
     .. "sum_t weights[c][t] theta_t\n"
     .. "  residual: how far each checkpoint lies from the plane of the components\n"
-    .. "  only: names, as in m:only. Models may lie in files: memory is one tensor of each\n"
+    .. "  only: names, as in m:only; journal: a file that keeps what is done, tensor by tensor\n"
+    .. "Models may lie in files: memory is one tensor of each.\n"
     .. "Misleads: any random walk has two components that explain most of it, and draws an arc (Antognini, "
     .. "Sohl-Dickstein 2018, arXiv:1806.08805); a contour through the plane shows the loss at projections: look at "
     .. "residual.",

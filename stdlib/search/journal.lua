@@ -43,19 +43,20 @@ function journal.read(path)
   text, why = file:read "a"
   file:close()
   if not text then error(("the journal %s cannot be read: %s"):format(path, why), 0) end
-  local n = 0
+  local n, torn = 0, false
   for line, ended in text:gmatch "([^\n]+)(\n?)" do
-    n = n + 1
+    n, torn = n + 1, ended == ""
     local ok, row = pcall(decode, line)
     if ok and type(row) == "table" then
       rows[#rows + 1], whole[#whole + 1] = restored(row), line .. "\n"
-    elseif ended == "" then -- the end of a run that was killed: what comes next must not follow it
-      file = assert(io.open(path, "wb"))
-      assert(file:write(table.concat(whole)))
-      file:close()
-    else
+    elseif not torn or n == 1 and line:sub(1, 1) ~= "{" then -- the latter: some other file, which stays as it is
       error(("%s, line %d: not a line of a journal (%s)"):format(path, n, tostring(row)), 0)
     end
+  end
+  if torn then -- the end of a run that was killed: what comes next must not follow it
+    file = assert(io.open(path, "wb"))
+    assert(file:write(table.concat(whole)))
+    file:close()
   end
   return rows
 end
@@ -66,6 +67,21 @@ function journal.append(path, row)
   file:setvbuf "no" -- one write, whatever the length
   assert(file:write(line))
   assert(file:close())
+end
+
+-- Files of tensors that lie beside a journal: row.file of a row, or "state" (probe.journal).
+function journal.beside(path, name) return ("%s.%s.safetensors"):format(path, name) end
+
+-- What a stop says of it.
+function journal.note(what, path) return ("kept %s in %s; the same command goes on"):format(what, path) end
+
+function journal.remove(path)
+  local ok, rows = pcall(journal.read, path)
+  for _, row in ipairs(ok and rows or {}) do
+    if row.file then os.remove(journal.beside(path, row.file)) end
+  end
+  os.remove(journal.beside(path, "state"))
+  os.remove(path)
 end
 
 return journal

@@ -69,7 +69,11 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   local function checkpoint_of(o)
     if o == nil then return nil end
-    if type(o) == "function" then return { take = o, every = math.maxinteger } end
+    if type(o) == "function" then o = { take = o, every = math.maxinteger } end
+    if type(o) == "table" and o.take then
+      check(what .. ": checkpoint", o, { "take", "every" })
+      return { take = o.take, every = whole("checkpoint.every", o.every, 1) }
+    end
     if type(o) == "string" then o = { path = o } end
     if type(o) ~= "table" or type(o.path) ~= "string" or not o.path:find "%.safetensors$" then
       fail "checkpoint is {path = \"….safetensors\", every = steps, keep = folder}"
@@ -467,7 +471,8 @@ return function(define, check, core, schedule_of, optimiser_of)
     .. "min_delta = 0, restore = true}: the best model is what comes back\n"
     .. "  checkpoint: {path = \"run.safetensors\", every = steps, keep = folder}: the state of the run after every so "
     .. "many steps (default: after each epoch), at the end, and when the program is stopped; keep: the model of each "
-    .. "too, as folder/step-000500.safetensors. Or a function, which is given the state at the end as a model\n"
+    .. "too, as folder/step-000500.safetensors. Or a function, which is given the state at the end as a model, or "
+    .. "{take = function, every = steps}\n"
     .. "  resume: true goes on from checkpoint.path if it is there, a path from that file, or such a model; the result "
     .. "has the bytes of a run that never stopped\n"
     .. "  fork: with resume, a child of that run: with the state of its optimiser, but other seeds where seed says so, "

@@ -39,8 +39,8 @@ return function(define, check, core, fit)
     .. "(Stich 2019, arXiv:1805.09767), with 1 what one machine would do with the batches of all.\n"
     .. "alpha and every are the paper's and the official repository's (SamsungSAILMontreal/PAPA) for training from "
     .. "scratch; for fine-tuning it recommends alpha = 0.9995.\n"
-    .. "  scaled: 1 - alpha falls with the rate, in proportion to the highest so far; false: the same alpha throughout, "
-    .. "as in the official code",
+    .. "  scaled: 1 - alpha falls with the rate, in proportion to the highest so far; false: the same alpha "
+    .. "throughout, as in the official code",
     "print(train.papa { alpha = 0.9 })\n-- > train.papa { alpha = 0.9, every = 10 }",
     function(o)
       local name = "train.papa"

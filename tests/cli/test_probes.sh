@@ -119,7 +119,7 @@ if env --default-signal=INT true 2>/dev/null; then
     kill -INT $child
     wait $child
     code=$? out=$(cat "$work/out") err=$(cat "$work/stderr") shown="a plane that is stopped"
-    is 130 '' '*interrupted*'
+    is 130 '' "*interrupted; kept * of 3603 points in $work/s.journal; the same command goes on*"
     [ ! -e "$work/s.svg" ] || fail "a picture of a plane that was stopped"
     # A cell that is there is not computed again: one is made visible.
     sed -i '/"at":\[1,1\]/s/"loss":[0-9.e-]*/"loss":7.25/' "$work/s.journal"
@@ -146,6 +146,39 @@ run "$tarn" spectrum $twin $mlp --steps 4 --starts 1 --kind ggn --top 1 --json
 field '#r.spectrum.nodes[1]' 4
 field 'r.largest.converged' 1
 
+# A stop waits for the product that is being made; what there is of the process is kept.
+if env --default-signal=INT true 2>/dev/null; then
+    s="$twin $mlp --steps 70 --starts 6 --top 3 -o $work/l.svg"
+    # shellcheck disable=SC2086
+    run "$tarn" spectrum $s --json
+    want=$out
+    rm "$work/l.svg"
+    for said in "; kept * of 420 products in $work/l.journal; the same command goes on" ''; do
+        # shellcheck disable=SC2086
+        env --default-signal=INT "$tarn" spectrum $s --quiet >"$work/out" 2>"$work/stderr" &
+        child=$!
+        tries=0
+        until [ -e "$work/l.journal" ] || [ $tries -gt 200 ]; do
+            sleep 0.05
+            tries=$((tries + 1))
+        done
+        sleep 0.3
+        kill -INT $child
+        wait $child
+        code=$? out=$(cat "$work/out") err=$(cat "$work/stderr") shown="a spectrum that is stopped"
+        is 130 '' "*interrupted$said*" # the second may come before the journal is opened
+        [ -e "$work/l.journal.state.safetensors" ] || fail "no state is kept: $shown"
+    done
+    # shellcheck disable=SC2086
+    run "$tarn" spectrum $s --json
+    is 0 '*' '*going on from *l.journal'
+    [ "$out" = "$want" ] || fail "$(printf 'resumed:\n%s\nunbroken:\n%s' "$out" "$want")"
+    picture "$work/l.svg"
+    for file in "$work"/l.journal*; do
+        if [ -e "$file" ]; then fail "$file is left"; fi
+    done
+fi
+
 # ---- similarity ----
 
 # shellcheck disable=SC2086
@@ -153,6 +186,15 @@ run "$tarn" similarity $low $twin $mlp --examples 300 -o "$work/k.svg"
 same 'print("layers: " .. tostring(probe.cka(net, low, twin, d.train:take(300))))'
 same 'print("predictions: " .. tostring(probe.agreement(net, low, twin, d.train:take(300))))'
 picture "$work/k.svg"
+# shellcheck disable=SC2086
+run "$tarn" similarity $low $twin $mlp --examples 300 --measure svcca --journal "$work/kj" --json
+want=$out
+kept=$(wc -l <"$work/kj")
+# shellcheck disable=SC2086
+run "$tarn" similarity $low $twin $mlp --examples 300 --measure svcca --journal "$work/kj" --json
+is 0 '*' '*going on from *'
+[ "$out" = "$want" ] || fail "similarity from a journal: $out"
+[ "$kept" = "$(wc -l <"$work/kj")" ] && [ "$kept" -gt 9 ] || fail "a journal of $kept lines"
 # shellcheck disable=SC2086
 run "$tarn" similarity $twin $mlp --examples 300 --unbiased --layers fc1 --layers fc2 --json
 field 'r.layers.matrix[1][1] == 1 and #r.layers.matrix == 2 and r.predictions == nil' true

@@ -48,6 +48,8 @@ void tarn_host_resume_work(tarn_host *h);
 void tarn_host_hold(tarn_host *h);
 bool tarn_host_held(const tarn_host *h);  // a stop waits
 void tarn_host_release(tarn_host *h);
+// What the error of a stop says besides, such as where the work is kept; NULL: nothing.
+void tarn_host_note(tarn_host *h, const char *text);
 
 // ---- documentation: one row per public binding, beside its function ----
 
@@ -68,6 +70,8 @@ typedef struct tarn_binding {
 void tarn_host_docs(tarn_host *h, const tarn_binding *rows, int n);
 // Copies of strings that are made at run time (operation and method rows); kept until close.
 tarn_status tarn_host_doc_copy(tarn_host *h, const tarn_doc *doc, tarn_error *err);
+// The same of a name that is defined now, in `where`; a taken name is an error that says where it was.
+tarn_status tarn_host_define(tarn_host *h, const tarn_doc *doc, const char *where, tarn_error *err);
 // These two load what is lazy first (a part that fails to load has no documentation).
 int tarn_host_doc_count(tarn_host *h);
 const tarn_doc *tarn_host_doc_find(tarn_host *h, const char *name);  // "ties" finds merge.ties

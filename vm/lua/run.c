@@ -93,8 +93,8 @@ tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err) {
     if (h->fatal) {
         *err = h->fatal_error;
     } else if (tarn_cancel_check(&h->cx->cancel, err) != TARN_OK) {
-        h->fatal = true;
-        h->fatal_error = *err;
+        tarn_set_fatal(h, err);
+        *err = h->fatal_error;
     } else if (status == LUA_ERRMEM) {
         tarn_raise_status(err, TARN_NOMEM, "OutOfMemory",
                           "out of memory: the script needs more than the budget of %zu bytes",

@@ -14,6 +14,7 @@
 typedef struct tarn_doc_entry {
     const tarn_doc *doc;
     lua_CFunction call;  // NULL: documentation only
+    const char *where;   // it was defined; NULL: in C
 } tarn_doc_entry;
 
 // A part of a module that is loaded when it is first needed.
@@ -50,6 +51,7 @@ struct tarn_host {
 
     bool fatal;                     // unwinding: no handler of the script may stop it
     tarn_error fatal_error;         // why
+    char note[512];                 // said beside a stop; "": nothing
     bool exiting;                   // os.exit was called
     int exit_code;
     int close_depth;                // nested coroutine.close
@@ -93,6 +95,7 @@ void tarn_stop_arm(tarn_host *h, lua_State *L);
 void tarn_poll(lua_State *L);
 // Marks the run as ending for `why`, then unwinds. Does not return.
 _Noreturn void tarn_fatal(lua_State *L, const tarn_error *why);
+void tarn_set_fatal(tarn_host *h, const tarn_error *why);  // the first reason stays
 // After a protected call failed: continues the unwinding if no handler may see the error.
 void tarn_rethrow_fatal(lua_State *L, int status);
 

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -176,6 +177,7 @@ void tarn_host_resume_work(tarn_host *h) {
     tarn_cancel_clear(&h->cx->cancel);
     lua_sethook(h->L, NULL, 0, 0);
     h->fatal = false;
+    h->note[0] = '\0';
     tarn_error_clear(&h->fatal_error);
     if (past_deadline(h)) {
         h->has_deadline = false;  // it was told once; the prompt goes on without
@@ -184,12 +186,25 @@ void tarn_host_resume_work(tarn_host *h) {
     }
 }
 
+void tarn_host_note(tarn_host *h, const char *text) {
+    snprintf(h->note, sizeof h->note, "%s", text ? text : "");
+}
+
+void tarn_set_fatal(tarn_host *h, const tarn_error *why) {
+    if (h->fatal) {
+        return;
+    }
+    h->fatal_error = *why;
+    h->fatal = true;
+    if (why->status == TARN_CANCELLED && h->note[0]) {
+        size_t n = strlen(h->fatal_error.message);
+        snprintf(h->fatal_error.message + n, sizeof h->fatal_error.message - n, "; %s", h->note);
+    }
+}
+
 _Noreturn void tarn_fatal(lua_State *L, const tarn_error *why) {
     tarn_host *h = tarn_host_of(L);
-    if (!h->fatal) {
-        h->fatal_error = *why;
-        h->fatal = true;
-    }
+    tarn_set_fatal(h, why);
     tarn_stop_arm(h, L);  // what runs while this coroutine unwinds
     lua_rawgetp(L, LUA_REGISTRYINDEX, &unwinding);
     lua_error(L);

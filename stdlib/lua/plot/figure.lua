@@ -40,7 +40,7 @@ local function read_series(entry, i, shared, what)
   local whose = "series " .. i
   if type(entry) == "userdata" or type(entry[1]) == "number" then entry = { y = entry } end
   if type(entry) ~= "table" then fail(what, "%s is a %s", whose, type(entry)) end
-  local s = { label = entry.label, x = entry.x, y = entry.y }
+  local s = { label = entry.label, x = entry.x, y = entry.y, dash = entry.dash and true or nil, style = entry.style }
   if type(entry[1]) == "string" then
     s.label = entry[1]
     if entry[3] ~= nil then s.x, s.y = entry[2], entry[3] else s.y = entry[2] end

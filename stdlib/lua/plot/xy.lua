@@ -70,7 +70,11 @@ end
 function xy.svg(s, box, fig)
   local legend = legend_room(fig)
   local a = paper.axes(s, box, fig, { legend = legend })
-  local function style(i) return paper.style(s.theme, fig.series[i].style or i) end
+  local function style(i)
+    local st = paper.style(s.theme, fig.series[i].style or i)
+    if fig.series[i].dash then st.dash = "6 3" end
+    return st
+  end
   paper.clip(s, a, function()
     for i, sr in ipairs(fig.series) do
       local band = sr.low and band_of(sr, a.place)
@@ -84,7 +88,7 @@ function xy.svg(s, box, fig)
   end)
   for i, sr in ipairs(fig.series) do
     local st = style(i)
-    for k = 1, (not fig.lines or #sr.x <= 60) and #sr.x or 0 do
+    for k = 1, not sr.dash and (not fig.lines or #sr.x <= 60) and #sr.x or 0 do
       local x, y = a.place(sr.x[k], sr.y[k])
       if x and inside(sr.x[k], fig.xlim) and inside(sr.y[k], fig.ylim) then
         s.add(paper.marker(st.shape, x, y, fig.lines and 3 or 3.2) .. (' fill="%s"%s/>'):format(st.colour,
@@ -98,7 +102,7 @@ function xy.svg(s, box, fig)
   for i, sr in ipairs(legend > 0 and fig.series or {}) do
     local st, y = style(i), a.top + 10 + 20 * (i - 1)
     if fig.lines then s.add('<path d="M%s %sh24" %s/>', num(a.right + 10), num(y), paper.stroke(st)) end
-    s.add('%s fill="%s"/>', paper.marker(st.shape, a.right + 22, y, 3.2), st.colour)
+    if not sr.dash then s.add('%s fill="%s"/>', paper.marker(st.shape, a.right + 22, y, 3.2), st.colour) end
     s.text(a.right + 40, y + 4, sr.label or "", "start", 12)
   end
 end

@@ -74,7 +74,7 @@ assert(overconfident > 0.1, "four times too sure: " .. overconfident)
 local net = nn.sequential { nn.linear(3, 4), nn.batch_norm(4), "relu", nn.linear(4, 2) }
 local theta = net:init { seed = 1 }
 local data = { x = 2 * tensor.randn({ 60, 3 }, 3) + 1 }
-local reset = eval.bn_reset(net, theta, data, { batch = 20 })
+local reset = eval.bn_reset(net, theta, data, { batch = 20, statistics = "batches" })
 local h = data.x:matmul(theta["0.weight"]:t()) + theta["0.bias"]
 local mean, var = 0, 0
 for k = 1, 3 do
@@ -89,8 +89,44 @@ check.equal(table.concat(reset:names(), " "), table.concat(theta:names(), " "))
 local spoilt = {}
 for _, name in ipairs(theta:names()) do spoilt[name] = theta:tensor(name) end
 spoilt["1.running_mean"] = tensor.full({ 4 }, 0 / 0)
-local cured = eval.bn_reset(net, spoilt, data, { batch = 20 })
+local cured = eval.bn_reset(net, spoilt, data, { batch = 20, statistics = "batches" })
 assert(cured["1.running_mean"]:equal(reset["1.running_mean"]) and cured["1.running_var"]:equal(reset["1.running_var"]))
+-- In f64 against the statistics of all rows: pooled ones of the first norm in any batch size, exact ones of every norm.
+do
+  local deep = nn.sequential { nn.linear(3, 4), nn.batch_norm(4), nn.linear(4, 5), nn.batch_norm(5), nn.linear(5, 2) }
+  local start = deep:init { seed = 1 }:cast "f64":load()
+  local x = 2 * tensor.randn({ 53, 3 }, 3, { dtype = "f64" }) + 1
+  local function linear(t, at) return t:matmul(start[at .. ".weight"]:t()) + start[at .. ".bias"] end
+  local first = linear(x, 0)
+  local m1, v1 = first:mean(1), first:var(1)
+  local second = linear((first - m1) / ((v1 * (52 / 53) + 1e-5) ^ 0.5) * start["1.weight"] + start["1.bias"], 2)
+  local want = { ["1.running_mean"] = m1, ["1.running_var"] = v1, ["3.running_mean"] = second:mean(1),
+    ["3.running_var"] = second:var(1) }
+  for _, size in ipairs { 53, 26, 13, 4, 1 } do -- of 26 and 13 the last batch is one row
+    local exact = eval.bn_reset(deep, start, { x = x }, { batch = size, statistics = "exact" })
+    for name, t in pairs(want) do check.near((exact[name] - t):abs():max(), 0, 1e-14, "exact, " .. name) end
+    local pooled = eval.bn_reset(deep, start, { x = x }, { batch = size })
+    for name, t in pairs(want) do
+      local off = (pooled[name] - t):abs():max()
+      if name:find "^1" or size == 53 then check.near(off, 0, 1e-14, "pooled, " .. name) end
+    end
+  end
+  -- Batches that are normalised by themselves: deeper norms see that, and PyTorch's mean of variances even the first.
+  local pooled = eval.bn_reset(deep, start, { x = x }, { batch = 20 })
+  local means = eval.bn_reset(deep, start, { x = x }, { batch = 20, statistics = "batches" })
+  assert((pooled["3.running_var"] - want["3.running_var"]):abs():max() > 1e-3)
+  assert((means["1.running_var"] - v1):abs():max() > 0.1)
+  check.raises("statistics = \"mean\"", eval.bn_reset, deep, start, { x = x }, { statistics = "mean" })
+  check.raises("running statistics need two", eval.bn_reset, deep, start, { x = x[{ { 1, 1 } }] })
+  -- What is frozen keeps its statistics.
+  local part = nn.sequential { nn.batch_norm(3), nn.linear(3, 3), nn.batch_norm(3) }
+  part.children[1].net.frozen = true
+  local theta0 = part:init { seed = 2 }
+  for _, how in ipairs { "pooled", "batches", "exact" } do
+    local after = eval.bn_reset(part, theta0, { x = x:to "f32" }, { batch = 20, statistics = how })
+    assert(after["0.running_var"]:equal(theta0["0.running_var"]) and not after["2.running_var"]:equal(theta0["2.running_var"]))
+  end
+end
 local plain = nn.mlp { 3, 4, 2 }
 local m = plain:init {}
 assert(eval.bn_reset(plain, m, data) == m, "without batch norms nothing happens")

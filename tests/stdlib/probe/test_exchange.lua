@@ -86,6 +86,41 @@ do -- hierarchies of a matrix that is known: barriers of -(x - c)^2 are quarter 
   local r = probe.barriers(root, { -1, 1 }, { points = 3 })
   near((r.map[1][1] - r.map[2][1]) ^ 2 + (r.map[1][2] - r.map[2][2]) ^ 2, r.matrix[1][2] ^ 2, 1e-12, "map")
 end
+do -- spectral clusters: planted blocks, and the eigenvalues of the Laplacian by hand
+  local function hill(x) return -x * x end -- barriers are quarter squares of distances
+  local r = probe.barriers(hill, { 0, 10, 0, 10, 0 }, { points = 3 })
+  check.equal({ r.spectral.k, #r.spectral.clusters }, { 2, 2 })
+  check.equal(r.spectral.clusters[1], { 1, 3, 5 })
+  check.equal(r.spectral.clusters[2], { 2, 4 })
+  local b = math.exp(-4) -- 25, and half of it is the scale
+  near(r.spectral.eigenvalues, { 0, 2 - 3 / (3 + 2 * b) - 2 / (2 + 3 * b), 1, 1, 1 }, 1e-12, "two blocks")
+  assert(tostring(r):find "spectral, k = 2: {1, 3, 5} {2, 4}")
+  -- A chain: components take it for one where links are below the threshold, the spectrum cuts it in its middle.
+  r = probe.barriers(hill, { 0, 1, 2, 3.9, 4.9, 5.9 }, { points = 3, threshold = 1, k = 2 })
+  check.equal(#r.clusters, 1)
+  check.equal(r.spectral.clusters[1], { 1, 2, 3 })
+  check.equal(#probe.barriers(hill, { 0, 1 }, { points = 3, scale = 1e-3 }).spectral.clusters, 2)
+  check.equal(#probe.barriers(hill, { 3, 3, 3 }, { points = 3 }).spectral.clusters, 1)
+  check.raises("k = 3 clusters of 2", probe.barriers, hill, { 0, 1 }, { k = 3 })
+  check.raises("scale is a number above 0", probe.barriers, hill, { 0, 1 }, { scale = 0 })
+  -- Blocks of several sizes under noise, in any order.
+  local partition, of = dofile "stdlib/probe/partition.lua", { 1, 2, 3, 1, 1, 2, 4, 4, 3, 1, 2, 1 }
+  local noise, matrix = tensor.uniform({ #of, #of }, 1, { dtype = "f64" }):totable(), {}
+  for i = 1, #of do
+    matrix[i] = {}
+    for j = 1, #of do
+      local u = i < j and noise[i][j] or noise[j][i]
+      matrix[i][j] = i == j and 0.0 or of[i] == of[j] and 0.3 * u or 0.8 + 0.6 * u
+    end
+  end
+  local p = partition(matrix, 0.5)
+  check.equal(p.k, 4)
+  for _, cluster in ipairs(p.clusters) do
+    for _, i in ipairs(cluster) do check.equal(of[i], of[cluster[1]]) end
+  end
+  matrix[1][2] = 0 / 0
+  check.equal(partition(matrix, 0.5), nil)
+end
 do -- equal models: zeros; alignment is applied; ends are evaluated once
   local c = lines.tiny "relu"
   local r = probe.barriers(c.f, { c.theta, c.theta, c.theta }, { points = 5 })

@@ -102,7 +102,33 @@ do
   assert(mean["3curved"].distance == nil and mean["independentdirect"].distance > mean["3direct"].distance)
 end
 
--- A journal that holds everything needs no training.
+-- The ceiling: of independent runs by their rows, of guessing by the labels; in the picture a dashed line for each set.
+do
+  local few = test:take(50)
+  local r = probe.instability(net, d, { at = { 0, 9, 18 }, points = 5, on = { train = d, test = few }, independent = true,
+    train = fit })
+  local count, ends, n = { [0] = 0, [1] = 0 }, 0, 0
+  for _, label in ipairs(few.y:totable()) do count[label] = count[label] + 1 end
+  for _, row in ipairs(r.rows) do
+    if row.data == "test" then
+      ends, n = ends + (row.error_a + row.error_b) / 2, n + 1
+      if row.at == "independent" then check.equal(r.ceiling.test.instability, row.instability) end
+    end
+  end
+  check.near(r.ceiling.test.chance, 1 - math.max(count[0], count[1]) / 50 - ends / n, 1e-12)
+  local fig = r:plot()
+  check.equal(#fig.series, 4)
+  local line = fig.series[3]
+  check.equal({ line.x[1], line.x[2], line.y[1], line.y[2] }, { 0.0, 18.0, r.ceiling[line.label:match "^%a+"].instability,
+    r.ceiling[line.label:match "^%a+"].instability })
+  assert(line.label:find "nothing shared" and line.dash and line.style == 1)
+  assert(fig:svg():find('stroke-dasharray="6 3"', 1, true) and tostring(r):find "a point of chance")
+  local plain = probe.instability(net, d, { at = { 0 }, points = 3, train = fit })
+  check.equal(#plain:plot().series, 1)
+  assert(not plain:plot():svg():find "stroke%-dasharray" and plain.ceiling.train == nil)
+end
+
+-- A journal that holds everything needs no training; it has the models too.
 do
   local path = os.tmpname()
   os.remove(path)
@@ -112,10 +138,11 @@ do
   for i, row in ipairs(r.rows) do
     for key, v in pairs(row) do assert(again.rows[i][key] == v, key) end
   end
-  assert(next(again.children[4]) == nil)
+  assert(same(again.children[4][2], r.children[4][2]) and #again.children[0] == 2)
   o.seed = 7
   check.raises("another run", probe.instability, net, d, o)
   os.remove(path)
+  for k = 2, 12 do os.remove(("%s.%d.safetensors"):format(path, k)) end
 end
 
 check.raises("train.seed", probe.instability, net, d, { train = { seed = 3 } })

@@ -94,14 +94,14 @@ end
 
 do
   -- The first layer is RegMean's; the second is fitted on what comes through the merged first.
-  local plain = merge.regmean { a, b, gram = { ga, gb } }:load()
+  local plain = merge.regmean { a, b, gram = { ga, gb }, alpha = 0.95 }:load()
   local m = search.regmean_plus(net, { a, b }, { da, db })
   near("first layer", m["fc1.weight"], plain["fc1.weight"], 1e-12)
   local function through(x)
     local h = (x:matmul(m["fc1.weight"]:t()) + m["fc1.bias"]):relu()
     local g = h:t():matmul(h) / x.shape[1]
     local eye = tensor.eye(8):to "f64"
-    return 0.9 * g + 0.1 * (g * eye)
+    return 0.95 * g + 0.05 * (g * eye)
   end
   local sa, sb = through(da.x), through(db.x)
   near("second layer", m["fc2.weight"]:matmul(sa + sb), a["fc2.weight"]:matmul(sa) + b["fc2.weight"]:matmul(sb), 1e-10)

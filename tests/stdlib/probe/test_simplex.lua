@@ -41,6 +41,26 @@ do -- a valley x = 0 of any extent in y and z: volume grows there, and the loss 
   assert(s:sample(1, 1)[1]:equal(s:sample(1, 1)[1]) and not s:sample(1, 1)[1]:equal(s:sample(1, 2)[1]))
   check.raises("expected 3 weights", s, { 1 })
 end
+do -- tables of tensors: the same numbers as tensors, and as tables again
+  local function flat(p) return (p[1] - p[2]) ^ 2 + p[3] ^ 2 end
+  local function named(p) return (p.u[1] - p.u[2]) ^ 2 + p.v[1] ^ 2 end
+  local function split(x) return { u = x[{ { 1, 2 } }], v = x[{ { 3, 3 } }] } end
+  local one, two = vec(1, 1, 0), vec(2, 2, 0)
+  local s = probe.simplex(flat, { one, two }, { steps = 20, seed = 4 })
+  local t = probe.simplex(named, { split(one), split(two) }, { steps = 20, seed = 4 })
+  check.equal(t.losses, s.losses)
+  check.equal(t.volume, s.volume)
+  for k, p in ipairs(t:sample(3, 2)) do
+    near({ p.u[1], p.u[2], p.v[1] }, s:sample(3, 2)[k]:totable(), 0, "sample " .. k)
+  end
+  local c = t:centre()
+  near({ c.u[1], c.u[2], c.v[1] }, s:centre():totable(), 0, "centre")
+  assert(t.vertices[1].u:equal(one[{ { 1, 2 } }]))
+  local star = probe.star(named, { split(one), split(two) }, { steps = 10 })
+  near({ star.model.u[1], star.model.v[1] }, { 1.5, 0 }, 1e-12, "star")
+  check.raises("no tensor v", probe.simplex, named, { split(one), { u = vec(1, 2) } })
+  check.raises("have 3 and 4 numbers", probe.simplex, named, { split(one), { u = vec(1, 2, 3), v = vec(1) } })
+end
 do -- one step is the gradient of the volume: against differences of probe.volume
   local a, b, c = vec(0, 0, 0, 1), vec(2, 0, 1, 0), vec(0, 3, 0, 0)
   local lambda, lr = 1e-5, 0.01

@@ -67,8 +67,67 @@ for _, act in ipairs { "relu", "tanh" } do
   local step, mass, mean = x[2] - x[1], 0, 0
   for i, v in ipairs(y) do mass, mean = mass + v * step, mean + v * x[i] * step end
   check.near(mass, 1, 1e-4)
-  check.near(mean, r.trace / 194, 1e-4)
+  check.near(mean, r.trace_plain / 194, 1e-4)
   check.near(sigma, 0.002 * (r.high - r.low), 1e-12)
+end
+
+-- The trace with the sharp directions taken out. Where nothing else is left it is exact, however equal they are; else it
+-- is what the projected matrix gives by hand; the plain one varies as the formula for random signs says.
+do
+  local n = 60
+  local q = tensor.randn({ n, n }, 3, { dtype = "f64" }):qr()
+  local function of(list)
+    local d = {}
+    for i = 1, n do d[i] = (list[i] or 0) + 0.0 end
+    return (q * tensor(d, { dtype = "f64" })):matmul(q:t())
+  end
+  local few = probe.spectrum(of { 9, 7, -5, 3 }, { steps = 20, starts = 3 })
+  check.near(few.trace, 14, 1e-10)
+  check.equal(few.sharp, 4)
+  assert(math.abs(few.trace_plain - 14) > 1e-2)
+
+  local bulk = { 9, 7, 5, 5, 5 } -- one direction of the three equal ones is found; no multiplicity is guessed
+  for i = 6, n do bulk[i] = 0.02 * math.sin(i) end
+  local h, exact = of(bulk), 0
+  for _, v in ipairs(bulk) do exact = exact + v end
+  local r = probe.spectrum(h, { steps = 24, starts = 40, seed = 5 })
+  assert(math.abs(r.trace - exact) < 4 * r.trace_error, (r.trace - exact) / r.trace_error)
+  assert(r.trace_error < 0.7 * r.trace_plain_error)
+  local frobenius, diagonal = 0, 0
+  for i = 1, n do frobenius, diagonal = frobenius + bulk[i] ^ 2, diagonal + h[{ i, i }] ^ 2 end
+  local sigma = math.sqrt(2 * (frobenius - diagonal) / 40)
+  assert(r.trace_plain_error > 0.6 * sigma and r.trace_plain_error < 1.6 * sigma)
+
+  -- By hand: P H P with the eigenvectors of what has converged (9, 7 and some vector of the fives' space).
+  local simple = of { 9, 7, 5, 0.1, 0.1, 0.1, -0.2, -0.2 }
+  local s = probe.spectrum(simple, { steps = 24, starts = 4, seed = 2 })
+  check.equal(s.sharp, 5) -- with one vector of each of the equal ones
+  local values, vectors = simple:eigh()
+  values = values:totable()
+  local sum, p = 21, tensor.eye(n, n, { dtype = "f64" })
+  for _, i in ipairs { n, n - 1, n - 2 } do
+    local v = vectors[{ {}, i }]:reshape { n, 1 }
+    p = p - v:matmul(v:t())
+  end
+  -- Of 0.1 and -0.2 the first start's own parts are taken, which is what its signs see of those spaces.
+  local signs = {}
+  for k = 1, 4 do signs[k] = tensor.bernoulli({ n }, 0.5, 2 + 1000003 * k):to "f64" * 2 - 1 end
+  for _, where in ipairs { { 0.1 }, { -0.2 } } do
+    local part
+    for i, v in ipairs(values) do
+      if math.abs(v - where[1]) < 1e-9 then
+        local u = vectors[{ {}, i }]
+        part = part and part + u * u:dot(signs[1]) or u * u:dot(signs[1])
+      end
+    end
+    part = (part / part:norm()):reshape { n, 1 }
+    p, sum = p - part:matmul(part:t()), sum + where[1]
+  end
+  for k = 2, 4 do
+    local v = p:matmul(signs[k])
+    sum = sum + v:dot(simple:matmul(v)) / 3
+  end
+  check.near(s.trace, sum, 1e-9)
 end
 
 -- ---- the picture ----

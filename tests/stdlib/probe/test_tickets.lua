@@ -87,8 +87,11 @@ end
 -- A pool is never worse on the data that it is chosen on, and has as many weights.
 do
   local pool = probe.ticket_pool(net, r, test)
-  check.equal(#pool.rows, 3)
-  for level, row in ipairs(pool.rows) do
+  check.equal(#pool.rows, 4) -- the dense network is one of them
+  for k, row in ipairs(pool.rows) do
+    local level = k - 1
+    check.equal(row.level, level)
+    check.near(row.before, net:loss(test):report(r.models[level]).error, 1e-12)
     assert(row.after <= row.before)
     local n = 0
     for name, m in pairs(pool.masks[level]) do
@@ -99,6 +102,40 @@ do
     check.near(net:loss(test):report(pool.models[level]).error, row.after, 1e-12)
   end
   check.equal(#probe.ticket_pool(net, r, test, { levels = { 2 }, alphas = { 0.5 } }).rows, 1)
+
+  -- The search by hand: nearest levels first (the lower of two), each mixed with what there is by now, the largest of
+  -- all layers together kept, taken if better.
+  local alphas, names = { 0.2, 0.7 }, r.masks[0]:names()
+  local function score(theta)
+    local v = net:loss(test):report(theta)
+    return v.error, v.loss
+  end
+  local own = probe.ticket_pool(net, r, test, { alphas = alphas })
+  for level, others in pairs { [0] = { 1, 2, 3 }, { 0, 2, 3 }, { 1, 3, 0 }, { 2, 1, 0 } } do
+    local theta, n = r.models[level], 0
+    for _, m in pairs(r.masks[level]) do n = n + math.tointeger(m:sum()) end
+    local best, best_loss = score(theta)
+    for _, k in ipairs(others) do
+      local found
+      for _, alpha in ipairs(alphas) do
+        local mixed, sizes, list = alpha * theta + (1 - alpha) * r.models[k], {}, {}
+        for _, name in ipairs(names) do sizes[#sizes + 1] = mixed:tensor(name):abs():flatten() end
+        local least = tensor.cat(sizes, 1):sort():totable()
+        least = least[#least + 1 - n]
+        for _, name in ipairs(mixed:names()) do
+          local t = mixed:tensor(name)
+          local prunes = false
+          for _, one in ipairs(names) do prunes = prunes or one == name end
+          list[#list + 1] = { name, prunes and t * t:abs():ge(least) or t }
+        end
+        local candidate = model.new(list)
+        local v, loss = score(candidate)
+        if v < best or v == best and loss < best_loss then best, best_loss, found = v, loss, candidate end
+      end
+      theta = found or theta
+    end
+    check.near((own.models[level] - theta):norm():item(), 0, 1e-6, "pool of level " .. level)
+  end
 end
 
 check.raises("share", probe.tickets, net, d, { share = 1 })
