@@ -7,22 +7,9 @@
 -- Networks are trained a little first, so that there is something to match. `product` is how many multiplications
 -- there are in the cross products for each in the forward passes: below 1 + product there is nothing to be had.
 -- Needs dataset-fashion-mnist.
+local vgg = require "vgg"
 local images, runs = math.tointeger(arg[1] or 10000), math.tointeger(arg[2] or 5)
 local d = data.fashion_mnist().train:take(images)
-
-local function vgg()
-  local parts, into = {}, 1
-  for i, n in ipairs { 12, 24, 48, 48 } do
-    parts[#parts + 1] = { "conv" .. i, nn.conv2d(into, n, 3, { padding = 1, bias = false }) }
-    parts[#parts + 1] = { "bn" .. i, nn.batch_norm(n) }
-    parts[#parts + 1] = { "act" .. i, nn.activation "relu" }
-    if i < 3 then parts[#parts + 1] = { "pool" .. i, nn.max_pool2d(2) } end
-    into = n
-  end
-  parts[#parts + 1] = { "mean", nn.global_avg_pool() }
-  parts[#parts + 1] = { "fc", nn.linear(48, 10) }
-  return nn.sequential(parts, { input = { 28, 28, 1 } })
-end
 
 -- Multiplications an image: of the forward pass of both, of the cross products that align.activations makes.
 local nets = {

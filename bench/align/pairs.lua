@@ -7,6 +7,7 @@
 --
 -- FOLDER keeps the trained networks; the word `stored` in its place takes the one stored pair of sgd128, adam128 and
 -- vgg_bn. Needs dataset-fashion-mnist and the stored figures.
+local vgg = require "vgg"
 local folder, wanted = arg[1], { table.unpack(arg, 2) }
 assert(folder, "usage: tarn bench/align/pairs.lua FOLDER [NAME…]")
 local as_stored = folder == "stored"
@@ -40,20 +41,6 @@ for _, methods in pairs(stored "vgg_bn.json".paths) do
 end
 
 local d = data.fashion_mnist { normalise = { 0.286, 0.353 } }
-
-local function vgg()
-  local parts, into = {}, 1
-  for i, n in ipairs { 12, 24, 48, 48 } do
-    parts[#parts + 1] = { "conv" .. i, nn.conv2d(into, n, 3, { padding = 1, bias = false }) }
-    parts[#parts + 1] = { "bn" .. i, nn.batch_norm(n) }
-    parts[#parts + 1] = { "act" .. i, nn.activation "relu" }
-    if i < 3 then parts[#parts + 1] = { "pool" .. i, nn.max_pool2d(2) } end
-    into = n
-  end
-  parts[#parts + 1] = { "mean", nn.global_avg_pool() }
-  parts[#parts + 1] = { "fc", nn.linear(48, 10) }
-  return nn.sequential(parts, { input = { 28, 28, 1 } })
-end
 
 local small, large = nn.mlp { 784, 128, 128, 10 }, nn.mlp { 784, 512, 512, 10 }
 local ring = { { 1, 2 }, { 2, 3 }, { 1, 3 } }

@@ -187,15 +187,21 @@ function halves.drop(layout, values, units, gain, which)
   end, function(t, about) return weighed(t, about, maps) end)
 end
 
--- What makes the units `to` becomes a copy of what makes `from`, reading the copies, and only `units` of the groups
--- there, with their gain. Nothing reads `to` yet.
-function halves.write(layout, values, from, to, units, gain)
+-- Maps that put `from` in the place of `to`, and masks of what is read: `to` as it is, `units` with their gain.
+local function redirected(layout, from, to, units, gain)
   local maps, masks = {}, {}
   for c, list in pairs(to) do
     maps[c] = taken(layout.classes[c].size, from[c], list)
     masks[c] = marked(layout.classes[c].size, list, 1, 0)
   end
   for c, list in pairs(units) do masks[c] = marked(layout.classes[c].size, list, gain[c], 0) end
+  return maps, masks
+end
+
+-- What makes the units `to` becomes a copy of what makes `from`, reading the copies, and only `units` of the groups
+-- there, with their gain. Nothing reads `to` yet.
+function halves.write(layout, values, from, to, units, gain)
+  local maps, masks = redirected(layout, from, to, units, gain)
   return changed(layout, values, function(about) return touches(about, false, set_of(to)) end, function(t, about)
     local new = weighed(moved(moved(t, about, false, maps), about, true, maps), about, masks)
     return rows(t, new, about, layout.classes, to)
@@ -204,12 +210,7 @@ end
 
 -- What is computed last reads the units `to` instead of `from`, and of other groups only `units`.
 function halves.shift(layout, values, from, to, units, gain)
-  local maps, masks = {}, {}
-  for c, list in pairs(to) do
-    maps[c] = taken(layout.classes[c].size, from[c], list)
-    masks[c] = marked(layout.classes[c].size, list, 1, 0)
-  end
-  for c, list in pairs(units) do masks[c] = marked(layout.classes[c].size, list, gain[c], 0) end
+  local maps, masks = redirected(layout, from, to, units, gain)
   return changed(layout, values, function(about) return not touches(about, false) end, function(t, about)
     return weighed(moved(t, about, true, maps), about, masks)
   end)
