@@ -86,7 +86,7 @@ static int push_arguments(lua_State *L, int i) {
     lua_Integer n = packed ? lua_tointeger(L, -1) : (lua_Integer)lua_rawlen(L, at);
     lua_pop(L, 1);
     if (n < 0 || n > 200) {
-        tarn_lua_error(L, "compile.map: call %d has %I arguments", i, n);
+        tarn_lua_error(L, "compile.map: call %d has %lld arguments", i, (long long)n);
     }
     luaL_checkstack(L, (int)n + 8, "compile.map");
     for (lua_Integer k = 1; k <= n; k++) {
@@ -191,6 +191,7 @@ int tarn_bind_compile_map(lua_State *L) {
         lua_newtable(L);  // how many lists there would be is not known
         return 1;
     }
+    release_calls(c);  // not when the collector comes: arguments may be given away next
     return nlists;
 }
 

@@ -260,7 +260,8 @@ static int l_batcher(lua_State *L) {
 static const int64_t *rows_at(lua_State *L, int idx, int64_t first, int64_t n) {
     const tarn_tensor *t = tensor_at(L, idx);
     if (t->dtype != TARN_I64 || t->rank != 1 || !tarn_tensor_contiguous(t) || first < 0 || n < 0 || n > t->shape[0] - first) {
-        tarn_lua_error(L, "data: rows %I to %I of an i64 vector are expected", (LUAI_UACINT)first, (LUAI_UACINT)(first + n));
+        tarn_lua_error(L, "data: rows %lld to %lld of an i64 vector are expected", (long long)first,
+                       (long long)(first + n));
     }
     return (const int64_t *)tarn_tensor_data(t) + first;
 }

@@ -165,7 +165,8 @@ return function(define, check, core)
       end
     end)
     for name in pairs(counts) do -- PyTorch's checkpoints have it
-      if all[name] then mean[name] = tensor.full({ 1 }, count, { dtype = all[name].dtype }) end
+      local new = mean[(name:gsub("[^.]+$", "running_mean"))] -- a frozen norm has none
+      if all[name] and new then mean[name] = tensor.full({ 1 }, count, { dtype = all[name].dtype }) end
     end
     return again(mean)
   end

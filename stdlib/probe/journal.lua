@@ -36,6 +36,21 @@ return function(core)
     return "{" .. table.concat(out, ",") .. "}"
   end
 
+  -- What a network makes of one batch, since a summary does not tell an epsilon or the base of rotations: of its own
+  -- random weights, in training, so that momenta show too. "" where its input is not known.
+  local function behaviour(net)
+    local ok, text = pcall(function()
+      local shape = { 4, table.unpack(net.input) }
+      local x = net.tokens and (tensor.uniform(shape, 1) * 2):to "i64" or tensor.normal(shape, 1)
+      local y, state = net(net:init { seed = 1 }, x, { mode = "train", key = 1 })
+      local out = { contents(y) }
+      for name, t in pairs(state or {}) do out[#out + 1] = name .. contents(t) end
+      table.sort(out)
+      return " " .. table.concat(out, " ")
+    end)
+    return ok and text or ""
+  end
+
   -- A text, the same for equal contents: of all that decides a result, but of functions, whose code nobody can tell.
   function describe(v, depth)
     depth = depth or 0
@@ -43,13 +58,16 @@ return function(core)
     if kind == "tensor" or kind == "model" then return kind .. " " .. contents(v) end
     if kind == "number" then return math.type(v) == "integer" and ("%d"):format(v) or ("%a"):format(v) end
     if type(v) ~= "table" then return type(v) == "function" and "function" or tostring(v) end
-    if net_of.is(v) then return v:summary() end
+    if net_of.is(v) then return v:summary() .. behaviour(v) end
     if kind == "loss" then
       return tostring(v) .. plain({ v.net, v.data, v.options, v.size, v.bn, v.key }, depth)
     end
     if rawget(v, "f") and rawget(v, "theta") then return tostring(v) .. plain({ v.f, v.theta, v.size }, depth) end
     if kind == "dataset" then return tostring(v) .. v:digest() end
-    if getmetatable(v) ~= nil then return tostring(v) end -- optimisers, schedules, records
+    if getmetatable(v) ~= nil then -- optimisers, schedules, records
+      local own = rawget(v, "options")
+      return type(own) == "table" and tostring(v) .. plain(own, depth + 1) or tostring(v)
+    end
     return depth < 8 and plain(v, depth) or "{…}"
   end
 
@@ -255,7 +273,7 @@ return function(core)
       end
       value = f(l)
       holding = false
-      put(key, value)
+      if not left then put(key, value) end -- a loop that a stop has cut short has no value to keep
       return value
     end
 

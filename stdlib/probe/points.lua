@@ -107,7 +107,8 @@ return function(core)
         if type(theta) == "function" then theta = theta() end
         thetas[k] = e.kept and core.with_values(theta, e.kept) or theta
       end
-      local values = is_loss and loss.reports(e.f, thetas) or { e.f(thetas[1]) }
+      if not is_loss then return { numbers(what, (e.f(thetas[1]))) } end
+      local values = loss.reports(e.f, thetas)
       for k, v in ipairs(values) do values[k] = numbers(what, v) end
       return values
     end
@@ -135,6 +136,8 @@ return function(core)
     end
 
     function e.all(n, point)
+      -- what a stop says of this run is not said of another
+      local _ <close> = setmetatable({}, { __close = function() return o.journal and core.note() end })
       local out, group = {}, {}
       local function finish()
         local thetas = {}

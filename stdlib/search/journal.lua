@@ -63,7 +63,8 @@ end
 
 function journal.append(path, row)
   local line = journal.text(row) .. "\n" -- made before there is a file
-  local file = assert(io.open(path, "ab"))
+  local file, why = io.open(path, "ab")
+  if not file then error("the journal cannot be written: " .. why, 0) end
   file:setvbuf "no" -- one write, whatever the length
   assert(file:write(line))
   assert(file:close())

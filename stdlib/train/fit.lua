@@ -72,6 +72,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     if type(o) == "function" then o = { take = o, every = math.maxinteger } end
     if type(o) == "table" and o.take then
       check(what .. ": checkpoint", o, { "take", "every" })
+      if type(o.take) ~= "function" then fail "checkpoint.take is a function of the state" end
       return { take = o.take, every = whole("checkpoint.every", o.every, 1) }
     end
     if type(o) == "string" then o = { path = o } end

@@ -133,7 +133,7 @@ int tarn_lua_raise(lua_State *L, const tarn_error *err);
         }                                    \
     } while (0)
 // Raises with position and printf text: "merge.ties: unknown option 'densty' (did you mean …)".
-int tarn_lua_error(lua_State *L, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) int tarn_lua_error(lua_State *L, const char *fmt, ...);
 
 // Option tables: checks that every string key of the table at `idx` (nil allowed) is one of the
 // NULL-terminated names; integer keys are allowed when `positional`. The error suggests the nearest.

@@ -8,6 +8,7 @@ local names = { alpaca = true, chatml = true, exaone = true, llama3 = true, mist
 -- text(template) -> the template of that name, or the template itself where it is one (it has a brace); else nil and
 -- what is wrong.
 local function text(template)
+  if type(template) ~= "string" then return nil, "a chat template is a text, or a name" end
   if names[template] then return require("chat." .. template) end
   if template:find("{", 1, true) then return template end
   local near = nearest(template, names)
