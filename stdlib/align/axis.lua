@@ -12,7 +12,7 @@ local function product(list)
   return n
 end
 
-local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+local floating = require "floating"
 axes.floating = floating
 
 -- ---- hard maps ----

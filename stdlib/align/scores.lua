@@ -5,6 +5,7 @@ return function(core)
   local map = require "align.map"(core)
   local features = require "align.features"(core)
   local match = require "align.match"()
+  local reached = require "align.terms"(core).reached
   local scores = {}
 
   local measures = {}
@@ -132,14 +133,6 @@ return function(core)
     local maps = match.solve(plan, terms, { flips = flips and map.may_flip or nil, log = log })
     for c, m in pairs(maps) do m.under = plan.classes[c].under or {} end
     return maps
-  end
-
-  -- What each place of a score adds under hard maps.
-  local function reached(score, places, maps)
-    local n = score.shape[1]
-    local index, factor = map.gather(places, maps), map.factor(places, maps)
-    local at = score:gather(2, (index or tensor.arange(n) + 1):reshape { n, 1 }):reshape { n }
-    return factor and at * factor or at
   end
 
   -- How alike the features that are matched are, in the mean over the features of each source, before and after.

@@ -6,6 +6,7 @@ return function(check, core)
   local net_of = require "nn.net"
   local nn_loss = require "nn.loss"
   local leaves = require "train.leaves"(core)
+  local set_of = require "train.set"(core)
   local log = require "train.log"(core)
   local over = require "probe.over"(core)
   local flat_of = require "probe.flat"(core)
@@ -32,12 +33,7 @@ return function(check, core)
   -- ---- where gradients come from ----
 
   local function data_set(what, d)
-    if type(d) == "table" and type(d.batches) == "function" then return d end
-    if type(d) == "table" and core.kind(d.x) == "tensor" then
-      if d.y == nil or not leaves.floating[d.y.dtype] then return data.tensors { x = d.x, y = d.y } end
-      return require "train.rows"(d.x, d.y)
-    end
-    fail(what, "data: expected a data set or { x =, y = }, got %s", core.kind(d))
+    return set_of(d) or fail(what, "data: expected a data set or { x =, y = }, got %s", core.kind(d))
   end
 
   -- Points as vectors and back, for the parameters of a network: buffers stay what they are.

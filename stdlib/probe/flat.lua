@@ -3,7 +3,7 @@
 -- such vectors (bases, projections) is then matrix algebra on [k, n] instead of a loop over tensors.
 return function(core)
   local net_of = require "nn.net"
-  local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+  local floating = require "floating"
 
   -- Names of the floating parameters of theta, in theta's order; buffers of the network are none.
   local function chosen(what, theta, net, only)

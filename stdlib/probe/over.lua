@@ -6,7 +6,7 @@ return function(core)
   local net_of = require "nn.net"
   local over = {}
 
-  local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+  local floating = require "floating"
   local half = { f16 = true, bf16 = true }
 
   -- The net's floating parameters in an arithmetic dtype, what else it reads, and a function that puts a table of

@@ -42,7 +42,7 @@ return function(define, check, core)
     return known
   end
 
-  local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+  local floating = require "floating"
 
   -- o: norm, bias, seed, from (a direction that is scaled instead of a drawn one).
   local function direction(what, theta, o)

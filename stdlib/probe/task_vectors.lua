@@ -12,7 +12,7 @@ return function(define, check, core)
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
 
-  local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+  local floating = require "floating"
 
   local function loaded(t) return t.planned and t:load() or t end
 

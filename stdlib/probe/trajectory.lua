@@ -11,7 +11,7 @@ return function(define, check, core)
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
 
-  local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+  local floating = require "floating"
 
   -- Inner products of the models, and of their differences to the last one, which would be lost in the first.
   local function products(models, names, o)

@@ -7,6 +7,7 @@ return function(define, check, core, schedule_of, optimiser_of)
   local nn_loss = require "nn.loss"
   local nn_net = require "nn.net"
   local leaves = require "train.leaves"(core)
+  local set_of = require "train.set"(core)
   local checkpoint = require "train.checkpoint"(core)
   local log = require "train.log"(core)
   local early = require "train.early"(check)
@@ -84,12 +85,7 @@ return function(define, check, core, schedule_of, optimiser_of)
   end
 
   local function data_set(d, which)
-    if type(d) == "table" and type(d.batches) == "function" then return d end
-    if type(d) == "table" and core.kind(d.x) == "tensor" then
-      if d.y == nil or not leaves.floating[d.y.dtype] then return data.tensors { x = d.x, y = d.y } end
-      return require "train.rows"(d.x, d.y)
-    end
-    fail("%s: expected a data set or { x =, y = }, got %s", which, core.kind(d))
+    return set_of(d) or fail("%s: expected a data set or { x =, y = }, got %s", which, core.kind(d))
   end
 
   -- ---- parameters ----

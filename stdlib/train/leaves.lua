@@ -37,7 +37,7 @@ return function(core)
     return out
   end
 
-  local floating = { f64 = true, f32 = true, f16 = true, bf16 = true }
+  local floating = require "floating"
   leaves.floating = floating
 
   -- The floating tensors of a model that is loaded where it is not; those without an axis get one, since

@@ -6,6 +6,7 @@
 -- but the gradient of a step.
 return function(check, core)
   local leaves = require "train.leaves"(core)
+  local set_of = require "train.set"(core)
   local loss = require "nn.loss"
   local net_of = require "nn.net"
   local mix = {}
@@ -172,13 +173,8 @@ return function(check, core)
   -- A data set, { x =, y = } or a tensor, as something with batches.
   function mix.set(what, d, k)
     if core.kind(d) == "tensor" then d = { x = d } end
-    if type(d) == "table" and type(d.batches) == "function" then return d end
-    if type(d) ~= "table" or core.kind(d.x) ~= "tensor" then
-      fail(what, "data%s: expected a data set, { x =, y = } or a tensor, got %s", k and (" of task %d"):format(k) or "",
-        core.kind(d))
-    end
-    if d.y == nil or not leaves.floating[d.y.dtype] then return data.tensors { x = d.x, y = d.y } end
-    return require "train.rows"(d.x, d.y)
+    return set_of(d) or fail(what, "data%s: expected a data set, { x =, y = } or a tensor, got %s",
+      k and (" of task %d"):format(k) or "", core.kind(d))
   end
 
   -- A function that gives the next batches, one of each set, all of whole size.
