@@ -467,7 +467,6 @@ static program *record(lua_State *L, const compiled *c, int nargs, int *list) {
         if (tarn_exec_make(g, p->out.tensors, root, p->in.tensors, inputs.node, &p->exec, &err) != TARN_OK) {
             tarn_lua_raise(L, &err);
         }
-        tarn_bind_check_room(L, "compile", tarn_exec_peak(p->exec));
     }
     return p;
 }
@@ -567,7 +566,18 @@ void tarn_program_push(lua_State *L, const program *p, int list, tarn_tensor *re
     }
 }
 
-program *tarn_program_for(lua_State *L, int nargs, int *list) {
+// Room for a new program, if need be that of the others, which are recorded again when they are called.
+static void make_room(lua_State *L, const program *p, bool alone, int *n) {
+    if (alone && !tarn_bind_has_room(L, tarn_exec_peak(p->exec))) {
+        for (; *n > 0; (*n)--) {
+            lua_pushnil(L);
+            lua_rawseti(L, lua_upvalueindex(3), *n);
+        }
+    }
+    tarn_bind_check_room(L, "compile", tarn_exec_peak(p->exec));
+}
+
+program *tarn_program_for(lua_State *L, int nargs, bool alone, int *list) {
     compiled *c = lua_touserdata(L, lua_upvalueindex(2));
     int n = (int)lua_rawlen(L, lua_upvalueindex(3));
     luaL_checkstack(L, 16, "compile");
@@ -584,6 +594,9 @@ program *tarn_program_for(lua_State *L, int nargs, int *list) {
         lua_settop(L, nargs);
     }
     program *p = record(L, c, nargs, list);
+    if (p->exec) {
+        make_room(L, p, alone, &n);
+    }
     if (!matches(L, p, nargs, *list)) {
         tarn_lua_error(L, "compile: the function changed its arguments while it was recorded");
     }
@@ -604,12 +617,41 @@ static int l_call(lua_State *L) {
         lua_call(L, nargs, LUA_MULTRET);
         return lua_gettop(L);
     }
-    program *p = tarn_program_for(L, nargs, &list);
+    program *p = tarn_program_for(L, nargs, true, &list);
     if (p->exec) {
         run(L, c, p, nargs, list);
     }
     tarn_program_push(L, p, list, p->result);
     return p->nresults;
+}
+
+// compile.memory's call; upvalues: f, a compiled function.
+static int l_measure(lua_State *L) {
+    int list;
+    const program *p = record(L, lua_touserdata(L, lua_upvalueindex(2)), lua_gettop(L), &list);
+    lua_pushinteger(L, p->exec ? (lua_Integer)tarn_exec_peak(p->exec) : 0);
+    return 1;
+}
+
+static int l_memory(lua_State *L) {
+    int nargs = lua_gettop(L) - 1;
+    if (!lua_isfunction(L, 1)) {
+        return tarn_lua_error(L, "compile.memory: expected a function, got %s", tarn_bind_kind(L, 1));
+    }
+    if (tarn_bind_recording(L)) {
+        return tarn_lua_error(L, "compile.memory: not inside a recorded function");
+    }
+    if (tarn_bind_is_compiled(L, 1)) {
+        lua_getupvalue(L, 1, 1);
+        lua_getupvalue(L, 1, 2);
+    } else {
+        lua_pushvalue(L, 1);
+        tarn_lua_new(L, "compiled function", sizeof(compiled));
+    }
+    lua_pushcclosure(L, l_measure, 2);
+    lua_replace(L, 1);
+    lua_call(L, nargs, 1);
+    return 1;
 }
 
 bool tarn_bind_is_compiled(lua_State *L, int idx) { return lua_tocfunction(L, idx) == l_call; }
@@ -657,6 +699,10 @@ static const tarn_binding rows[] = {
       "  donate: positions of arguments whose memory the call may use for its results; they are closed by it",
       "local step = compile(function(x, rate) return x - rate * grad(function(v) return (v * v):sum() end, x) end)\n"
       "print(step(tensor { 1, 2 }, 0.25), step(tensor { 4, 8 }, 0.5))\n-- > f32[2]\n-- > [0.5000, 1.0000]\tf32[2]\n-- > [0., 0.]"}, l_compile},
+    {{"compile.memory", "compile.memory(f, …) -> integer",
+      "The most bytes that a call f(…) takes beside its arguments, compiled as by compile: f is recorded for what the arguments "
+      "are, and nothing is computed. What a call takes grows as its batch does, so that two of these say which batch fits.",
+      "local f = compile(function(x) return x:matmul(x) end)\nprint(compile.memory(f, tensor.zeros { 100, 100 }) >= 40000)\n-- > true"}, l_memory},
     {{"compile.map", "compile.map(f, {{…}, …}) -> list, …",
       "A compiled function at many arguments at once: each member is the list of the arguments of one call (with `n` as table.pack "
       "gives it where the last are nil), and result k of call i is entry i of the k-th list that comes back. Calls of one signature run "

@@ -48,8 +48,9 @@ typedef struct {
 // list of its programs, each a userdata with the list of what Lua keeps for it.
 bool tarn_bind_is_compiled(lua_State *L, int idx);
 // In a function with those upvalues: the program for the arguments 1 … nargs, recorded where there is none
-// yet, with the values in p->value. It is left on the stack, and behind it, at *list, its list.
-program *tarn_program_for(lua_State *L, int nargs, int *list);
+// yet, with the values in p->value. It is left on the stack, and behind it, at *list, its list. Alone: the programs
+// of other signatures, and the memory they keep, may go where a new one has no room beside them.
+program *tarn_program_for(lua_State *L, int nargs, bool alone, int *list);
 // Results that no argument reaches are the same memory in every call: nobody may write there.
 void tarn_program_protect(const program *p, const tarn_tensor *results);
 // Pushes the p->nresults values made of the results, which it moves.

@@ -62,7 +62,7 @@ static int l_take(lua_State *L) {
     int nargs = lua_gettop(L), list;
     calls *c = lua_touserdata(L, lua_upvalueindex(4));
     const compiled *f = lua_touserdata(L, lua_upvalueindex(2));
-    program *p = tarn_program_for(L, nargs, &list);
+    program *p = tarn_program_for(L, nargs, false, &list);
     int tensors = p->in.tensors + p->out.tensors;
     call *one = &c->call[c->next++];
     tarn_tensor *value = calloc((size_t)tensors + 1, sizeof *value);

@@ -244,11 +244,11 @@ static void substitute(lua_State *L, const problem *p, int n, const tarn_node *c
             memo[p->wrt[at]->id] = own;
         }
     }
+    if (!tarn_nodes_rebuild(g, n, roots, memo)) {
+        tarn_bind_fail(L, g);
+    }
     for (int i = 0; i < n; i++) {
-        out[i] = tarn_node_rebuild(g, roots[i], memo);
-        if (!out[i]) {
-            tarn_bind_fail(L, g);
-        }
+        out[i] = memo[roots[i]->id];
     }
     lua_pop(L, 1);
 }

@@ -81,20 +81,28 @@ static void release_runner(void *self) {
     r->e = NULL;
 }
 
-void tarn_bind_check_room(lua_State *L, const char *function, uint64_t peak) {
-    tarn_budget *b = &tarn_host_context(L)->budget;
+static uint64_t room_in(const tarn_budget *b) {
     size_t used = atomic_load(&b->used);
-    if (peak > b->limit - (used < b->limit ? used : b->limit)) {
+    return used < b->limit ? b->limit - used : 0;
+}
+
+bool tarn_bind_has_room(lua_State *L, uint64_t peak) {
+    const tarn_budget *b = &tarn_host_context(L)->budget;
+    if (peak > room_in(b)) {
         lua_gc(L, LUA_GCCOLLECT);
-        used = atomic_load(&b->used);
     }
-    uint64_t room = used < b->limit ? b->limit - used : 0;
-    if (peak > room) {
+    return peak <= room_in(b);
+}
+
+void tarn_bind_check_room(lua_State *L, const char *function, uint64_t peak) {
+    const tarn_budget *b = &tarn_host_context(L)->budget;
+    if (!tarn_bind_has_room(L, peak)) {
         char need[32], left[32], limit[32];
         tarn_error err;
         tarn_raise(&err, "OutOfMemory", "%s: this takes up to %s beside its arguments, and %s of the budget of %s are "
                    "left; a smaller batch, checkpoint(f, …) around parts of the function or --memory with more lets it fit",
-                   function, tarn_show_bytes(peak, need), tarn_show_bytes(room, left), tarn_show_bytes(b->limit, limit));
+                   function, tarn_show_bytes(peak, need), tarn_show_bytes(room_in(b), left),
+                   tarn_show_bytes(b->limit, limit));
         tarn_lua_raise(L, &err);
     }
 }

@@ -26,6 +26,8 @@ void tarn_bind_recording_types(lua_State *L);
 // Pushes the graph made ready to run; raises when it would not fit into the budget, before it runs.
 tarn_exec *tarn_bind_exec(lua_State *L, const char *function, tarn_graph *g, int nroots, const tarn_node *const *roots,
                           int ninputs, const tarn_node *const *inputs);
+// Whether so many bytes fit into the budget, if need be after a collection.
+bool tarn_bind_has_room(lua_State *L, uint64_t peak);
 // Raises OutOfMemory when so many bytes do not fit into the budget, if need be after a collection.
 void tarn_bind_check_room(lua_State *L, const char *function, uint64_t peak);
 // Frees one early.

@@ -282,6 +282,13 @@ static int l_memory(lua_State *L) {
     return 2;
 }
 
+// no_room(text): the error OutOfMemory with this text
+static int l_no_room(lua_State *L) {
+    tarn_error err;
+    tarn_raise(&err, "OutOfMemory", "%s", luaL_checkstring(L, 1));
+    return tarn_lua_raise(L, &err);
+}
+
 // workers() -> processors that work is shared by
 static int l_workers(lua_State *L) {
     lua_pushinteger(L, tarn_pool_size(tarn_host_context(L)->pool));
@@ -292,6 +299,7 @@ static const luaL_Reg functions[] = {
     {"workers", l_workers},
     {"kind", l_kind},           {"now", l_now},
     {"line", l_line},           {"memory", l_memory},
+    {"no_room", l_no_room},
     {"run", l_run},           {"stopping", l_stopping},
     {"stop", l_stop},         {"note", l_note},
     {"with_values", l_with_values}, {"fingerprint", l_fingerprint},

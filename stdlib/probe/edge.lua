@@ -25,8 +25,8 @@ return function(define, check, core, told, whole)
       return { "step", "loss", "rate", "threshold", "top", "residual" }, rows
     end,
     plot = function(r, o)
-      local p = { x = r.step, { "top eigenvalue", r.top }, { "threshold", r.threshold }, xlabel = "step",
-        ylabel = "curvature", title = "edge of stability" }
+      local p = { x = r.step, { "top eigenvalue", r.top }, { label = "threshold", y = r.threshold, dash = true },
+        xlabel = "step", ylabel = "curvature", title = "edge of stability" }
       for key, v in pairs(o) do p[key] = v end
       return plot.line(p)
     end,
@@ -34,7 +34,7 @@ return function(define, check, core, told, whole)
 
   local function edge(f, o)
     local what = "probe.edge"
-    check(what, o, { "every", "momentum", "kind", "only", "tolerance", "products" })
+    check(what, o, { "every", "momentum", "kind", "only", "tolerance", "products", "journal" })
     o = o or {}
     if type(f) ~= "table" or not f.linearize then
       error(what .. ": expected net:loss(data), got " .. core.kind(f), 0)
@@ -45,17 +45,40 @@ return function(define, check, core, told, whole)
     end
     local r = { every = every, momentum = momentum, step = {}, loss = {}, rate = {}, threshold = {}, top = {},
       residual = {} }
+    local j = journal.open(what, o, { f }, {}) -- what is kept of the run is for the training to say
+    local columns = { "step", "loss", "rate", "threshold", "top", "residual" }
     local last -- the eigenvector of the step before is where the next search begins
+    local function add(row)
+      local i = #r.step + 1
+      for _, name in ipairs(columns) do r[name][i] = row[name] end
+    end
+    for _, key in ipairs(j.keys()) do
+      if key[1] ~= "vector" then add(j.kept(key)) end
+    end
     function r.watch(info)
-      if info.step % every ~= 0 then return end
+      local step = info.step
+      if step % every ~= 0 then return end
+      local row = j.kept { step }
+      if row then -- the run before came this far
+        if row.rate ~= info.rate or row.seen ~= info.loss then
+          error(("%s: the journal is of another training: step %d had the loss %.9g at the rate %.9g, not %.9g at "
+          .. "%.9g")
+            :format(what, step, row.seen, row.rate, info.loss, info.rate), 0)
+        end
+        return
+      end
+      last = last or j.kept { "vector", r.step[#r.step] }
       local H <close> = f:linearize(info.theta())
       local op = operator.of(what, H, o)
       local found = lanczos.eigenpairs(op, { what = what, top = 1, which = "largest", tolerance = o.tolerance or 1e-3,
         products = o.products or 200, rows = 20, seed = 0, vectors = true, start = last })
       last = found.vectors[1]:clone()
-      local i = #r.step + 1
-      r.step[i], r.loss[i], r.rate[i] = info.step, H.value, info.rate
-      r.threshold[i], r.top[i], r.residual[i] = 2 * (1 + momentum) / info.rate, found.values[1], found.residuals[1]
+      row = { step = step, loss = H.value, rate = info.rate, threshold = 2 * (1 + momentum) / info.rate,
+        top = found.values[1], residual = found.residuals[1], seen = info.loss }
+      j.put({ "vector", step }, last)
+      j.put({ step }, row)
+      j.drop { "vector", r.step[#r.step] }
+      add(row)
     end
     return edge_record(r)
   end
@@ -119,8 +142,9 @@ return function(define, check, core, told, whole)
   end
 
   define("probe.edge",
-    "probe.edge(f, {every = 1, momentum = 0, kind = \"hessian\", only =, tolerance = 1e-3, products = 200}) -> record",
-    "Whether training runs at the edge of stability: e.watch is a callback of train.fit that notes, every so many "
+    "probe.edge(f, {every = 1, momentum = 0, kind = \"hessian\", only =, tolerance = 1e-3, products = 200, "
+    .. "journal =}) -> record",
+    "Does training run at the edge of stability? e.watch is a callback of train.fit that notes, every so many "
     .. "steps, the "
     .. "top eigenvalue of f's Hessian beside 2 / lr, above which gradient descent on a quadratic diverges. "
     .. "Full-batch descent "
@@ -129,6 +153,10 @@ return function(define, check, core, told, whole)
     .. "  f: net:loss(data), the data that descent goes over\n"
     .. "  momentum: of the optimiser; the threshold is then 2 (1 + momentum) / lr\n"
     .. "  kind, only, tolerance, products: as in probe.eigenvalues\n"
+    .. "  journal: a file that keeps what is noted: training that was stopped and goes on from its checkpoint or "
+    .. "starts again with the same seeds, goes on here too\n"
+    .. "Reading it: the top eigenvalue climbs to the threshold and hovers there; far below it the rate is small for "
+    .. "this loss.\n"
     .. "Cost: about ten products at each noted step, after the first. Where it misleads: with mini-batches the top "
     .. "eigenvalue stays below; Adam has another threshold, for its preconditioned Hessian, which this is not.",
     "local d = data.two_moons { n = 100, seed = 1 }\nlocal net = nn.mlp { 2, 8, 2 }\nlocal e = "
@@ -141,7 +169,7 @@ return function(define, check, core, told, whole)
     "probe.fisher_trace(net, models, data, {kind = \"exact\", seed = 0, samples = 1, batch = 32, steps =, "
     .. "journal =}) "
     .. "-> record",
-    "How much the outputs depend on the parameters, over time: the trace of the Fisher information of each model "
+    "How much do the outputs depend on the parameters, over time? The trace of the Fisher information of each model "
     .. "(r.trace, and "
     .. "r.tensors[name] by tensor), of a list of checkpoints or of those in a folder as model.checkpoints finds "
     .. "them. It rises "
@@ -150,6 +178,8 @@ return function(define, check, core, told, whole)
     .. "entropy the exact kind is the trace of the Gauss-Newton matrix, without an error of chance.\n"
     .. "  kind, seed, samples, batch, journal: as in probe.fisher\n"
     .. "  steps: numbers for the axis, instead of 1, 2, …\n"
+    .. "Reading it: a peak early in training is the critical period; compare models of equal loss. Cost: that of "
+    .. "probe.fisher for each model.\n"
     .. "Where it misleads: \"empirical\" takes the labels of the data and falls with the loss.",
     "local net = nn.mlp { 2, 3, 2 }\nlocal d = { x = tensor { {1, 2}, {3, 4} } }\n"
     .. "local r = probe.fisher_trace(net, { net:init { seed = 1 }, net:init { seed = 2 } }, d)\nprint(#r.trace, "

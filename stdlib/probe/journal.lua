@@ -117,7 +117,7 @@ return function(core)
     if type(v) == "string" then
       local mark, rest = v:sub(1, 1), v:sub(2)
       if mark == "'" then return rest end
-      if mark == "#" then return special[rest] or tonumber(rest) + 0.0 end
+      if mark == "#" then return special[rest] or tonumber(rest) end
       local t = tensors[rest] or error("a tensor is missing", 0)
       return mark == "~" and t:totable() or t
     end
@@ -129,6 +129,11 @@ return function(core)
     end
     return out
   end
+
+  -- The same for values without tensors, for other journals.
+  function journal.encoded(v) return encoded(v, {}) end
+
+  function journal.decoded(v) return decoded(v, {}) end
 
   local function named(tensors)
     local parts = {}
@@ -162,6 +167,10 @@ return function(core)
 
   local idle = { idle = true, keep = function() end }
   local none = setmetatable({
+    keys = function() return {} end,
+    kept = function() end,
+    put = function() end,
+    drop = function() end,
     once = function(_, f) return f() end,
     loop = function(_, f) return f(idle) end,
     follow = function() end,
@@ -171,6 +180,7 @@ return function(core)
 
   -- open(what, options, {what the result follows from}, draw) -> a value to be closed:
   --   once(key, f)   the value of f(), or what it was in the run before
+  --   keys(), kept(key), put(key, value); drop(key) leaves the key and takes its tensors away: the same by hand
   --   loop(key, f)   the same of a step that keeps its state: f(l), where l.state is the state to go on from, or nil,
   --                  and l.keep(make) is called between two turns; make() -> the state
   -- Values and states are numbers, texts, booleans, tensors and tables of these. options.journal is the path, or
@@ -216,6 +226,7 @@ return function(core)
         model.new(named(tensors)):save(lines.beside(path, count), { overwrite = true })
       end
       lines.append(path, row)
+      seen[lines.text(key)] = row
       if not draw then note() end
     end
 
@@ -233,7 +244,18 @@ return function(core)
       return ok and v and v[1] or nil
     end
 
-    local self = {}
+    local self = { kept = kept, put = put }
+
+    function self.keys()
+      local list = {}
+      for k = 2, #rows do list[k - 1] = rows[k].at end
+      return list
+    end
+
+    function self.drop(key)
+      local row = seen[lines.text(key)]
+      if row and row.file then os.remove(lines.beside(path, row.file)) end
+    end
 
     function self.follow(its)
       draw = its

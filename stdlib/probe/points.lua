@@ -5,6 +5,7 @@
 return function(core)
   local loss = require "nn.loss"
   local journal = require "search.journal"
+  local exact = require "probe.journal"(core)
   local points = {}
 
   -- Examples are kept ready in memory up to so many bytes.
@@ -46,8 +47,9 @@ return function(core)
     return out
   end
 
-  -- Models whose losses are taken together, for each processor: what a kill may lose, and what has to be in memory.
-  local EACH = 4
+  -- Models whose losses are taken together, for each processor, where that takes less than a moment, else one: they have
+  -- to be in memory, and a stop loses them.
+  local EACH, MOMENT = 4, 0.5
 
   local function bytes_of(m)
     local sum = 1
@@ -114,14 +116,14 @@ return function(core)
     end
 
     -- How many models like this one are taken at once.
-    local together = not is_loss and 1 or nil
+    local together, quick = not is_loss and 1 or nil, false
     local function room_for(theta)
       if not together then
         if type(theta) == "function" then theta = theta() end
         local limit, used = core.memory()
         together = math.max(1, math.min(EACH * core.workers(), (limit - used) // 4 // bytes_of(theta)))
       end
-      return together
+      return quick and together or math.min(together, core.workers())
     end
 
     if o.journal then
@@ -132,7 +134,7 @@ return function(core)
       elseif rows[1].id ~= id then
         fail(what, "%s is the journal of another run (other models, data, points or options)", o.journal)
       end
-      for k = 2, #rows do seen[journal.text(rows[k].at)] = rows[k].value end
+      for k = 2, #rows do seen[journal.text(rows[k].at)] = exact.decoded(rows[k].value) end
     end
 
     function e.all(n, point)
@@ -142,10 +144,12 @@ return function(core)
       local function finish()
         local thetas = {}
         for k, p in ipairs(group) do thetas[k] = p.theta end
-        for k, v in ipairs(#group > 0 and compute(thetas) or {}) do
+        local began, values = core.now(), #group > 0 and compute(thetas) or {}
+        quick = core.now() - began < MOMENT
+        for k, v in ipairs(values) do
           local p = group[k]
           out[p.k] = v
-          if o.journal then journal.append(o.journal, { at = p.key, value = v }) end
+          if o.journal then journal.append(o.journal, { at = p.key, value = exact.encoded(v) }) end
           progress()
         end
         group = {}

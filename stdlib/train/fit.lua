@@ -181,6 +181,49 @@ return function(define, check, core, schedule_of, optimiser_of)
     end
   end
 
+  -- ---- when a step does not fit ----
+
+  local function out_of_memory(e) return type(e) == "userdata" and e.code == "OutOfMemory" end
+
+  -- n rows like those of t, in the memory of one.
+  local function rows_of(t, n)
+    if not t then return nil end
+    local shape = { n }
+    for k = 2, t.rank do shape[k] = t.shape[k] end
+    return t:expand(shape)
+  end
+
+  local function bytes_of(t) return t and t:numel() * (tonumber(t.dtype:match "%d+") or 8) // 8 or 0 end
+
+  local function in_use() return select(2, core.memory()) end
+
+  -- The largest batch whose rows and step there is room for, and for what recording it takes; e: the error of the step
+  -- that found none.
+  local function largest_batch(e, set, run, o, step, opt, rate)
+    local _, one = set:batches { size = 1, steps = 1, start = 1, seed = 0, dropout_seed = 0 } ()
+    local each, key = bytes_of(one.x) + bytes_of(one.y) + 8, tensor({ 0 }, { dtype = "i64" }) -- 8: its position
+    local fits, over, t, recording = 0, math.min(o.batch, set.n), run.step + 1 - o.skip, 0
+    collectgarbage()
+    local room = (core.memory() - in_use()) * 31 // 32 -- later steps find a little less
+    while over - fits > 1 do
+      local n, before = (fits + over) // 2, in_use()
+      local known, need = pcall(compile.memory, step, run.params, run.buffers, run.state,
+        { x = rows_of(one.x, n), y = rows_of(one.y, n) }, rate, t, key, opt:phase(t))
+      if not known and not out_of_memory(need) then error(e, 0) end
+      recording = math.max(recording, in_use() - before)
+      if known and need + n * each + recording <= room then fits = n else over = n end
+    end
+    return fits
+  end
+
+  local function no_room(e, set, run, o, ...)
+    local n = largest_batch(e, set, run, o, ...)
+    local takes = e.message:match "this (takes up to .-);" -- else: a tensor did not fit
+    core.no_room(("%s: %s; %s; checkpoint(f, …) around parts of the network or --memory with more lets more fit")
+      :format(what, takes and ("a step of a batch of %d %s"):format(math.min(o.batch, set.n), takes) or e.message,
+      n > 0 and ("a batch of %d would fit"):format(n) or "not even a batch of 1 would fit"))
+  end
+
   -- ---- when the loss is not finite ----
 
   local function finite(t)
@@ -327,16 +370,34 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   -- ---- the loop ----
 
+  -- An iterator: number, batch, rate, key, and what the step gives. The first says which batch fits if it does not.
+  local function steps_of(set, run, o, step, opt, rate_of, seeds)
+    local batches = set:batches { size = o.batch, steps = run.total, seed = seeds.order, augment = o.augment,
+      augment_seed = seeds.augment, dropout_seed = seeds.dropout, drop_last = o.drop_last, start = run.step + 1 }
+    local function take()
+      local i, batch = batches()
+      if not i then return nil end
+      run.epoch = batch.epoch
+      local rate, key = rate_of(i - 1), tensor({ batch.key }, { dtype = "i64" })
+      return i, batch, rate, key, step(run.params, run.buffers, run.state, { x = batch.x, y = batch.y }, rate,
+        i - o.skip, key, opt:phase(i - o.skip))
+    end
+    return function()
+      if run.step > run.first then return take() end
+      local results = table.pack(pcall(take))
+      if results[1] then return table.unpack(results, 2, results.n) end
+      local e = results[2]
+      if not out_of_memory(e) then error(e, 0) end
+      no_room(e, set, run, o, step, opt, rate_of(run.step))
+    end
+  end
+
   local function loop(net, set, run, o, step, gradient, opt, rate_of, seeds, callbacks)
     local draw = log.line(o.quiet)
     local per_epoch = run.per_epoch
     local ends = false
-    for i, batch in set:batches { size = o.batch, steps = run.total, seed = seeds.order, augment = o.augment,
-      augment_seed = seeds.augment, dropout_seed = seeds.dropout, drop_last = o.drop_last, start = run.step + 1 } do
-      run.epoch = batch.epoch
-      local rate, key = rate_of(i - 1), tensor({ batch.key }, { dtype = "i64" })
-      local params, buffers, state, loss, rows, right = step(run.params, run.buffers, run.state,
-        { x = batch.x, y = batch.y }, rate, i - o.skip, key, opt:phase(i - o.skip))
+    for i, batch, rate, key, params, buffers, state, loss, rows, right in
+      steps_of(set, run, o, step, opt, rate_of, seeds) do
       if not (loss == loss and math.abs(loss) < math.huge) then
         stop_at_nan(net, run, o, loss, { x = batch.x, y = batch.y }, key, gradient)
       end

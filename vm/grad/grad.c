@@ -119,7 +119,8 @@ static tarn_status backward(tarn_graph *g, const tarn_node *y, const unsigned ch
         if (moves && !n->op->vjp) {
             return not_differentiable(n, err);
         }
-        for (int k = 0; k < n->nin; k++) {
+        // The last first: the slope of a layer's weights, after which what the layer was given may go.
+        for (int k = n->nin - 1; k >= 0; k--) {
             int id = n->in[k]->id;
             if (active[id]) {
                 accumulate(g, cotangent, id, n->op->vjp(g, n, cotangent[i], k));

@@ -310,14 +310,21 @@ static const tarn_node *copy_node(tarn_graph *g, const tarn_node *n, const tarn_
 }
 
 // Ids grow from inputs to users, so one ascending sweep over the marked nodes suffices.
-static const tarn_node *rebuild(tarn_graph *g, const tarn_graph *from, const tarn_node *n,
-                                const tarn_node **memo, bool into_self) {
-    unsigned char *use = calloc((size_t)n->id + 1, 1);
-    if (!use) {
-        return out_of_memory(g);
+static bool rebuild(tarn_graph *g, const tarn_graph *from, int n, const tarn_node *const *nodes,
+                    const tarn_node **memo, bool into_self) {
+    int top = -1;
+    for (int i = 0; i < n; i++) {
+        top = nodes[i]->id > top ? nodes[i]->id : top;
     }
-    use[n->id] = 1;
-    for (int i = n->id; i >= 0; i--) {
+    unsigned char *use = calloc((size_t)top + 2, 1);
+    if (!use) {
+        out_of_memory(g);
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        use[nodes[i]->id] = 1;
+    }
+    for (int i = top; i >= 0; i--) {
         if (use[i] && !memo[i]) {
             const tarn_node *m = from->nodes[i];
             for (int k = 0; k < m->nin; k++) {
@@ -325,21 +332,16 @@ static const tarn_node *rebuild(tarn_graph *g, const tarn_graph *from, const tar
             }
         }
     }
-    const tarn_node *r = NULL;
-    for (int i = 0; i <= n->id; i++) {
-        if (!use[i] || memo[i]) {
-            continue;
-        }
-        const tarn_node *m = from->nodes[i];
-        memo[i] = into_self && m->nin == 0 ? m : copy_node(g, m, memo);
-        if (!memo[i]) {
-            free(use);
-            return NULL;
+    bool whole = true;
+    for (int i = 0; i <= top && whole; i++) {
+        if (use[i] && !memo[i]) {
+            const tarn_node *m = from->nodes[i];
+            memo[i] = into_self && m->nin == 0 ? m : copy_node(g, m, memo);
+            whole = memo[i] != NULL;
         }
     }
-    r = memo[n->id];
     free(use);
-    return r;
+    return whole;
 }
 
 const tarn_node *tarn_node_import(tarn_graph *g, const tarn_graph *from, const tarn_node *n,
@@ -354,13 +356,18 @@ const tarn_node *tarn_node_import(tarn_graph *g, const tarn_graph *from, const t
             return out_of_memory(g);
         }
     }
-    const tarn_node *r = rebuild(g, from, n, memo ? memo : own, false);
+    const tarn_node **all = memo ? memo : own;
+    const tarn_node *r = rebuild(g, from, 1, &n, all, false) ? all[n->id] : NULL;
     free((void *)own);
     return r;
 }
 
 const tarn_node *tarn_node_rebuild(tarn_graph *g, const tarn_node *n, const tarn_node **memo) {
-    return rebuild(g, g, n, memo, true);
+    return rebuild(g, g, 1, &n, memo, true) ? memo[n->id] : NULL;
+}
+
+bool tarn_nodes_rebuild(tarn_graph *g, int n, const tarn_node *const *nodes, const tarn_node **memo) {
+    return rebuild(g, g, n, nodes, memo, true);
 }
 
 void tarn_graph_mark(const tarn_graph *g, int nroots, const tarn_node *const *roots,

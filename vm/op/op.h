@@ -204,6 +204,8 @@ const tarn_tensor *tarn_node_tensor(const tarn_node *n);
 bool tarn_node_input(const tarn_node *n);  // a leaf whose value comes with each evaluation
 // Rebuilds `n` with some nodes replaced: repl[id] non-NULL stands for node id. memo as above.
 const tarn_node *tarn_node_rebuild(tarn_graph *g, const tarn_node *n, const tarn_node **memo);
+// The same of several at once, in the order they have: node i is then memo[nodes[i]->id]; false: see g->err.
+bool tarn_nodes_rebuild(tarn_graph *g, int n, const tarn_node *const *nodes, const tarn_node **memo);
 
 // Marks in use[id] every node that the roots need (use: calloc'ed, g->count bytes).
 void tarn_graph_mark(const tarn_graph *g, int nroots, const tarn_node *const *roots,

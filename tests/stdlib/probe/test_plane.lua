@@ -140,6 +140,33 @@ do
   os.remove(name)
 end
 
+-- What is not finite, and what is whole, comes back as it was.
+do
+  local name = os.tmpname()
+  os.remove(name)
+  local values = { math.huge, -math.huge, 0 / 0, 2.0, -0.0, 0.1 + 0.2 }
+  local calls = 0
+  local function odd()
+    calls = calls + 1
+    return values[(calls - 1) % #values + 1]
+  end
+  local a, b, c = point(0, 0), point(1, 0), point(0, 1)
+  local o = { points = 3, journal = name }
+  local function text(p)
+    local out = {}
+    for i, row in ipairs(p.loss) do
+      for k, v in ipairs(row) do out[#out + 1] = ("%d %d %a"):format(i, k, v) end
+    end
+    return table.concat(out, "\n"):gsub("%-nan", "nan")
+  end
+  local first = text(probe.plane(odd, { a, b, c }, o))
+  local made = calls
+  check.equal(text(probe.plane(odd, { a, b, c }, o)), first)
+  check.equal(calls, made)
+  assert(first:find "inf" and first:find "%-inf" and first:find "nan" and first:find "%-0x0p")
+  os.remove(name)
+end
+
 -- ---- files, mistakes ----
 
 do
