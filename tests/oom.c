@@ -12,12 +12,13 @@
 
 static _Thread_local struct {
     bool on, onwards;
-    long left;    // allocations until the one that fails
+    long first;   // the allocation that fails, from 1
+    long left;    // allocations until it
     long failed;
 } state;
 
 void oom_arm(long n, bool onwards) {
-    state.left = n;
+    state.first = state.left = n;
     state.onwards = onwards;
     state.failed = 0;
     state.on = true;
@@ -27,6 +28,8 @@ long oom_disarm(void) {
     state.on = false;
     return state.failed;
 }
+
+long oom_asked(void) { return state.first - state.left; }
 
 long oom_sweep(bool (*attempt)(void *arg), void *arg, long most) {
     long met = 0;

@@ -11,6 +11,8 @@
 void oom_arm(long n, bool onwards);
 // Nothing fails any more. How many allocations failed since oom_arm.
 long oom_disarm(void);
+// How many allocations this thread asked for between the last two of these calls.
+long oom_asked(void);
 
 // Runs attempt(arg) with allocation 1, 2, 3, … failing, alone, then again with all later ones failing
 // too, until a run meets no failure. Every attempt must end cleanly by itself: an error or success,

@@ -2,11 +2,11 @@
 // A model whose config.json says something else: a JSON merge patch (RFC 7396) over that of its
 // side files. What follows from the tensors (their dtype, the number of layers) is brought up to
 // date at saving (merge/plan/config.c) and needs no patch.
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "merge/model/structure.h"
+#include "merge/model/tree.h"
 
 static const tarn_node *expand_config(tarn_expand *e, tarn_model *m, int64_t i) {
     return tarn_model_expr(e, m->in[0], i);
@@ -57,7 +57,11 @@ static bool apply(json_t *to, const json_t *patch) {
 static tarn_status patched(tarn_model *r, const char *was, size_t len, const json_t *patch,
                            tarn_error *err) {
     json_error_t why;
-    json_t *root = json_loadb(was, len, 0, &why);
+    tarn_budget *b = &r->cx->budget;
+    json_t *root = tarn_tree_read(b, was, len, 0, &why);
+    if (!root && tarn_tree_nomem(&why)) {
+        return tarn_raise_nomem(err, "config.json", len);
+    }
     if (!json_is_object(root)) {
         bool parsed = root;
         json_decref(root);
@@ -66,7 +70,7 @@ static tarn_status patched(tarn_model *r, const char *was, size_t len, const jso
     }
     // By name, as a replay reads them: new fields must not come in the order of some hash table.
     char *edits = json_dumps(patch, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS);
-    json_t *sorted = edits ? json_loads(edits, 0, &why) : NULL;
+    json_t *sorted = edits ? tarn_tree_read(b, edits, strlen(edits), 0, &why) : NULL;
     char *text = sorted && apply(root, sorted) ? json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
     if (text && edits) {
         r->config_len = strlen(text);
@@ -83,7 +87,10 @@ static tarn_status patched(tarn_model *r, const char *was, size_t len, const jso
 tarn_status tarn_model_with_config(tarn_context *cx, tarn_model *m, const char *patch,
                                    tarn_model **out, tarn_error *err) {
     json_error_t why;
-    json_t *edits = json_loads(patch, JSON_REJECT_DUPLICATES, &why);
+    json_t *edits = tarn_tree_read(&cx->budget, patch, strlen(patch), JSON_REJECT_DUPLICATES, &why);
+    if (!edits && tarn_tree_nomem(&why)) {
+        return tarn_raise_nomem(err, "the patch of config.json", strlen(patch));
+    }
     if (!json_is_object(edits)) {
         bool parsed = edits;
         json_decref(edits);

@@ -9,11 +9,14 @@
 
 #include "merge/model/model.h"
 
-char *tarn_model_side(tarn_arena *a, const char *folder, const char *name, size_t *len) {
+tarn_status tarn_model_side(tarn_arena *a, const char *folder, const char *name, char **text, size_t *len,
+                            tarn_error *err) {
     enum { MOST = 16 << 20 };
     char path[4096];
+    *text = NULL;
+    *len = 0;
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
-        return NULL;
+        return TARN_OK;
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
@@ -21,23 +24,25 @@ char *tarn_model_side(tarn_arena *a, const char *folder, const char *name, size_
         if (fd >= 0) {
             close(fd);
         }
-        return NULL;
+        return TARN_OK;
     }
     size_t n = (size_t)st.st_size, at = 0;
-    char *text = tarn_arena_take(a, n + 1);
-    while (text && at < n) {
-        ssize_t got = read(fd, text + at, n - at);
+    char *to = tarn_arena_take(a, n + 1);
+    while (to && at < n) {
+        ssize_t got = read(fd, to + at, n - at);
         if (got <= 0) {
             break;
         }
         at += (size_t)got;
     }
     close(fd);
-    if (text) {
-        text[at] = '\0';
-        *len = at;
+    if (!to) {
+        return tarn_raise_nomem(err, name, n);
     }
-    return text;
+    to[at] = '\0';
+    *text = to;
+    *len = at;
+    return TARN_OK;
 }
 
 static const tarn_node *expand_input(tarn_expand *e, tarn_model *m, int64_t i) {
@@ -133,7 +138,13 @@ tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_
     tarn_model *m;
     TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
     TARN_TRY(of_store(cx, store, path, o, &m, err));
-    m->config = tarn_model_side(&m->arena, tarn_store_folder(store), "config.json", &m->config_len);
+    char *config;
+    tarn_status s = tarn_model_side(&m->arena, tarn_store_folder(store), "config.json", &config, &m->config_len, err);
+    if (s != TARN_OK) {
+        tarn_model_release(m);
+        return s;
+    }
+    m->config = config;
     TARN_TRY(finish_input(cx, m, out, err));
     for (int i = 0; i < tarn_store_warnings(store); i++) {
         const char *code, *message;

@@ -219,8 +219,9 @@ const char *tarn_model_title(const tarn_model *m);  // "add", "ties", "only": th
 // A node of one operand whose signature stays: shares slots and names with it.
 tarn_status tarn_model_like(tarn_context *cx, const tarn_model_op *row, tarn_model *m,
                             tarn_model **out, tarn_error *err);
-// The text of a small file of a folder, up to 16 MB, NUL after it; NULL: it is not there.
-char *tarn_model_side(tarn_arena *a, const char *folder, const char *name, size_t *len);
+// *text: of a small file of a folder, up to 16 MB, NUL after it; NULL: it is not there.
+tarn_status tarn_model_side(tarn_arena *a, const char *folder, const char *name, char **text, size_t *len,
+                            tarn_error *err);
 // Reads m's own names anew, with what its side's config says.
 tarn_status tarn_model_find_names(tarn_model *m, tarn_error *err);
 

@@ -2,7 +2,6 @@
 // PEFT's adapters: adapter_config.json, and tensors called base_model.model.MODULE.lora_A.weight
 // and so on. Each tensor must find its place in the base: what an adapter has and we do not
 // understand is an error and never left out, since the result would look right and be wrong.
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #include "merge/model/lora.h"
 #include "merge/model/regex.h"
+#include "merge/model/tree.h"
 
 // ---- names ----
 
@@ -122,9 +122,12 @@ static tarn_status read_number(const config *c, const char *key, double def, dou
     return TARN_OK;
 }
 
-static tarn_status read_config(const char *text, size_t len, config *c, tarn_error *err) {
+static tarn_status read_config(tarn_budget *b, const char *text, size_t len, config *c, tarn_error *err) {
     json_error_t why;
-    c->root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    c->root = tarn_tree_read(b, text, len, JSON_REJECT_DUPLICATES, &why);
+    if (!c->root && tarn_tree_nomem(&why)) {
+        return tarn_raise_nomem(err, "adapter_config.json", len);
+    }
     if (!json_is_object(c->root)) {
         TARN_RAISE(err, "AdapterConfig", "adapter_config.json: line %d: %s", why.line,
                    c->root ? "it holds no object" : why.text);
@@ -437,7 +440,7 @@ tarn_status tarn_lora_read(tarn_model *base, tarn_model *adapter, const char *te
     tarn_arena a;
     tarn_arena_init(&a, &base->cx->budget);
     reading r = {.base = base, .adapter = adapter, .arena = &a};
-    tarn_status s = read_config(text, len, &r.config, err);
+    tarn_status s = read_config(&base->cx->budget, text, len, &r.config, err);
     s = s == TARN_OK ? read_adapter(&r, out, err) : s;
     json_decref(r.config.root);
     tarn_arena_free(&a);
@@ -466,11 +469,14 @@ tarn_status tarn_lora_open(tarn_context *cx, const char *path, const char *label
     if (s == TARN_OK) {
         size_t text_len = 0;
         const char *where = tarn_store_folder(adapter->store);
-        const char *text = tarn_model_side(&a, where, "adapter_config.json", &text_len);
-        s = text ? tarn_lora_read(base, adapter, text, text_len, out, err)
-                 : tarn_raise(err, "NotFound",
-                              "%s has no adapter_config.json, which says how an adapter is scaled",
-                              where);
+        char *text;
+        s = tarn_model_side(&a, where, "adapter_config.json", &text, &text_len, err);
+        if (s == TARN_OK) {
+            s = text ? tarn_lora_read(base, adapter, text, text_len, out, err)
+                     : tarn_raise(err, "NotFound",
+                                  "%s has no adapter_config.json, which says how an adapter is scaled",
+                                  where);
+        }
     }
     tarn_model_release(adapter);
     tarn_arena_free(&a);

@@ -2,11 +2,11 @@
 // Which names are two names of one parameter: read from config.json and the rows of names_table.c.
 // A config that does not parse is as good as none, with a warning; nothing is tied then but what
 // the file's own names prove.
-#include <jansson.h>
 #include <string.h>
 
 #include "merge/model/intern.h"
 #include "merge/model/names_table.h"
+#include "merge/model/tree.h"
 
 static bool word_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
@@ -33,22 +33,24 @@ static void tame_constants(char *s, size_t len) {
     }
 }
 
-// Jansson does not tell a lack of memory from a text that is wrong: both are read a second time, for
-// which memory is asked.
 tarn_status tarn_config_read(tarn_context *cx, const char *config, size_t len, json_t **out,
                              tarn_error *err) {
-    json_error_t why;
-    *out = config ? json_loadb(config, len, 0, &why) : NULL;
-    if (config && !*out) {
+    json_error_t why, again;
+    *out = config ? tarn_tree_read(&cx->budget, config, len, 0, &why) : NULL;
+    bool nomem = config && !*out && tarn_tree_nomem(&why);
+    if (config && !*out && !nomem) {
         char *copy = tarn_alloc(&cx->budget, len);
         if (!copy) {
             return tarn_raise_nomem(err, "config.json", len);
         }
         memcpy(copy, config, len);
         tame_constants(copy, len);
-        json_error_t again;
-        *out = json_loadb(copy, len, 0, &again);
+        *out = tarn_tree_read(&cx->budget, copy, len, 0, &again);
+        nomem = !*out && tarn_tree_nomem(&again);
         tarn_free(&cx->budget, copy, len);
+    }
+    if (nomem) {
+        return tarn_raise_nomem(err, "config.json", len);
     }
     if (config && !*out) {
         tarn_warn(cx, "config.json is left aside: line %d: %s", why.line, why.text);

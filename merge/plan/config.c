@@ -2,10 +2,10 @@
 // config.json of a saved model: that of its side files, with what follows from the tensors brought
 // up to date where it is stated: their dtype, the number of layers, lists with one value per layer.
 // Which key counts which stack is rows of data.
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "merge/model/tree.h"
 #include "merge/plan/output.h"
 
 typedef struct {
@@ -132,9 +132,11 @@ static const tarn_name_info *origin(const tarn_model *m, int64_t i, const tarn_m
 }
 
 // The value that a layer had in the list of its own model's config; new reference, NULL: not known.
-static json_t *value_of(const tarn_model *input, int depth, const char *key) {
+static json_t *value_of(editing *e, const tarn_model *input, int depth, const char *key) {
     json_error_t why;
-    json_t *root = input->config ? json_loadb(input->config, input->config_len, 0, &why) : NULL;
+    const char *text = input->config;
+    json_t *root = text ? tarn_tree_read(&e->plan->cx->budget, text, input->config_len, 0, &why) : NULL;
+    e->failed = e->failed || (text && !root && tarn_tree_nomem(&why));
     json_t *v = depth < 0 ? NULL : json_array_get(json_object_get(root, key), (size_t)depth);
     json_incref(v);
     json_decref(root);
@@ -152,7 +154,7 @@ static json_t *new_list(editing *e, const char *key) {
             const tarn_model *input;
             const tarn_name_info *from =
                 e->after.info[i].depth == depth ? origin(m, e->plan->slot[i], &input) : NULL;
-            v = from ? value_of(input, from->depth, key) : NULL;
+            v = from ? value_of(e, input, from->depth, key) : NULL;
         }
         e->failed = e->failed || (v && json_array_append(list, v) != 0);
         json_decref(v);
@@ -204,9 +206,9 @@ tarn_status tarn_output_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     const tarn_model *side = p->model->side, *files = tarn_model_files(p->model);
     json_error_t why;
     editing e = {.plan = p, .before = files ? files->names : NULL};
-    e.root = json_loadb(side->config, side->config_len, 0, &why);
+    e.root = tarn_tree_read(&p->cx->budget, side->config, side->config_len, 0, &why);
     if (!json_is_object(e.root)) {
-        bool nomem = !e.root && json_error_code(&why) == json_error_out_of_memory;
+        bool nomem = !e.root && tarn_tree_nomem(&why);
         json_decref(e.root);
         return nomem ? tarn_raise_nomem(err, "config.json", side->config_len)
                      : tarn_writer_side(w, "config.json", side->config, side->config_len, err);

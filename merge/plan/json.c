@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan as canonical JSON: nodes in the order of their first use, operands before users. What it
 // says depends on names and parameters alone, never on paths, sharding or the order of tensors.
-#include <jansson.h>
 #include <string.h>
 
+#include "merge/model/tree.h"
 #include "merge/plan/output.h"
 #include "vm/store/digests.h"
 
@@ -254,7 +254,10 @@ tarn_status tarn_plan_read(tarn_context *cx, const char *text, size_t len,
                            const char *(*path)(void *arg, const char *label, int k), void *arg,
                            tarn_model **out, tarn_plan_options *o, tarn_error *err) {
     json_error_t je;
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    json_t *root = tarn_tree_read(&cx->budget, text, len, JSON_REJECT_DUPLICATES, &je);
+    if (!root && tarn_tree_nomem(&je)) {
+        return tarn_raise_nomem(err, "a plan", len);
+    }
     if (!root) {
         TARN_RAISE(err, "PlanInvalid", "plan: %s at byte %d", je.text, je.position);
     }

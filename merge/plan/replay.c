@@ -2,13 +2,13 @@
 // Replay: the plan that a saved model embeds is executed again, and what comes out is compared with
 // the file as it streams. Needs the inputs and nothing else: no Lua, no space on the disk.
 #include <fcntl.h>
-#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "merge/model/tree.h"
 #include "merge/plan/output.h"
 
 typedef struct {
@@ -157,6 +157,32 @@ static const char *metadata(const tarn_store *s, const char *want) {
     return NULL;
 }
 
+// One that cannot be read is as good as none.
+static tarn_status read_provenance(tarn_context *cx, const char *folder, json_t **out, tarn_error *err) {
+    tarn_arena a;
+    char *text;
+    size_t len;
+    json_error_t why;
+    tarn_arena_init(&a, &cx->budget);
+    tarn_status s = tarn_model_side(&a, folder, "tarn-provenance.json", &text, &len, err);
+    if (s == TARN_OK && text) {
+        *out = tarn_tree_read(&cx->budget, text, len, JSON_REJECT_DUPLICATES, &why);
+        s = *out || !tarn_tree_nomem(&why) ? TARN_OK : tarn_raise_nomem(err, "tarn-provenance.json", len);
+    }
+    tarn_arena_free(&a);
+    return s;
+}
+
+static tarn_status read_inputs(tarn_context *cx, const char *path, const char *text, json_t **out, tarn_error *err) {
+    json_error_t why;
+    *out = tarn_tree_read(&cx->budget, text, strlen(text), JSON_REJECT_DUPLICATES, &why);
+    if (!*out && tarn_tree_nomem(&why)) {
+        return tarn_raise_nomem(err, "a plan", strlen(text));
+    }
+    return *out ? TARN_OK
+                : tarn_raise(err, "PlanInvalid", "%s: its list of inputs cannot be read: %s", path, why.text);
+}
+
 // The plan embedded in `stored`, over its inputs.
 static tarn_status recall(tarn_context *cx, const tarn_store *stored, const char *path, int ninputs,
                           const char *const *inputs, tarn_model **m, tarn_plan_options *o, tarn_error *err) {
@@ -164,15 +190,11 @@ static tarn_status recall(tarn_context *cx, const tarn_store *stored, const char
     if (!plan) {
         TARN_RAISE(err, "NoPlan", "%s holds no plan: tarn did not save it", path);
     }
-    char file[4096];
-    snprintf(file, sizeof file, "%s/tarn-provenance.json", tarn_store_folder(stored));
-    hints h = {ninputs, inputs, json_load_file(file, JSON_REJECT_DUPLICATES, NULL)};
+    hints h = {ninputs, inputs, NULL};
+    json_t *recorded = NULL;
+    TARN_TRY(read_provenance(cx, tarn_store_folder(stored), &h.provenance, err));
     tarn_status s = tarn_plan_read(cx, plan, strlen(plan), find_path, &h, m, o, err);
-    json_error_t why;
-    json_t *recorded = inputs_text ? json_loads(inputs_text, JSON_REJECT_DUPLICATES, &why) : NULL;
-    if (s == TARN_OK && inputs_text && !recorded) {
-        s = tarn_raise(err, "PlanInvalid", "%s: its list of inputs cannot be read: %s", path, why.text);
-    }
+    s = s == TARN_OK && inputs_text ? read_inputs(cx, path, inputs_text, &recorded, err) : s;
     s = s == TARN_OK ? check_inputs(*m, recorded, err) : s;
     json_decref(recorded);
     json_decref(h.provenance);

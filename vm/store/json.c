@@ -250,6 +250,26 @@ static bool literal(tarn_json *j, const char *word, size_t len) {
 
 bool tarn_json_null(tarn_json *j) { return literal(j, "null", 4); }
 
+bool tarn_json_bool(tarn_json *j, bool *out) {
+    *out = tarn_json_peek(j) == 't';
+    return *out ? literal(j, "true", 4) : literal(j, "false", 5);
+}
+
+bool tarn_json_number(tarn_json *j, tarn_json_string *out, bool *whole) {
+    tarn_json_peek(j);
+    size_t start = j->at;
+    if (j->fault || !number(j)) {
+        return false;
+    }
+    *out = (tarn_json_string){.s = j->text + start, .len = j->at - start};
+    *whole = true;
+    for (size_t i = start; i < j->at; i++) {
+        char c = j->text[i];
+        *whole = *whole && c != '.' && c != 'e' && c != 'E';
+    }
+    return true;
+}
+
 static bool scalar(tarn_json *j) {
     tarn_json_string ignored;
     switch (tarn_json_peek(j)) {

@@ -43,6 +43,9 @@ bool tarn_json_text(tarn_json *j, tarn_json_string *out);
 // Digits that fit 64 bits: no sign, fraction, exponent or leading zero.
 bool tarn_json_u64(tarn_json *j, uint64_t *out);
 bool tarn_json_null(tarn_json *j);
+bool tarn_json_bool(tarn_json *j, bool *out);
+// Where any number stands in the text (no NUL comes after it); *whole: it has no fraction and no exponent.
+bool tarn_json_number(tarn_json *j, tarn_json_string *out, bool *whole);
 // Any one value, down to TARN_JSON_DEPTH.
 bool tarn_json_skip(tarn_json *j);
 // Nothing but white space is left.

@@ -36,10 +36,11 @@ typedef struct {
 } oom_script;
 
 typedef struct {
-    long first, step;  // allocation `first` fails (from 1), then every step-th
-    long most;         // steps grow to n / most, so that long scripts end as well; 0: they do not
-    int caps;          // on memory, up to what the script needs
-    bool examples;     // they remove what they wrote: stopped half way they leave files, whole ones
+    long step;      // one allocation in so many fails, at least one of each script
+    long most;      // so many fail of each script at most, spread over all it asks for; 0: no bound
+    int caps;       // on memory, spread over what the script needs
+    long day;       // another one: other allocations, other caps
+    bool examples;  // they remove what they wrote: stopped half way they leave files, whole ones
 } oom_effort;
 
 static const char oom_prologue[] =
@@ -339,7 +340,7 @@ static void look_at_folder(char hex[65]) {
 typedef struct {
     tarn_status status;
     tarn_error err;
-    long failed;        // allocations
+    long failed, asked;  // allocations
     size_t left, peak;  // bytes of the budget
     char result[8192];  // of the script
     char before[65], after[65];  // the folder
@@ -380,6 +381,7 @@ static void oom_run(const oom_script *s, long n, bool onwards, size_t cap, oom_o
     o->status = tarn_context_init(&cx, &co, &o->err);
     if (o->status != TARN_OK) {
         o->failed = oom_disarm();
+        o->asked = oom_asked();
         return;
     }
     cx.warn = nothing;
@@ -398,6 +400,7 @@ static void oom_run(const oom_script *s, long n, bool onwards, size_t cap, oom_o
         o->status = oom_text(h, "=script", s->script, o);
     }
     o->failed = oom_disarm();
+    o->asked = oom_asked();
     look_at_folder(o->after);
     tarn_host_close(h);
     o->left = atomic_load(&cx.budget.used);
@@ -430,24 +433,32 @@ static void oom_tell(const oom_script *s, const char *how, const char *fault, co
                 (int)got->status, got->err.message, got->left, got->result + same);
 }
 
-static long next_step(const oom_effort *e, long n) {
-    long grown = e->most > 0 ? n / e->most : 0;
-    return e->step > grown ? e->step : grown;
+// Of n things in a row one in how many is taken.
+static long oom_stride(const oom_effort *e, long n) {
+    long apart = e->most > 0 && n > e->most * e->step ? (n + e->most - 1) / e->most : e->step;
+    return apart < n ? apart : n > 1 ? n : 1;
 }
 
-// Until a run meets no failure. Returns how many runs were faulty.
+// Where in 0 .. 1 the day's samples begin. Multiples of the golden ratio: any run of days is spread evenly.
+static double oom_start(const oom_effort *e) {
+    double x = (double)e->day * 0.6180339887498949;
+    return x - (double)(long)x;
+}
+
+// Returns how many runs were faulty.
 static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
     static oom_outcome want, got;
     const char *verbose = getenv("TARN_TEST_VERBOSE");
     char how[64];
+    clock_t began = clock();
     oom_run(s, 0, false, OOM_CAP, &want);
     if (want.status != TARN_OK) {
         fail_msg("%s: %s", s->name, want.err.message);
     }
-    long runs = 0, ended = 0;
+    long runs = 0, ended = 0, stride = oom_stride(e, want.asked);
     int faults = 0;
     for (int onwards = 0; onwards < 2; onwards++) {
-        for (long n = e->first;; n += next_step(e, n)) {
+        for (long n = 1 + (long)(oom_start(e) * (double)stride); n <= want.asked; n += stride) {
             oom_run(s, n, onwards, OOM_CAP, &got);
             const char *fault = oom_fault(e, &want, &got);
             snprintf(how, sizeof how, "allocation %ld%s fails", n, onwards ? " and all later" : "");
@@ -458,15 +469,12 @@ static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
             if (fault && faults++ < 10) {
                 oom_tell(s, how, fault, &want, &got);
             }
-            if (got.failed == 0) {
-                break;
-            }
             runs++;
             ended += got.status != TARN_OK;
         }
     }
-    for (int k = 1; k <= e->caps; k++, runs++) {
-        size_t cap = want.peak / (size_t)(e->caps + 1) * (size_t)k;
+    for (int k = 0; k < e->caps; k++, runs++) {
+        size_t cap = (size_t)((double)want.peak * (k + oom_start(e)) / e->caps);
         oom_run(s, 0, false, cap, &got);
         const char *fault = got.peak > cap && !s->before ? "more than the cap" : oom_fault(e, &want, &got);
         snprintf(how, sizeof how, "a cap of %zu bytes", cap);
@@ -476,7 +484,8 @@ static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
         ended += got.status != TARN_OK;
     }
     if (verbose || !e->examples) {
-        print_message("%s: %ld runs, %ld ended in an error\n", s->name, runs, ended);
+        print_message("%s: %ld allocations, %ld runs, %ld ended in an error, %.1f s\n", s->name, want.asked, runs, ended,
+                      (double)(clock() - began) / CLOCKS_PER_SEC);
     }
     assert_true(ended > 0 || e->examples);
     return faults;
@@ -485,6 +494,21 @@ static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
 static bool oom_wanted(const char *name) {
     const char *only = getenv("TARN_TEST_ONLY");
     return !only || strstr(name, only);
+}
+
+// Loading the library's modules is a script of its own; here it would be most of every example. Those that
+// it names are loaded before, and no others: all of them take longer than most examples do.
+static void oom_load(const char *example, char *before, size_t room) {
+    static const char *const modules[] = {"nn.mlp", "data.csv", "train.fit", "eval.nll", "search.cmaes", "probe.fisher"};
+    size_t len = (size_t)snprintf(before, room, "local _ = { ");
+    for (size_t k = 0; k < sizeof modules / sizeof *modules; k++) {
+        char prefix[16];
+        snprintf(prefix, sizeof prefix, "%.*s", (int)(strchr(modules[k], '.') + 1 - modules[k]), modules[k]);
+        if (strstr(example, prefix)) {
+            len += (size_t)snprintf(before + len, room - len, "%s, ", modules[k]);
+        }
+    }
+    snprintf(before + len, room - len, "}");
 }
 
 // The examples of all rows; what they print is their result.
@@ -506,11 +530,11 @@ static int oom_sweep_examples(const oom_effort *e) {
             continue;
         }
         size_t room = sizeof printing + strlen(d->example) + 64;
-        char *text = malloc(room);
+        char *text = malloc(room), before[256];
         assert_non_null(text);
         snprintf(text, room, "%s do %s\nend return table.concat(said, '\\n')", printing, d->example);
-        // Loading the library's modules is a script of its own; here it would be most of every example.
-        oom_script s = {d->name, "local _ = { nn.mlp, data.csv, train.fit, eval.nll, search.cmaes, probe.fisher }", text};
+        oom_load(d->example, before, sizeof before);
+        oom_script s = {d->name, before, text};
         faults += oom_sweep_script(&s, e);
         free(text);
     }

@@ -4,7 +4,7 @@
 #include "tests/oom.h"
 #include "tests/stdlib/bind/oom_scripts.h"
 
-static void test_scripts(void **state) { oom_all(&(oom_effort){.first = 1, .step = 1201, .caps = 1}); }
+static void test_scripts(void **state) { oom_all(&(oom_effort){.step = 1201, .most = 8, .caps = 1, .day = 1}); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_scripts)};
