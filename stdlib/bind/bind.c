@@ -51,7 +51,7 @@ static const char *next_method(void *arg, size_t i) {
     return lua_tostring(L, -1);
 }
 
-int tarn_bind_method(lua_State *L, const char *type, int key) {
+int tarn_bind_method(lua_State *L, const char *type, int key, const char *(*elsewhere)(const char *)) {
     key = lua_absindex(L, key);
     tarn_bind_methods(L, type);
     lua_pushvalue(L, key);
@@ -63,6 +63,10 @@ int tarn_bind_method(lua_State *L, const char *type, int key) {
         return tarn_lua_error(L, "a %s has no field of type %s", type, luaL_typename(L, key));
     }
     const char *word = lua_tostring(L, key);
+    const char *here = elsewhere ? elsewhere(word) : NULL;
+    if (here) {
+        return tarn_lua_error(L, "%s:%.60s: no such method; here it is %s", type, word, here);
+    }
     const char *near = tarn_nearest(word, next_method, L);
     if (near) {
         return tarn_lua_error(L, "%s:%.60s: no such method; did you mean %s:%s?", type, word, type,

@@ -30,8 +30,9 @@ tarn_status tarn_bind_plot(tarn_host *h, tarn_error *err);
 void tarn_bind_methods(lua_State *L, const char *type);
 // Rows "tensor:sum" become methods, rows "tensor.zeros" functions of the module; all documented.
 void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, int n);
-// An __index for string keys: a method, else an error with the nearest name.
-int tarn_bind_method(lua_State *L, const char *type, int key);
+// An __index for string keys: a method, else an error that says what `elsewhere` has for the name (what other
+// libraries call by it; may be NULL), or the nearest name.
+int tarn_bind_method(lua_State *L, const char *type, int key, const char *(*elsewhere)(const char *));
 // check(function, options, {names}, positional) for files of the library (see below).
 int tarn_bind_check(lua_State *L);
 // Runs an embedded file that returns function(define, check). define(name, signature, text, example,

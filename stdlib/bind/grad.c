@@ -553,6 +553,9 @@ static int l_jvp(lua_State *L) {
     for (int i = 0; i < o.n; i++) {
         bool moves = tarn_dtype_is_float(o.node[i]->desc.dtype);
         roots[i] = moves ? tangent(L, &p, o.node[i], dx) : tarn_zeros_like(p.g, o.node[i]);
+        if (!roots[i]) {
+            tarn_bind_fail(L, p.g);
+        }
         roots[o.n + i] = o.node[i];
     }
     answers a = finish(L, &p, 2 * o.n, roots);

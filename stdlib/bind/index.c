@@ -220,6 +220,24 @@ static int push_shape(lua_State *L, const tarn_desc *d) {
     return 1;
 }
 
+// What PyTorch and NumPy call things that have another name here, and which no near name leads to.
+static const char *elsewhere(const char *name) {
+    static const char *const names[][2] = {
+        {"view", "t:reshape({2, 3})"},  {"size", "t.shape"},           {"dim", "t.rank"},
+        {"ndim", "t.rank"},             {"mm", "t:matmul(other)"},     {"bmm", "t:matmul(other)"},
+        {"T", "t:t()"},                 {"mT", "t:transpose(-2, -1)"}, {"cat", "tensor.cat { t, other }"},
+        {"tolist", "t:totable()"},      {"numpy", "t:totable()"},      {"float", "t:to \"f32\""},
+        {"double", "t:to \"f64\""},     {"half", "t:to \"f16\""},      {"long", "t:to \"i64\""},
+        {"astype", "t:to \"f32\""},     {"type", "t:to \"f32\""},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i][0], name) == 0) {
+            return names[i][1];
+        }
+    }
+    return NULL;
+}
+
 static int field(lua_State *L, const char *name) {
     const tarn_lua_tensor *u = tarn_bind_to_tensor(L, 1);
     tarn_desc d;
@@ -245,7 +263,7 @@ static int field(lua_State *L, const char *name) {
         lua_pushboolean(L, u->node && u->recorded);
         return 1;
     }
-    return tarn_bind_method(L, "tensor", 2);
+    return tarn_bind_method(L, "tensor", 2, elsewhere);
 }
 
 int tarn_bind_index(lua_State *L) {

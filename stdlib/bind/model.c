@@ -337,7 +337,7 @@ static int m_index(lua_State *L) {
         }
         // Without a dot it is a method's name or a short tensor's: the nearer one is meant.
         if (!memchr(name, '.', len) && !tarn_nearest(name, next_name, m)) {
-            return tarn_bind_method(L, "model", 2);
+            return tarn_bind_method(L, "model", 2, NULL);
         }
         return push_slot(L, m, tarn_bind_slot(L, 2, m, "model"));
     }
@@ -511,7 +511,8 @@ tarn_model **tarn_bind_models(lua_State *L, const char *function, int least, int
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_Integer count = luaL_len(L, 1);
     if (count < least || count > most) {
-        tarn_lua_error(L, "%s: expected %d to %d models, got %lld", function, least, most, (long long)count);
+        tarn_lua_error(L, "%s: expected %d to %d models, got %lld", function, least > 0 ? least : 1, most,
+                       (long long)count);
     }
     tarn_model **in = lua_newuserdatauv(L, (size_t)count * sizeof *in + 1, 0);
     for (lua_Integer k = 1; k <= count; k++) {

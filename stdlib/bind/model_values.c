@@ -340,9 +340,9 @@ static void read_options(lua_State *L, int idx, const char *function, const char
     }
     o->plan.allow_nonfinite = tarn_lua_opt_boolean(L, idx, function, "allow_nonfinite", false);
     o->overwrite = tarn_lua_opt_boolean(L, idx, function, "overwrite", false);
-    lua_Integer shard = tarn_lua_opt_integer(L, idx, function, "max_shard_size", 0);
-    if (shard < 0) {
-        tarn_lua_error(L, "%s: max_shard_size is a number of bytes", function);
+    lua_Integer shard = tarn_lua_opt_integer(L, idx, function, "max_shard_size", 5000000000);
+    if (shard < 1) {
+        tarn_lua_error(L, "%s: max_shard_size is a number of bytes, at least 1", function);
     }
     o->max_shard_size = (uint64_t)shard;
 }

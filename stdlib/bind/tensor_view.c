@@ -209,6 +209,9 @@ static int l_expand(lua_State *L) {
     tarn_desc d;
     int64_t shape[TARN_MAX_RANK];
     tarn_bind_desc(L, 1, "tensor:expand", &d);
+    if (lua_gettop(L) > 2) {
+        return tarn_lua_error(L, "tensor:expand: the shape is a table: t:expand({2, 3})");
+    }
     int rank = tarn_bind_shape(L, 2, "tensor:expand", shape);
     return tarn_bind_broadcast(L, 1, rank, shape);
 }

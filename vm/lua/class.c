@@ -92,11 +92,13 @@ void tarn_lua_check_options(lua_State *L, int idx, const char *function, const c
     if (lua_isnoneornil(L, idx)) {
         return;
     }
-    if (!lua_istable(L, idx)) {
+    luaL_checkstack(L, 4, function);
+    bool object = luaL_getmetafield(L, idx, "__name") != LUA_TNIL;  // a data set, say, in their place
+    lua_pop(L, object);
+    if ((object && !positional) || !lua_istable(L, idx)) {  // a shape is a list
         tarn_push_kind(L, idx);
         tarn_lua_error(L, "%s: expected a table of options, got %s", function, lua_tostring(L, -1));
     }
-    luaL_checkstack(L, 4, function);
     lua_pushnil(L);
     while (lua_next(L, idx)) {
         lua_pop(L, 1);

@@ -261,8 +261,8 @@ static bool take_over(tarn_exec *e, exec_base *b, const bool *donate) {
         atomic_fetch_add(&b->storage->refs, 1);
         b->storage->version++;
     }
-    if (b->over && b->over->through != taken) {  // twins read it: they are given nothing
-        b->over->through = taken;
+    if (taken && b->over) {
+        b->over->through = true;
     }
     return taken;
 }
@@ -467,6 +467,11 @@ tarn_status tarn_exec_prepare(tarn_exec *e, tarn_error *err) {
     if (!e->ready) {
         tarn_status s = first_run(e, err);
         unbind_arena(e, 1);
+        for (int i = 0; s != TARN_OK && i < e->nbase; i++) {
+            if (e->base[i].kind == EXEC_LOOSE && e->base[i].phase == 1) {
+                unbind(&e->base[i]);  // it is made again
+            }
+        }
         TARN_TRY(s);
         e->ready = true;
     }
@@ -516,6 +521,9 @@ tarn_status tarn_exec_run(tarn_exec *e, const tarn_tensor *values, const bool *d
                     (b->kind == EXEC_LOOSE && b->phase == 1 && e->ready);
         if (!kept) {
             unbind(b);
+        }
+        if (b->over && b->over->through) {  // as runs that are given nothing find it, side by side
+            b->over->through = false;
         }
     }
     return s;

@@ -7,6 +7,7 @@
 // used.
 #include <string.h>
 
+#include "vm/base/size.h"
 #include "vm/op/exec_parts.h"
 
 bool tarn_exec_tiled(const exec_maker *m, const tarn_node *n) {
@@ -169,6 +170,23 @@ static tarn_status assign(exec_maker *m, int *small) {
     return TARN_OK;
 }
 
+// What is made can be counted in bytes, all of it together: sums of sizes are not checked after this.
+static tarn_status check_sizes(const exec_maker *m) {
+    const uint64_t most = (uint64_t)1 << 61;
+    uint64_t all = 0;
+    for (int id = 0; id < m->count; id++) {
+        uint64_t bytes = 0;
+        if (!m->phase[id] || m->layout[id]) {
+            continue;
+        }
+        if (!tarn_mul_u64((uint64_t)m->numel[id], 8, &bytes) || bytes > most || (all += bytes + 64) > most) {
+            TARN_RAISE(m->err, "Overflow", "%s: a tensor of %lld elements has no size in bytes",
+                       m->g->nodes[id]->op->name, (long long)m->numel[id]);
+        }
+    }
+    return TARN_OK;
+}
+
 // ---- sinking ----
 
 static void count_readers(exec_maker *m) {
@@ -271,6 +289,7 @@ tarn_status tarn_exec_group(exec_maker *m, int nroots, const tarn_node *const *r
     }
     memset(small, -1, SMALL * sizeof *small);
     TARN_TRY(assign(m, small));
+    TARN_TRY(check_sizes(m));
     for (int r = 0; r < nroots; r++) {
         m->is_root[m->holder[roots[r]->id]] = 1;
         m->readers[m->holder[roots[r]->id]]++;

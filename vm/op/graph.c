@@ -522,6 +522,9 @@ const tarn_node *tarn_iota(tarn_graph *g, int64_t n) {
 }
 
 const tarn_node *tarn_zeros_like(tarn_graph *g, const tarn_node *x) {
+    if (!x) {
+        return NULL;  // after an error
+    }
     const tarn_node *z = tarn_cast(g, tarn_num(g, 0), tarn_dtype_compute(x->desc.dtype));
     return tarn_broadcast(g, z, x->desc.rank, x->desc.shape);
 }

@@ -160,18 +160,20 @@ static bool is_path(const char *s, size_t n) {
     return true;
 }
 
-// "?name", "name?" and "??name".
+// "?name", "name?", "??name" and "help name".
 static bool take_help(session *s) {
     const char *word = s->entry.data;
     size_t n = s->entry.len;
     trim(&word, &n);
     bool before = n > 0 && word[0] == '?', after = n > 1 && word[n - 1] == '?';
-    if (!before && !after) {
+    bool spoken = n > 5 && strncmp(word, "help ", 5) == 0;
+    if (!before && !after && !spoken) {
         return false;
     }
     bool source = before && n > 1 && word[1] == '?';
-    word += before + source;
-    n -= 1 + (size_t)source;
+    size_t skip = before ? 1 + (size_t)source : spoken ? 5 : 0;
+    word += skip;
+    n -= skip + (after && !before);
     trim(&word, &n);
     if ((!before || source) && !is_path(word, n)) {
         return false;
@@ -187,6 +189,24 @@ static bool take_help(session *s) {
     tarn_text_free(&name);
     tarn_session_report(s, status, &err);
     return true;
+}
+
+// What other prompts are left by, where it is nothing else here.
+static bool take_leave(session *s) {
+    static const char *const words[] = {"exit", "quit", "exit()", "quit()"};
+    const char *word = s->entry.data;
+    size_t n = s->entry.len;
+    lua_State *L = tarn_host_state(s->h);
+    trim(&word, &n);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (n == strlen(words[i]) && memcmp(word, words[i], n) == 0) {
+            lua_pushglobaltable(L);
+            lua_pushlstring(L, words[i], 4);
+            s->leave = lua_rawget(L, -2) == LUA_TNIL;
+            lua_pop(L, 2);
+        }
+    }
+    return s->leave;
 }
 
 // ---- completion ----
@@ -227,7 +247,7 @@ static bool take_line(session *s, bool last_line) {
         return true;
     }
     bool first = !strchr(s->entry.data, '\n');
-    if (tarn_session_command(s) || (first && take_help(s))) {
+    if (tarn_session_command(s) || (first && (take_help(s) || take_leave(s)))) {
         return true;
     }
     if (strspn(s->entry.data, " \t\n") == s->entry.len) {

@@ -175,6 +175,7 @@ end
 -- ---- messages ----
 raises("expected a function", compile, 3)
 raises("did you mean 'donate'", compile, step, { donat = { 1 } })
+raises("compile: expected a table of options, got data set", compile, step, setmetatable({ x = 1 }, { __name = "data set" }))
 raises("an argument is a function", compile(function(v) return v end), print)
 raises("compile: base is a plan over files; :load() it first", compile(function(m) return m end),
   model.open "examples/data/base.safetensors")

@@ -151,6 +151,13 @@ raises("does not depend on its argument", grad, function() return x:sum() end, 1
 check.tensor(grad(function(t) return (t * t):sum() / 2 end, x), inputs.x:totable())
 assert(tensor.equal(x, inputs.x) and not x:equal(planned.y) and x:allclose(inputs.x))
 raises("index 7 is outside axis 1, which has 6 elements", function() return x[7] end)
+-- what is kept of tiles beside what an operation made, or a file of one element: of one dtype, as they say
+do
+  local top = function(t) return t:mean(1, true):to "bf16" end
+  local joined = tensor.cat { top(planned.h), planned.h }
+  equal(joined.dtype, "bf16")
+  assert(tensor.equal(joined, tensor.cat { top(inputs.h), inputs.h }))
+end
 -- a tensor changed after it entered a plan is an error
 local late = tensor.ones({ 6, 10 })
 local sum = x + late

@@ -18,6 +18,7 @@ typedef struct {
     tarn_tensor value[GRAPH_INPUTS], leaf[GRAPH_LEAVES];
     int64_t rows, columns;
     bool smooth;  // floating rows that have derivatives only
+    bool files;   // sources in the place of inputs
 } random_graph;
 
 static inline uint64_t rg_below(random_graph *r, uint64_t n) { return test_random(&r->seed) % n; }
@@ -57,8 +58,20 @@ static inline void rg_shape(random_graph *r, int *rank, int64_t *shape) {
     }
 }
 
-static inline void rg_open(random_graph *r, tarn_context *cx, uint64_t seed, int64_t rows,
-                           int64_t columns, bool smooth) {
+static inline const tarn_node *rg_leaf(random_graph *r, const tarn_tensor *x) {
+    if (r->files) {
+        const tarn_source *s = tarn_source_of_tensor(x, "t");
+        const tarn_node *n = tarn_leaf_source(r->g, s);
+        s->release(s);
+        return n;
+    }
+    tarn_desc d;
+    tarn_desc_of(x, &d);
+    return tarn_leaf_input(r->g, &d);
+}
+
+static inline void rg_begin(random_graph *r, tarn_context *cx, uint64_t seed, int64_t rows,
+                            int64_t columns, bool smooth, bool files) {
     static const tarn_dtype any[] = {TARN_F32, TARN_F32, TARN_F32, TARN_F64, TARN_BF16, TARN_I64,
                                      TARN_U8, TARN_BOOL};
     memset(r, 0, sizeof *r);
@@ -67,6 +80,7 @@ static inline void rg_open(random_graph *r, tarn_context *cx, uint64_t seed, int
     r->rows = rows;
     r->columns = columns;
     r->smooth = smooth;
+    r->files = files;
     r->g = tarn_graph_new(cx);
     for (int k = 0; k < GRAPH_INPUTS + GRAPH_LEAVES; k++) {
         int rank = 2;
@@ -78,10 +92,8 @@ static inline void rg_open(random_graph *r, tarn_context *cx, uint64_t seed, int
         t = k == 0 ? TARN_F32 : t;
         tarn_tensor x = filled(cx, t, rank, shape, test_random(&r->seed));
         if (k < GRAPH_INPUTS) {
-            tarn_desc d;
-            tarn_desc_of(&x, &d);
             r->value[k] = x;
-            r->input[k] = tarn_leaf_input(r->g, &d);
+            r->input[k] = rg_leaf(r, &x);
             rg_add(r, r->input[k]);
         } else {
             r->leaf[k - GRAPH_INPUTS] = x;
@@ -90,6 +102,11 @@ static inline void rg_open(random_graph *r, tarn_context *cx, uint64_t seed, int
     }
     rg_add(r, tarn_num(r->g, 0.75));
     rg_add(r, tarn_num(r->g, 3));
+}
+
+static inline void rg_open(random_graph *r, tarn_context *cx, uint64_t seed, int64_t rows,
+                           int64_t columns, bool smooth) {
+    rg_begin(r, cx, seed, rows, columns, smooth, false);
 }
 
 static inline void rg_close(random_graph *r) {

@@ -352,6 +352,34 @@ static void test_changed(void **state) {
 
 // ---- memory ----
 
+// Shapes whose bytes wrap around are refused before anything is placed; a view of as many elements is none.
+static void test_sizes(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 2, NULL);
+    const int64_t one[2] = {1, 1}, wide[2] = {1, (int64_t)1 << 62}, tall[2] = {(int64_t)1 << 62, 1};
+    tarn_tensor x = filled(&cx, TARN_F32, 2, one, 3), out;
+    tarn_graph *g = tarn_graph_new(&cx);
+    tarn_desc d;
+    tarn_desc_of(&x, &d);
+    const tarn_node *in = tarn_leaf_input(g, &d), *view = tarn_broadcast(g, in, 2, wide);
+    const tarn_node *root = tarn_matmul(g, tarn_mul(g, view, tarn_num(g, 2)), tarn_broadcast(g, in, 2, tall));
+    tarn_exec *e;
+    assert_non_null(root);
+    assert_int_equal(tarn_exec_make(g, 1, &root, 1, &in, &e, &err), TARN_ERROR);
+    assert_string_equal(err.code, "Overflow");
+    assert_null(e);
+    OK(tarn_exec_make(g, 1, &view, 1, &in, &e, &err));
+    OK(tarn_exec_run(e, &x, NULL, &out, &err));
+    assert_int_equal(tarn_tensor_numel(&out), wide[1]);
+    tarn_tensor_release(&out);
+    tarn_exec_free(e);
+    tarn_graph_release(g);
+    tarn_tensor_release(&x);
+    assert_int_equal(cx.budget.used, 0);
+    tarn_context_free(&cx);
+}
+
 static void test_peak(void **state) {
     tarn_context cx;
     tarn_error err = {0};
@@ -443,7 +471,7 @@ static void test_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits), cmocka_unit_test(test_order), cmocka_unit_test(test_given_away), cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_changed),   cmocka_unit_test(test_peak),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_changed),   cmocka_unit_test(test_sizes),      cmocka_unit_test(test_peak),       cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include "tests/vm/op/random_graph.h"
 #include "vm/op/blas.h"
 #include "vm/op/exec.h"
+#include "vm/op/linalg.h"
 
 enum { ROOTS = 4, RUNS = 9, MOST = 4000 };
 
@@ -215,6 +216,82 @@ static void test_kept(void **state) {
     free(q);
 }
 
+// What was kept before the first run failed does not stay behind when it is tried again.
+static void test_kept_fails(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 2, NULL);
+    const int64_t shape[2] = {40, 40};
+    tarn_tensor x = filled(&cx, TARN_F32, 2, shape, 3), w = filled(&cx, TARN_F32, 2, shape, 4), out[2];
+    tarn_graph *g = tarn_graph_new(&cx);
+    tarn_desc d;
+    tarn_desc_of(&x, &d);
+    const tarn_node *in = tarn_leaf_input(g, &d), *leaf = tarn_leaf_tensor(g, &w);
+    const tarn_node *good = tarn_qr(g, leaf).r, *bad = tarn_cholesky(g, leaf);  // not symmetric: refused
+    const tarn_node *root = tarn_add(g, tarn_total(g, &tarn_op_sum, tarn_matmul(g, in, good)),
+                                     tarn_total(g, &tarn_op_sum, bad));
+    tarn_exec *e;
+    OK(tarn_exec_make(g, 1, &root, 1, &in, &e, &err));
+    const tarn_tensor *values[2] = {&x, &x};
+    tarn_tensor *results[2] = {&out[0], &out[1]};
+    size_t held = 0;
+    for (int round = 0; round < 4; round++) {
+        assert_int_equal(tarn_exec_run_many(e, 2, values, results, &err), TARN_ERROR);
+        assert_non_null(strstr(err.message, "positive definite"));
+        assert_true(round == 0 || cx.budget.used == held);
+        held = cx.budget.used;
+    }
+    tarn_exec_free(e);
+    tarn_graph_release(g);
+    tarn_tensor_release(&x);
+    tarn_tensor_release(&w);
+    assert_int_equal(cx.budget.used, 0);
+    tarn_context_free(&cx);
+}
+
+// An executor that was given its inputs before serves runs side by side: nobody writes to what they share.
+static void test_given_before(void **state) {
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 4, NULL);
+    const int64_t n = 5000;
+    tarn_graph *g = tarn_graph_new(&cx);
+    tarn_tensor x = filled(&cx, TARN_F32, 1, &n, 3), want, out[RUNS];
+    tarn_desc d;
+    tarn_desc_of(&x, &d);
+    const tarn_node *in = tarn_leaf_input(g, &d), *root = tarn_exp(g, in);
+    tarn_exec *e;
+    OK(tarn_exec_make(g, 1, &root, 1, &in, &e, &err));
+    OK(tarn_exec_run(e, &x, NULL, &want, &err));
+    for (int round = 0; round < 20; round++) {
+        const bool give = true;
+        tarn_tensor own, given;
+        const tarn_tensor *values[RUNS];
+        tarn_tensor *results[RUNS];
+        OK(tarn_tensor_cast(&cx, &x, TARN_F32, &own, &err));
+        OK(tarn_exec_run(e, &own, &give, &given, &err));
+        assert_ptr_equal(tarn_tensor_data(&given), tarn_tensor_data(&own));
+        for (int i = 0; i < RUNS; i++) {
+            values[i] = &x;
+            results[i] = &out[i];
+        }
+        OK(tarn_exec_run_many(e, RUNS, values, results, &err));
+        for (int i = 0; i < RUNS; i++) {
+            assert_true(rg_equal(&cx, &want, &out[i]));
+            tarn_tensor_release(&out[i]);
+        }
+        assert_true(rg_equal(&cx, &want, &given));
+        tarn_tensor_release(&given);
+        tarn_tensor_release(&own);
+    }
+    tarn_tensor_release(&want);
+    tarn_tensor_release(&x);
+    tarn_exec_free(e);
+    tarn_graph_release(g);
+    assert_int_equal(cx.budget.used, 0);
+    tarn_context_free(&cx);
+}
+
 // ---- memory ----
 
 static void test_memory(void **state) {
@@ -364,7 +441,8 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_kept), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_kept), cmocka_unit_test(test_kept_fails),
+        cmocka_unit_test(test_given_before),   cmocka_unit_test(test_memory),
         cmocka_unit_test(test_lowest_failure), cmocka_unit_test(test_stop), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
