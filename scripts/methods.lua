@@ -22,9 +22,10 @@ local function models(row)
 end
 
 -- What makes a model of others and is no row.
-local functions = { "merge.map", "merge.swa", "merge.lawa", "merge.lora_ranks", "model.operators", "model.stack",
-  "model:layers", "model.join", "model:only", "model:rename", "model:slice", "model:cast", "model.moe", "model:fill",
-  "model.lora", "model.lora_sum", "model:save_adapter", "model:resize_vocab", "model.token_union" }
+local functions = { "merge.map", "merge.swa", "merge.lawa", "merge.lora_ranks", "model.operators", "by.blocks",
+  "model.stack", "model:layers", "model.join", "model:only", "model:rename", "model:slice", "model:cast", "model:save",
+  "model.moe", "model:fill", "model.lora", "model.lora_sum", "model:save_adapter", "model:resize_vocab",
+  "model.token_union", "model.one_tokenizer" }
 local docs = {}
 for _, d in ipairs(tarn.docs()) do docs[d.name] = d end
 

@@ -3,24 +3,25 @@
 // rows. The objective is quadratic, its gradient one product with the Gram matrices of the task vectors.
 #include "merge/method/singular.h"
 
-// r k^+ for the sum k of the Gram matrices, by its eigenvectors in f64.
-static const tarn_node *closed(tarn_graph *g, const tarn_node *k, const tarn_node *r) {
-    tarn_eigh_nodes e = tarn_eigh(g, tarn_cast(g, k, TARN_F64));
+// r k^+ for the sum k of the Gram matrices, by its eigenvectors; all in f64, whose rounding stays under the cut.
+static const tarn_node *minimiser(tarn_graph *g, const tarn_node *k, const tarn_node *r) {
+    tarn_eigh_nodes e = tarn_eigh(g, k);
     const tarn_node *top = tarn_total(g, &tarn_op_max, e.w);
     const tarn_node *some = tarn_gt(g, e.w, tarn_mul(g, top, tarn_num(g, 1e-10)));
     const tarn_node *inverse = tarn_where(g, some, tarn_div(g, tarn_num(g, 1), e.w), tarn_num(g, 0));
-    const tarn_node *along = tarn_mul(g, tarn_matmul(g, tarn_cast(g, r, TARN_F64), e.v), inverse);
-    return tarn_cast(g, tarn_matmul(g, along, tarn_transpose(g, e.v)), r->desc.dtype);
+    return tarn_matmul(g, tarn_mul(g, tarn_matmul(g, r, e.v), inverse), tarn_transpose(g, e.v));
 }
 
 static const tarn_node *build(tarn_build *b) {
     tarn_graph *g = b->g;
     const tarn_node *k = NULL, *r = NULL, *sum = NULL;
+    bool closed = tarn_choice(b, "solve", "closed");
     if (!tarn_singular(b)) {
         return tarn_singular_mean(b);
     }
     for (int i = 0; i < b->n; i++) {  // one by one, so that one Gram matrix is in memory
         const tarn_node *t = tarn_singular_matrix(b, tarn_vectors_task(b, i));
+        t = closed ? tarn_cast(g, t, TARN_F64) : t;
         const tarn_node *part = tarn_share(g, tarn_num(g, 1), tarn_dot(g, t, t));
         const tarn_node *gram = tarn_mul(g, tarn_matmul(g, tarn_transpose(g, t), t), part);
         const tarn_node *own = tarn_matmul(g, t, gram);
@@ -28,8 +29,8 @@ static const tarn_node *build(tarn_build *b) {
         r = r ? tarn_add(g, r, own) : own;
         sum = sum ? tarn_add(g, sum, t) : t;
     }
-    if (!r || tarn_choice(b, "solve", "closed")) {
-        return tarn_singular_result(b, r ? closed(g, k, r) : NULL);
+    if (!r || closed) {
+        return tarn_singular_result(b, r ? minimiser(g, k, r) : NULL);
     }
     double f[5] = {tarn_get(b, "rate"), tarn_get(b, "steps"), 0.9, 0.999, 1e-8};
     const tarn_node *in[3] = {sum, k, r};

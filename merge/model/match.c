@@ -47,7 +47,8 @@ static bool both_tied(const tarn_model *a, const tarn_model *b) {
 }
 
 bool tarn_match_spare(const tarn_model *from, int64_t i, const tarn_model *in) {
-    return is_stored_tie(from, i) && both_tied(from, in);
+    const tarn_slot *s = &from->slots[i];
+    return is_stored_tie(from, i) && both_tied(from, in) && tied_slot(in, s->name, s->len) >= 0;
 }
 
 static tarn_status check_shapes(const tarn_model *m, const tarn_model *lead, int k, int64_t i,
@@ -152,6 +153,17 @@ static tarn_status later_names(const matching *t, int k, tarn_error *err) {
     return TARN_OK;
 }
 
+// The lead has written out a second time what all operands hold as one: it is merged once, too, so that no
+// method gives the copies different values.
+static bool is_spare(const matching *t, int64_t i) {
+    for (int k = 0; k < t->m->matched; k++) {
+        if (!tarn_match_spare(t->lead, i, t->m->in[k])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_error *err) {
     matching t = {.m = m, .lead = m->in[first], .point = point, .first = first};
     t.join = m->policy.missing == TARN_MISSING_ZERO || !point[first];
@@ -159,7 +171,9 @@ tarn_status tarn_model_match(tarn_model *m, const bool *point, int first, tarn_e
     m->named = t.lead->named;
     TARN_TRY(take_slots(&t, err));
     for (int64_t i = 0; i < t.lead->n; i++) {
-        TARN_TRY(place(&t, t.lead, i, err));
+        if (!is_spare(&t, i)) {
+            TARN_TRY(place(&t, t.lead, i, err));
+        }
     }
     for (int k = 0; k < m->matched; k++) {
         if (k != first && m->in[k] != t.lead) {

@@ -24,6 +24,20 @@ tarn_status tarn_plan_unhashed(tarn_model *m, int *files, uint64_t *bytes, tarn_
     return TARN_OK;
 }
 
+// Two names of one tensor, both stored: that they hold the same is known here, and nowhere before.
+static void warn_of_ties(const tarn_model *input, unsigned char (*each)[32]) {
+    const tarn_names *names = tarn_model_names(input);
+    for (int k = 0; names && k < names->nties; k++) {
+        const tarn_tie *t = &names->ties[k];
+        int64_t kept = tarn_model_find(input, t->kept, strlen(t->kept));
+        int64_t other = t->stored ? tarn_model_find(input, t->other, strlen(t->other)) : -1;
+        if (kept >= 0 && other >= 0 && memcmp(each[kept], each[other], 32) != 0) {
+            tarn_warn(input->cx, "%s: config.json says that %s is %s, but the file holds other numbers for it",
+                      input->label, t->other, t->kept);
+        }
+    }
+}
+
 tarn_status tarn_model_digest(const tarn_model *input, char hex[65], tarn_error *err) {
     tarn_context *cx = input->cx;
     size_t bytes = (size_t)input->n * 32 + 1;
@@ -35,6 +49,9 @@ tarn_status tarn_model_digest(const tarn_model *input, char hex[65], tarn_error 
     tarn_status s = tarn_digests_get(cx, input->store, NULL, each, err);
     tarn_progress_end(cx);
     s = s == TARN_OK ? tarn_digest_model(cx, input->store, each, sum, err) : s;
+    if (s == TARN_OK) {
+        warn_of_ties(input, each);
+    }
     tarn_free(&cx->budget, each, bytes);
     if (s == TARN_OK) {
         tarn_hex(sum, 32, hex);

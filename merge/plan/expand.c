@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Expanding a model: one graph and one job per tensor that is wanted, then hidden jobs for tensors
-// that only contribute to whole-model reductions, until no reduction lacks a part.
+// Expanding a model: one job per tensor that is wanted, with a graph of its own or, for further outputs of what
+// a method makes of one tensor, that of the first; then hidden jobs for tensors that only contribute to
+// whole-model reductions, until no reduction lacks a part.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,8 +55,8 @@ static tarn_status gather_parts(const tarn_expand *e, tarn_parts *parts, tarn_er
 
 static tarn_status expand(tarn_plan *p, const tarn_slot *slot,
                           const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
-                          int64_t i, tarn_expand *e, const tarn_node **root, tarn_error *err) {
-    tarn_graph *g = tarn_graph_new(p->cx);
+                          int64_t i, tarn_graph *in, tarn_expand *e, const tarn_node **root, tarn_error *err) {
+    tarn_graph *g = in ? tarn_graph_retain(in) : tarn_graph_new(p->cx);
     if (!g) {
         return tarn_raise_nomem(err, "a plan", 0);
     }
@@ -71,13 +72,14 @@ static tarn_status expand(tarn_plan *p, const tarn_slot *slot,
     return TARN_OK;
 }
 
-tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
-                          const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
-                          int64_t i, tarn_error *err) {
+// in: the graph of the job before it, to which it is joined; NULL: none.
+static tarn_status add(tarn_plan *p, const tarn_slot *slot,
+                       const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
+                       int64_t i, tarn_graph *in, tarn_error *err) {
     TARN_TRY(grow(p, err));
     tarn_expand e;
     const tarn_node *root = NULL;
-    TARN_TRY(expand(p, slot, build, arg, i, &e, &root, err));
+    TARN_TRY(expand(p, slot, build, arg, i, in, &e, &root, err));
     if (gather_parts(&e, &p->parts[p->count], err) != TARN_OK) {
         tarn_graph_release(e.graph);
         return err->status;
@@ -86,43 +88,71 @@ tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
     p->copied[p->count] = e.copied;
     p->slot[p->count] = i;
     p->of[p->count] = NULL;
-    p->jobs[p->count++] = (tarn_job){.name = slot->name, .graph = e.graph, .root = root, .store = TARN_F64};
+    p->jobs[p->count++] = (tarn_job){.name = slot->name, .graph = e.graph, .root = root, .store = TARN_F64,
+                                     .joined = in != NULL};
     return TARN_OK;
+}
+
+tarn_status tarn_plan_add(tarn_plan *p, const tarn_slot *slot,
+                          const tarn_node *(*build)(tarn_expand *e, void *arg, int64_t i), void *arg,
+                          int64_t i, tarn_error *err) {
+    return add(p, slot, build, arg, i, NULL, err);
 }
 
 static const tarn_node *build_slot(tarn_expand *e, void *arg, int64_t i) { return tarn_model_slot(e, arg, i); }
 
-// Lets go of the newest job's expression; integer tensors that have to be compared keep theirs.
-static tarn_status lighten(tarn_plan *p, tarn_error *err) {
-    tarn_job *j = &p->jobs[p->count - 1];
+// Lets go of the expressions of the newest jobs, from `first` on, which are joined; those with integer tensors that
+// have to be compared keep theirs.
+static tarn_status lighten(tarn_plan *p, int64_t first, tarn_error *err) {
     tarn_stream_plan here;
-    TARN_TRY(tarn_stream_plan_of(p->cx, 1, j, &here, NULL, err));
-    TARN_TRY(tarn_stream_fits(p->cx, j, err));
+    bool checks = false;
+    if (!p->light || first == p->count) {
+        return TARN_OK;
+    }
+    TARN_TRY(tarn_stream_plan_of(p->cx, p->count - first, p->jobs + first, &here, NULL, err));
     p->traffic += here.reads + here.writes;
-    if (!p->checks[p->count - 1]) {
-        tarn_graph_release(j->graph);
-        j->graph = NULL;
-        j->root = NULL;
-        p->parts[p->count - 1] = (tarn_parts){0};
+    for (int64_t k = first; k < p->count; k++) {
+        TARN_TRY(tarn_stream_fits(p->cx, &p->jobs[k], err));
+        checks = checks || p->checks[k];
+    }
+    for (int64_t k = first; k < p->count && !checks; k++) {
+        tarn_graph_release(p->jobs[k].graph);
+        p->jobs[k].graph = NULL;
+        p->jobs[k].root = NULL;
+        p->parts[k] = (tarn_parts){0};
     }
     return TARN_OK;
 }
 
-static tarn_status add_job(tarn_plan *p, tarn_model *m, int64_t i, bool hidden, tarn_error *err) {
-    TARN_TRY(tarn_plan_add(p, &m->slots[i], build_slot, m, i, err));
+static tarn_status add_job(tarn_plan *p, tarn_model *m, int64_t i, bool hidden, bool joined, tarn_error *err) {
+    tarn_graph *in = joined ? p->jobs[p->count - 1].graph : NULL;
+    TARN_TRY(add(p, &m->slots[i], build_slot, m, i, in, err));
     p->jobs[p->count - 1].store = stored_as(p, &m->slots[i]);
     p->jobs[p->count - 1].hidden = hidden;
     p->of[p->count - 1] = m;
-    return p->light ? lighten(p, err) : TARN_OK;
+    return TARN_OK;
 }
 
-// The expression of a job that was let go of.
-static tarn_status make_again(void *arg, int64_t job, tarn_graph **g, const tarn_node **root, tarn_error *err) {
+// The expressions of jobs that were let go of.
+static tarn_status make_again(void *arg, int64_t job, int n, tarn_graph **g, const tarn_node **root, tarn_error *err) {
     tarn_plan *p = arg;
-    tarn_model *m = p->of[job];
-    tarn_expand e;
-    TARN_TRY(expand(p, &m->slots[p->slot[job]], build_slot, m, p->slot[job], &e, root, err));
-    *g = e.graph;
+    tarn_graph *all = NULL;
+    tarn_status s = TARN_OK;
+    for (int k = 0; k < n && s == TARN_OK; k++) {
+        tarn_model *m = p->of[job + k];
+        int64_t i = p->slot[job + k];
+        tarn_expand e;
+        s = expand(p, &m->slots[i], build_slot, m, i, all, &e, &root[k], err);
+        if (s == TARN_OK && all) {
+            tarn_graph_release(e.graph);  // it holds it once already
+        }
+        all = s == TARN_OK ? e.graph : all;
+    }
+    if (s != TARN_OK) {
+        tarn_graph_release(all);
+        return s;
+    }
+    *g = all;
     return TARN_OK;
 }
 
@@ -140,7 +170,8 @@ tarn_status tarn_plan_hidden(tarn_plan *p, tarn_error *err) {
                 !tarn_slot_integer(&m->slots[i])) {
                 // Of a tensor's outputs, up to the first that has a part.
                 for (int64_t j = i; j < m->n && tarn_slot_first(m, j) == i && !p->globals->list[k].seen[i]; j++) {
-                    TARN_TRY(add_job(p, m, j, true, err));
+                    TARN_TRY(add_job(p, m, j, true, false, err));
+                    TARN_TRY(lighten(p, p->count - 1, err));
                 }
                 p->globals->list[k].seen[i] = 1;  // a tensor that the method leaves alone has no part
             }
@@ -167,16 +198,58 @@ static tarn_status open_plan(tarn_context *cx, tarn_model *m, const tarn_plan_op
     return TARN_OK;
 }
 
+// Goes down to what slot i of m was made of, as long as that is one tensor and a method has not made several of it.
+static void find_maker(const tarn_model **m, int64_t *i) {
+    while (!(*m)->first && (*m)->map) {
+        const tarn_model *one = NULL;
+        int64_t at = 0;
+        int n = 0;
+        for (int k = 0; k < (*m)->nin; k++) {
+            if ((*m)->map[k] && (*m)->map[k][*i] >= 0) {
+                one = (*m)->in[k];
+                at = (*m)->map[k][*i];
+                n++;
+            }
+        }
+        if (n != 1) {
+            return;
+        }
+        *m = one;
+        *i = at;
+    }
+}
+
+// Whether slots i and j are outputs of one method for one tensor, by whatever names and dtypes.
+static bool made_together(const tarn_model *m, int64_t i, int64_t j) {
+    const tarn_model *x = m, *y = m;
+    find_maker(&x, &i);
+    find_maker(&y, &j);
+    return x == y && x->first && x->first[i] == x->first[j];
+}
+
+// Slot i and those after it that are made together with it; *next: the slot behind them.
+static tarn_status add_slots(tarn_plan *p, tarn_model *m, const unsigned char *want, int64_t i, int64_t *next,
+                             tarn_error *err) {
+    int64_t first = p->count, j = i;
+    do {
+        if (!want || want[j]) {
+            TARN_TRY(tarn_cancel_check(&p->cx->cancel, err));
+            TARN_TRY(add_job(p, m, j, false, p->count > first, err));
+        }
+        j++;
+    } while (j < m->n && j - i < TARN_JOINED && made_together(m, i, j));
+    *next = j;
+    return lighten(p, first, err);
+}
+
 static tarn_status make_plan(tarn_context *cx, tarn_model *m, const unsigned char *want, bool light,
                              const tarn_plan_options *o, tarn_plan **out, tarn_error *err) {
     tarn_plan *p = NULL;
     TARN_TRY(open_plan(cx, m, o, &p, err));
     p->light = light;
     tarn_status s = TARN_OK;
-    for (int64_t i = 0; i < m->n && s == TARN_OK; i++) {
-        if (!want || want[i]) {
-            s = add_job(p, m, i, false, err);
-        }
+    for (int64_t i = 0; i < m->n && s == TARN_OK;) {
+        s = add_slots(p, m, want, i, &i, err);
     }
     p->n = p->count;
     s = s == TARN_OK ? tarn_plan_hidden(p, err) : s;

@@ -411,6 +411,32 @@ do
     merge.model_stock { base = base, prose, code, numbers, axis = "row", norm_floor = 1e-6 })
 end
 
+-- What mergekit reads otherwise than it was meant, without a word, is warned of; nothing else is.
+do
+  local function warns(text, message)
+    local file = assert(io.open("odd.yml", "w"))
+    file:write(text)
+    file:close()
+    assert(os.execute(("'%s' merge --plan odd.yml out/odd 2>said.txt >plan.txt"):format(arg[1])))
+    local said = assert(io.open "said.txt"):read "a"
+    assert(said == (message and "tarn: warning: odd.yml:" .. message .. "\n" or ""), said)
+  end
+  local prose, code = "model: inputs/bf16/prose", "model: inputs/bf16/code"
+  local rules = "merge_method: linear\nmodels: [{" .. prose .. "}, {" .. code .. "}]\nparameters:\n  weight:\n"
+    .. "    - {filter: %s, value: 0.9}\n    - {value: 0.5}\n"
+  warns(rules:format "mpl", "5: weight, entry 1: no tensor has 'mpl' in its name, so this entry has no effect")
+  warns(rules:format "mlp")
+  local ties = "merge_method: ties\nbase_model: inputs/bf16/prose\nmodels:\n - {" .. prose .. "%s}\n - {" .. code
+    .. ", parameters: {weight: 1}}\n"
+  warns(ties:format ", parameters: {weight: 0.3}", "4: parameters of prose, the base, have no effect, in mergekit neither")
+  warns(ties:format "")
+  local slices = "merge_method: linear\nparameters: {weight: 1}\nslices:\n - sources: [{" .. prose .. ", layer_range: [0, %d]}"
+    .. "%s]\n - sources: [{" .. prose .. ", layer_range: [2, 3]}, {" .. code .. ", layer_range: [2, 3]}]\n"
+  warns(slices:format(2, ""), "5: final norm and head are made of all 2 sources of the last slice; mergekit takes as many as "
+    .. "the first slice has, 1")
+  warns(slices:format(2, ", {" .. code .. ", layer_range: [0, 2]}"))
+end
+
 -- Slices are model.stack, adapters base + model.lora.
 do
   local numbers = model.load "inputs/bf16/numbers"

@@ -17,4 +17,13 @@ for script in examples/*.lua; do
     done
 done
 rm -f /tmp/tarn-example.$$
+# What the quickstart offers to try next is there.
+next=$(sed -n '/^To try next:/,/^END/p' scripts/quickstart)
+[ "$(echo "$next" | grep -c 'build/tarn')" -ge 4 ] || { echo "the quickstart says nothing of what to try next"; status=1; }
+for path in $(echo "$next" | grep -oE '(examples|docs)/[a-zA-Z0-9./-]+'); do
+    [ -e "$path" ] || { echo "the quickstart names $path, which is not there"; status=1; }
+done
+for command in $(echo "$next" | sed -n 's!^ *build/tarn \([a-z]*\) .*!\1!p'); do
+    "$tarn" help "$command" >/dev/null || { echo "the quickstart names the command $command"; status=1; }
+done
 exit $status

@@ -336,10 +336,36 @@ local function rules_of(d, slice, source, key)
   return list, default ~= nil and add(nil, { number = default })
 end
 
+-- Notes which filters of a parameter fit no tensor so far: d.unfit, those that fit none at all are warned of.
+local function look_for_filters(d, slice, source, key, where)
+  for _, s in ipairs(config.settings(d, slice, source, key)) do
+    for _, rule in ipairs(s.rules or {}) do
+      local found = not rule.filter or d.unfit[rule] == false
+      for name, place in pairs(found and {} or where) do
+        found = found or (source and place.from or name):find(rule.filter, 1, true) ~= nil
+      end
+      d.unfit[rule] = not found
+    end
+  end
+end
+
+local function warn_of_filters(d)
+  local list = {}
+  for rule, unfit in pairs(d.unfit) do
+    if unfit then
+      list[#list + 1] = ("%s: %s: no tensor has '%s' in its name, so this entry has no effect"):format(rule.at,
+        rule.what, rule.filter)
+    end
+  end
+  table.sort(list)
+  for _, text in ipairs(list) do warn(text) end
+end
+
 -- A parameter as merge.* takes it: a number, or a schedule by tensor.
 local function parameter(d, slice, source, key, where, lead)
   local v = constant(d, slice, source, key)
   if v then return v end
+  look_for_filters(d, slice, source, key, where)
   local rules, whole = rules_of(d, slice, source, key)
   local own = {}
   for name, place in pairs(where) do
@@ -359,6 +385,7 @@ end
 local function flag(d, slice, key, where)
   local v = constant(d, slice, nil, key)
   if v then return v ~= 0 end
+  look_for_filters(d, slice, nil, key, where)
   local one
   for name, place in pairs(where) do
     local x = value_of(d, slice, nil, key, place, name)
@@ -430,7 +457,7 @@ end
 -- missing and on_integer as in merge.*. made: the models of earlier documents by name; said, steps and names
 -- are what they noted.
 local function build(d, o)
-  d.said, d.steps, d.names = o.said or {}, o.steps or {}, o.names or {}
+  d.said, d.steps, d.names, d.unfit = o.said or {}, o.steps or {}, o.names or {}, {}
   for _, m in ipairs(d.models) do open(m, d, o) end
   if d.tokenizer then unify(d) else check_rows(d, o.truncate) end
   if d.template then set_template(d) end
@@ -442,8 +469,14 @@ local function build(d, o)
   check_layers(d)
   local parts = {}
   for _, g in ipairs(d.groups) do
+    local first, last = #g.slices[1].sources, #g.slices[#g.slices].sources
+    if last > first then
+      warn(("%s: final norm and head are made of all %d sources of the last slice; mergekit takes as many as the first "
+        .. "slice has, %d"):format(g.slices[#g.slices].where, last, first))
+    end
     for k = 1, #g.slices do parts[#parts + 1] = merge_slice(d, g, k, o) end
   end
+  warn_of_filters(d)
   if #parts == 0 then fail(d.name, "nothing is left to merge: every slice is empty") end
   local merged = #parts == 1 and parts[1] or say.join(d, parts)
   if not d.document then return merged end

@@ -140,7 +140,8 @@ function Reader:rule(list, i, what, row)
   local filter = entry.filter
   if filter == self.null or filter == "*" then filter = nil end
   if filter ~= nil then self:text(entry, "filter", what .. ", filter") end
-  return { filter = filter, setting = self:setting(entry, "value", what, row, true) }
+  return { filter = filter, setting = self:setting(entry, "value", what, row, true), what = what,
+    at = self:where(entry, "filter") }
 end
 
 -- A value as it stands in the file: {number =}, {gradient = {…}} or {rules = {…}}.
@@ -342,6 +343,10 @@ function Reader:check_base(slice, whole, place)
   local row, base, listed, others = self.row, slice.base, nil, 0
   for _, s in ipairs(slice.sources) do
     if s.model == base then listed = s else others = others + 1 end
+  end
+  if listed and apart(row, base) and next(listed.parameters) then
+    warn(("%s: parameters of %s, the base, have no effect, in mergekit neither"):format(
+      self:where(listed.at, "parameters"), base.label))
   end
   if not base and (row.base == "required" or row.base_needed) then
     error(("%s: %s needs base_model%s"):format(self.name, self.method, place), 0)

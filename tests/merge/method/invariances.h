@@ -51,6 +51,7 @@ enum {
     EQUAL = 2,  // so do equal models
     STILL = 4,  // models equal to the base give the base
     ORDER = 8,  // models may change places
+    SCALE = 16, // all operands times a number give that many times the result
 };
 
 // Promises that are not made, and why not.
@@ -64,7 +65,10 @@ static const struct {
     {"dare_ties", ORDER, "masks go by the model's number"},
     {"breadcrumbs", EQUAL, "adds the task vectors"},
     {"breadcrumbs_ties", EQUAL, "adds the task vectors"},
-    {"arcee_fusion", ONE | EQUAL, "keeps what stands out"},
+    {"arcee_fusion", ONE | EQUAL | SCALE, "keeps what stands out by softmax"},
+    {"ram", SCALE, "counts what moved by more than epsilon"},
+    {"ramplus", SCALE, "counts what moved by more than epsilon"},
+    {"nearswap", SCALE, "t is a distance"},
     {"ema", ORDER, "models are checkpoints in order"},
     {"add_difference", ORDER, "each operand has a part"},
     {"train_difference", ORDER, "each operand has a part"},
@@ -83,12 +87,12 @@ static const struct {
     {"warp", ORDER, "models are joined one after another"},
     {"consensus_ta", EQUAL, "adds the task vectors"},
     {"consensus_ties", EQUAL, "adds the task vectors"},
-    {"pcb", ONE | EQUAL, "keeps the entries with the best scores"},
+    {"pcb", ONE | EQUAL | SCALE, "keeps the entries with the best scores, through tanh"},
     {"lines", EQUAL, "adds the task vectors"},
     {"tsv_m", EQUAL, "adds the task vectors"},
     {"iso_c", ONE | EQUAL, "makes the spectrum flat"},
     {"iso_cts", ONE | EQUAL, "makes the spectrum flat"},
-    {"wudi", EQUAL, "starts from the sum of the task vectors"},
+    {"wudi", EQUAL | SCALE, "starts from the sum of the task vectors, and steps of Adam have a size"},
 };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))

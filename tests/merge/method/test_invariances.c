@@ -2,7 +2,8 @@
 // What holds for every row of the table of methods, new ones included: nothing but finite numbers
 // comes out of degenerate operands, in any dtype; the same bytes for any number of threads; and,
 // unless a method is named in invariances.h with its reason, one model gives itself back, equal
-// models do, models equal to the base give the base, and the order of the models does not matter.
+// models do, models equal to the base give the base, the order of the models does not matter, and what
+// is done to numbers of another size is the same in that size.
 #include "tests/merge/method/invariances.h"
 
 // ---- promises ----
@@ -29,16 +30,18 @@ static void compare(const tarn_method *m, const char *what, const double *y, int
 }
 
 static void promises_are_kept(void **state) {
-    static double base[ALL], x[3][ALL];
+    static double base[ALL], x[3][ALL], wide_base[ALL], wide_x[3][ALL];
     uint64_t seed = 3;
     for (int i = 0; i < ALL; i++) {
         base[i] = (float)test_uniform(&seed);
+        wide_base[i] = 8 * base[i];
         for (int k = 0; k < 3; k++) {
             x[k][i] = (float)(base[i] + 0.2 * test_uniform(&seed));
+            wide_x[k][i] = 8 * x[k][i];
         }
     }
     const double *given[3] = {x[0], x[1], x[2]}, *turned[3] = {x[2], x[0], x[1]},
-                 *two[2] = {x[1], x[0]};
+                 *two[2] = {x[1], x[0]}, *wide[3] = {wide_x[0], wide_x[1], wide_x[2]};
     const double *same[3] = {x[0], x[0], x[0]}, *still[3] = {base, base, base};
     const cut f = {TARN_F32, COUNT(several), several};
     for (int i = 0; tarn_methods[i]; i++) {
@@ -69,6 +72,17 @@ static void promises_are_kept(void **state) {
             y = result(*state, m, &f, base, k, given, true, &n);
             assert_int_equal(n, n2);
             compare(m, "models in another order", y, n, z, 1e-5);
+            free(y);
+            free(z);
+        }
+        if (promises(m, SCALE)) {
+            double *z = result(*state, m, &f, wide_base, k, wide, true, &n2);
+            y = result(*state, m, &f, base, k, given, true, &n);
+            assert_int_equal(n, n2);
+            for (int j = 0; j < n; j++) {
+                z[j] /= 8;
+            }
+            compare(m, "numbers 8 times as large", y, n, z, 1e-5);
             free(y);
             free(z);
         }

@@ -72,6 +72,18 @@ do
   merge.knots { base = base, a, b, density = varied, inner = "dare_ties" }
 end
 
+-- wudi in closed form: along what no task vector has, nothing, in f32 as in f64
+do
+  local function change(dtype)
+    local m = {}
+    for k = 1, 3 do m[k] = of { w = tensor.randn({ 2, 12 }, k):to(dtype) } end
+    local merged = merge.wudi { base = m[1], m[2], m[3], solve = "closed" }
+    check.equal(merged:dtype(), dtype)
+    return (merged - m[1]):load():tensor "w":to "f64"
+  end
+  check.near(most(change "f32" - change "f64"), 0, 1e-5)
+end
+
 -- iso_c by the polar factor where models did not change a matrix
 do
   local base = matrices(1, { w = { 4, 3 }, u = { 2, 5 } })

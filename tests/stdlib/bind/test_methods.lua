@@ -61,6 +61,7 @@ for line in out:gmatch "[^\n]+" do
   assert(not row or line:find(row.summary, 1, true), line)
 end
 check.equal(seen, #rows)
+for _, name in ipairs { "by.blocks", "model:save", "model.one_tokenizer" } do assert(out:find("\n" .. name .. " ", 1, true)) end
 assert(out:find "\nmodel:cast +Every floating tensor rounded" and not out:find "%f[%w]nil%f[%W]", out)
 assert(out:find("\nties +1%+ +yes +A +trim, elect sign, .* arXiv:2306%.01708\n"), out)
 

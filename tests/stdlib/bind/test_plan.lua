@@ -81,6 +81,7 @@ do
       model.join { x:only "fc2", y:only "fc[13]" }, merge.map { x, y, apply = function(t, _, n) return t[1] * #n + t[2] end },
     }
   end
+  check.raises("max_shard_size is a number of bytes, at least 1", a.save, a, folder "shards", { max_shard_size = 0 })
   a:save(folder "shards", { max_shard_size = 20000 })
   assert(#model.open(folder "shards"):files() > 2)
   local order = { "fc3.bias", "fc1.weight", "fc2.bias", "fc3.weight", "fc1.bias", "fc2.weight" }

@@ -144,3 +144,18 @@ do
   check.equal(field "num_layers", "1")
   check.equal(field "num_decoder_layers", "2")
 end
+
+-- Two names of one tensor that are both stored: a file that holds other numbers for the second is warned of.
+do
+  local head, embed = "lm_head.weight", "model.embed_tokens.weight"
+  local tied = prose:with_config { tie_word_embeddings = true }
+  tied:save(folder "odd")
+  model.join { tied:only(function(name) return name ~= head end), tied:only(embed):rename { [embed] = head } }:save(folder "twice")
+  tied:only(function(name) return name ~= head end):save(folder "once")
+  for name, said in pairs { odd = "tarn: warning: odd: config.json says that lm_head.weight is model.embed_tokens.weight, "
+    .. "but the file holds other numbers for it\n", twice = "" } do
+    local code, _, err = folder.tarn(([[-e 'local m = merge.linear { model.open "%s", model.open "%s" } m:save "%s"
+      assert(not m:names(%q)[1])']]):format(folder "once", folder(name), folder("merged" .. name), head))
+    check.equal({ code, err }, { 0, said })
+  end
+end
