@@ -67,6 +67,14 @@ local optimisers = {
 }
 local optimiser = optimisers[args.optimiser or "adam"]
 if not optimiser then command.misused("--optimiser %s: expected adam, adamw or sgd", args.optimiser) end
+for _, name in ipairs(args.vary or {}) do
+  if not ({ order = true, augment = true, dropout = true })[name] then
+    command.misused("--vary %s: expected order, augment or dropout", name)
+  end
+end
+if args.unit and args.unit ~= "steps" and args.unit ~= "epochs" then
+  command.misused("--unit %s: expected steps or epochs", args.unit)
+end
 if args.momentum and args.optimiser ~= "sgd" then command.misused("--momentum is of --optimiser sgd") end
 
 -- Children of all steps, and the run that they leave, in steps; lines, in passes over examples.
@@ -74,6 +82,7 @@ local function cost_of(total, per_epoch, on)
   local children, steps, furthest = args.children or 2, 0, 0
   for _, k in ipairs(at) do
     local step = args.unit == "epochs" and math.floor(k * per_epoch + 0.5) or k
+    if step < 0 or step > total then command.misused("--at: %g is not in the %d steps of the run", k, total) end
     steps, furthest = steps + children * (total - step), math.max(furthest, step)
   end
   local groups = #at + (args.independent and 1 or 0)

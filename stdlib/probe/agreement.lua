@@ -177,9 +177,10 @@ return function(define, check, core)
     .. "  kappa: of being right or wrong, (observed - expected agreement) / (1 - expected): 1 the same errors, 0 "
     .. "independent ones (NaN where both are always right)\n"
     .. "  js, kl_ab, kl_ba: divergences of the probabilities in nats, means over rows; logit_cosine\n"
-    .. "Of a list of models: matrix (disagreement), normalised (row: by that model's error), js, kappa and accuracy. "
-    .. "Without labels only what needs none. Misleads: two bad models disagree much and two good ones little; "
-    .. "compare at equal accuracy, or normalise.",
+    .. "Of a list of models: matrix (disagreement), normalised (row: by that model's error), js, kappa and "
+    .. "accuracy. Without labels only what needs none. Reading it: normalised near 1 is as far apart as runs that "
+    .. "share nothing, a kappa near 1 the same errors. Cost: one pass over the data with each model.\n"
+    .. "Misleads: two bad models disagree much and two good ones little; compare at equal accuracy, or normalise.",
     "local net = nn.mlp { 2, 8, 3 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
     .. "local d = { x = tensor.normal({ 50, 2 }, 1), y = tensor.randint(0, 3, { 50 }, 2) }\n"
     .. "print(probe.agreement(net, a, a, d).disagreement, probe.agreement(net, { a, b, a }, d).matrix[{ 1, 3 }])\n"

@@ -159,6 +159,8 @@ return function(define, check, core)
     .. "largest gap; scale: barriers d count as nearness exp(-(d / scale)^2); the threshold unless said\n"
     .. "  align: a function(a, b) -> b moved, applied to every pair\n"
     .. "  names: labels; bn, journal, points: as in probe.path\n"
+    .. "Reading it: dark blocks along the diagonal are basins, and the tree says how high one must climb from one "
+    .. "to the other.\n"
     .. "Cost: points passes over the data a pair. Misleading: models trained apart are all far from each other until "
     .. "they are aligned; components grow together through one model in between, spectral clusters do not, but they "
     .. "need a scale and always find some k; barriers are no distances (the triangle inequality may fail), so the map "

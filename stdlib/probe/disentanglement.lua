@@ -153,11 +153,11 @@ return function(define, check, core)
 
   define(what, "probe.disentanglement(net, {base =, a, b, …}, {data a, data b, …}, {axis =, coefficients =, distance = "
     .. "\"label\", bn =, batch = 1000, journal =}) -> record",
-    "Weight disentanglement error (Ortiz-Jimenez et al. 2023, arXiv:2305.12827): xi(c) = the sum over tasks t of the "
-    .. "mean over their data of dist(f(x; base + c_t tau_t), f(x; base + sum_k c_k tau_k)). Low: task vectors can be "
-    .. "added without disturbing one another there. For two models it is taken on a grid, matrix[i][j] at (axis[i], "
-    .. "axis[j]) (default: nine from -2 to 2); for more along equal coefficients (0 to 1), or at any list of "
-    .. "coefficients. values are in the order of coefficients.\n"
+    "Weight disentanglement error (Ortiz-Jimenez et al. 2023, arXiv:2305.12827). Question: can task vectors be added "
+    .. "without disturbing one another? xi(c) = the sum over tasks t of the mean over their data of dist(f(x; base "
+    .. "+ c_t tau_t), f(x; base + sum_k c_k tau_k)). Low: they can be added there. For two models it is taken on a "
+    .. "grid, matrix[i][j] at (axis[i], axis[j]) (default: nine from -2 to 2); for more along equal coefficients (0 "
+    .. "to 1), or at any list of coefficients. values are in the order of coefficients.\n"
     .. "  distance: \"label\": the share of other predictions (paper); \"js\": Jensen-Shannon, in nats; \"logit\": "
     .. "the norm of the difference\n"
     .. "  net: may be a function(theta, x), as train.tangent makes, whose task vectors are to be compared\n"

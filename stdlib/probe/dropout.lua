@@ -85,10 +85,11 @@ return function(define, check, core)
     end
   end
 
-  -- What the probes share: the network's groups, the loss at weights by name, the masks to try.
-  local function opened(what, f, theta, o)
+  -- What the probes share: the network's groups, the loss at weights by name, the masks to try. models: all that the
+  -- probe is given; which: the number of theta among them.
+  local function opened(what, f, models, which, o)
+    local theta = models[which]
     if core.kind(f) ~= "loss" then fail(what, "expected net:loss(data), got %s", core.kind(f)) end
-    theta = points.loaded(what, theta)
     if core.kind(theta) ~= "model" then fail(what, "expected a model of the network, got a %s", core.kind(theta)) end
     local net = f.net
     local x = map.inputs(what, net, f.data, 16)
@@ -104,9 +105,20 @@ return function(define, check, core)
     for _, g in ipairs(w.gains or {}) do
       if type(g) ~= "number" or g ~= g or g == 0 then fail(what, "rescale is a number, or a list of numbers to try") end
     end
-    local e = points.open(what, f, { bn = o.bn })
+    local total, prints, calls = 1, {}, 0
+    for k, group in ipairs(w.order) do
+      local open = false
+      for _, c in ipairs(group) do open = open or not w.keep[c] end
+      total = total + (open and w.tries + 1 or 1) * (w.gains and #w.gains or 2) + (k > 1 and 1 or 0)
+    end
+    for k, m in ipairs(o.journal and models or {}) do prints[k] = points.fingerprint(m) end
+    local e = points.open(what, f, { bn = o.bn, journal = o.journal, total = total, identity = o.journal and {
+      points.fingerprint(f), prints, w.tries, w.seed, w.gains or "share", o.keeps or {} } })
     function w.model(values, like) return core.with_values(like or theta, values) end
-    function w.at(values) return e.at(w.model(values)).loss end
+    function w.at(values) -- in the same order each time
+      calls = calls + 1
+      return e.at(w.model(values), { which, calls }).loss
+    end
     function w.run(values) return (net_of.run(net, w.model(values), { x = x }, { mode = "eval" })) end
     return w, theta
   end
@@ -186,8 +198,9 @@ return function(define, check, core)
         whole[2][i], whole[3][i] = n + 1 - i, row.loss
         alone[2][i], alone[3][i] = n + 1 - i, row.alone
       end
-      return plot.line { whole, alone, { "nothing dropped", { 1, n }, { r.loss, r.loss } },
-        title = o.title or "dropout stability", xlabel = "layer (the first on the left)", ylabel = "loss" }
+      return plot.line(record.with({ whole, alone,
+        { label = "nothing dropped", x = { 1, n }, y = { r.loss, r.loss }, dash = true },
+        title = "dropout stability", xlabel = "layer (the first on the left)", ylabel = "loss" }, o))
     end,
   })
 
@@ -269,10 +282,18 @@ return function(define, check, core)
     return list, said
   end
 
-  local options = { "tries", "keep", "rescale", "seed", "bn" }
+  local options = { "tries", "keep", "rescale", "seed", "bn", "journal" }
 
-  define("probe.dropout_stability", "probe.dropout_stability(f, m, {tries = 8, keep =, rescale =, seed = 0, bn =}) -> "
-    .. "record",
+  -- The options of one of the models; keeps: what tells journals apart.
+  local function with(o, keep)
+    local own = {}
+    for key, v in pairs(o or {}) do own[key] = v end
+    own.keep, own.keeps = keep, o and o.keep
+    return own
+  end
+
+  define("probe.dropout_stability", "probe.dropout_stability(f, m, {tries = 8, keep =, rescale =, seed = 0, bn =, "
+    .. "journal =}) -> record",
     "Are half of the units of each layer enough (dropout stability, Kuditipudi et al. 2019, arXiv:1906.06247)? f: "
     .. "net:loss(data). From the last hidden layer to the first, half of the units go and the rest count for more; of "
     .. "the halves that are tried the best is kept. rows, last layer first: groups (of align.groups; those that read "
@@ -283,7 +304,7 @@ return function(define, check, core)
     .. "  keep: {[group] = {unit, …}}: the units to keep in these groups, at most half\n"
     .. "  rescale: what the kept units are multiplied by, a number or a list to choose from; default: units / kept, "
     .. "and 1\n"
-    .. "  bn: as in probe.path; running statistics fit no dropped network, so give data\n"
+    .. "  bn, journal: as in probe.path; running statistics fit no dropped network, so give data\n"
     .. "Reading it: rises near 0 mean that probe.dropout_path is low all along. Cost: 2 (tries + 1) + 1 passes a "
     .. "layer. Misleading: the best half is not looked for in earnest, so this is an upper bound of the stability; "
     .. "narrow networks are never stable; where units act on each other unread (layer norms over a stream) there are "
@@ -295,11 +316,13 @@ return function(define, check, core)
     told(function(f, theta, o)
       local what = "probe.dropout_stability"
       check(what, o, options)
-      local w, m = opened(what, f, theta, o or {})
+      local _ <close> = core.run(false) -- wipes the line of progress
+      local w, m = opened(what, f, { points.loaded(what, theta) }, 1, with(o, o and o.keep))
       return stability_of(w, dropped(w, m))
     end))
 
-  define("probe.dropout_path", "probe.dropout_path(f, a, b, {tries = 8, keep =, rescale =, seed = 0, bn =}) -> curve",
+  define("probe.dropout_path", "probe.dropout_path(f, a, b, {tries = 8, keep =, rescale =, seed = 0, bn =, journal "
+  .. "=}) -> curve",
     "The path between two networks that dropout stability gives (Kuditipudi et al. 2019, arXiv:1906.06247), made and "
     .. "not trained: straight pieces through networks that use half of the units. Question: are two solutions joined "
     .. "because both are wider than they need be? Layer after layer, last first, a copy that does without half of the "
@@ -325,12 +348,10 @@ return function(define, check, core)
       local what = "probe.dropout_path"
       check(what, o, options)
       o = o or {}
-      local results, models, w = {}, {}, nil
-      for k, m in ipairs { a, b } do
-        local own = {}
-        for key, v in pairs(o) do own[key] = v end
-        own.keep = (o.keep or {})[k == 1 and "a" or "b"]
-        w, models[k] = opened(what, f, m, own)
+      local _ <close> = core.run(false)
+      local results, models, w = {}, { points.loaded(what, a), points.loaded(what, b) }, nil
+      for k, name in ipairs { "a", "b" } do
+        w = opened(what, f, models, k, with(o, (o.keep or {})[name]))
         results[k] = dropped(w, models[k])
       end
       local list, said = knots_of(w, models[1], models[2], results[1], results[2])

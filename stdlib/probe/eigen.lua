@@ -36,9 +36,9 @@ return function(define, check, core, told)
         r.products, missing > 0 and ("; %d not converged to %g"):format(missing, r.tolerance) or "",
         record.columns({ "", "eigenvalue", "residual" }, lines))
     end,
-    plot = function(r)
-      return plot.scatter { { r.of, r.values }, title = ("%s eigenvalues"):format(r.which), xlabel = "index",
-        ylabel = "eigenvalue" }
+    plot = function(r, o)
+      return plot.scatter(record.with({ { r.of, r.values }, title = ("%s eigenvalues"):format(r.which),
+        xlabel = "index", ylabel = "eigenvalue" }, o))
     end,
   })
 
@@ -135,12 +135,10 @@ return function(define, check, core, told)
     "probe.eigenvalues(H, {top = 10, which = \"largest\", kind = \"hessian\", only =, tolerance = 1e-4, products = "
     .. "1000, "
     .. "basis =, vectors = false, seed = 0, start =, journal =}) -> record",
-    "How sharply the loss bends, and along how many directions: the extreme eigenvalues of its Hessian at a point, "
-    .. "by "
-    .. "the Lanczos process with full re-orthogonalisation and thick restarts (Wu, Simon 2000). values, and "
-    .. "residuals "
-    .. "|H v - λ v| as the process estimates them: an eigenvalue lies within its residual, mostly within its "
-    .. "square.\n"
+    "How sharply does the loss bend, and along how many directions? The extreme eigenvalues of its Hessian at a "
+    .. "point, by the Lanczos process with full re-orthogonalisation and thick restarts (Wu, Simon 2000). values, "
+    .. "and residuals |H v - λ v| as the process estimates them: an eigenvalue lies within its residual, mostly "
+    .. "within its square.\n"
     .. "  H: net:loss(data):linearize(theta), whose products go over all data in chunks; a symmetric matrix; or "
     .. "{ apply = function(v) -> H v, like = model or tensor }, such as a preconditioned Hessian\n"
     .. "  kind: \"hessian\", \"ggn\" (the Gauss-Newton matrix) or \"residual\" (the first less the second)\n"
@@ -162,28 +160,33 @@ return function(define, check, core, told)
     told(eigenvalues))
 
   define("probe.matrix", "probe.matrix(H, {kind = \"hessian\", only =, journal =}) -> tensor",
-    "All of the Hessian (or what kind says) of a small network, or of one layer of it (only): as many products as "
-    .. "there are parameters, whose order is that of m:names() with each tensor in row-major order. Refused where "
-    .. "the "
-    .. "matrix is larger than memory. H, kind, only and journal as in probe.eigenvalues.",
+    "What is the curvature between any two parameters? All of the Hessian (or what kind says) of a small network, or "
+    .. "of one layer of it (only), whose order is that of m:names() with each tensor in row-major order. Refused "
+    .. "where the matrix is larger than memory. H, kind, only and journal as in probe.eigenvalues.\n"
+    .. "Reading it: plot.matrix { m, written = false } shows a block for each pair of tensors. Cost: as many "
+    .. "products as there are parameters. Where it misleads: single entries depend on the scale of the layers, "
+    .. "eigenvalues and blocks say more.",
     "local net = nn.mlp { 2, 2 }\nlocal f = net:loss { x = tensor { {1, 2} }, y = tensor({ 0 }, { dtype = \"i64\" "
     .. "}) }\n"
     .. "print(probe.matrix(f:linearize(net:init { seed = 1 })).shape)\n-- > [6, 6]", told(matrix))
 
   define("probe.share_in_top", "probe.share_in_top(eigenvalues, v, {top =}) -> share, expected",
     "How much of a vector (a gradient, a step of training, a difference of models) lies in the space of the top "
-    .. "eigenvectors: |V' v|² / |v|² for what probe.eigenvalues returned with vectors, and k / n, the share of a "
-    .. "random "
-    .. "vector. Gradients of trained networks lie in it by far the most (Gur-Ari, Roberts, Dyer 2018, "
-    .. "arXiv:1812.04754); "
-    .. "the loss falls along the rest all the same. Of a mini-batch's gradient the share is that of its noise.",
+    .. "eigenvectors? |V' v|² / |v|² for what probe.eigenvalues returned with vectors, and k / n, the share of a "
+    .. "random vector. Gradients of trained networks lie in it by far the most (Gur-Ari, Roberts, Dyer 2018, "
+    .. "arXiv:1812.04754); the loss falls along the rest all the same.\n"
+    .. "Reading it: read share against expected, which is all that chance gives. Cost: no pass over data, k inner "
+    .. "products. Where it misleads: of a mini-batch's gradient the share is mostly that of its noise.",
     made .. "local e = probe.eigenvalues(h, { top = 1, vectors = true })\n"
     .. "print((\"%.3f %.3f\"):format(probe.share_in_top(e, tensor { 2, 1, 0 })))\n-- > 0.800 0.333",
     told(share))
 
   define("probe.overlap", "probe.overlap(eigenvalues, eigenvalues) -> share",
-    "How far two spaces of eigenvectors agree (of two times, two models, two data sets): |U' V|² / k, the squared "
-    .. "Frobenius norm over the smaller number of vectors; 1 where one holds the other, k / n for random spaces.",
+    "How far do two spaces of eigenvectors agree (of two times, two models, two data sets)? |U' V|² / k, the squared "
+    .. "Frobenius norm over the smaller number of vectors; 1 where one holds the other, k / n for random spaces.\n"
+    .. "Reading it: near 1 the sharp directions stay; near k / n they are others. Cost: no pass over data. Where it "
+    .. "misleads: vectors that have not converged (see residuals) and eigenvalues that lie close lower it; take k "
+    .. "at a gap.",
     made .. "local e = probe.eigenvalues(h, { top = 2, vectors = true })\n"
     .. "print((\"%.2f\"):format(probe.overlap(e, e)))\n"
     .. "-- > 1.00", told(overlap))

@@ -92,9 +92,10 @@ return function(define, check, core)
     .. "  control: a seed: a random direction of the same norm in the place of b's layer, to tell b's layer from "
     .. "noise\n"
     .. "  net: the network, where f is a function of a model; bn, journal, points, t: as in probe.path\n"
-    .. "r:plot() shows layers against t. Cost: layers times points passes over the data. Misleading: networks that are "
-    .. "not aligned differ by permutations in every layer, and moving one of two neighbouring layers breaks what fits "
-    .. "together; a layer that has few tensors moves little.",
+    .. "Reading it: r:plot() shows layers against t; rows that stay dark are layers that fit either network, and "
+    .. "what a control does too is no property of b's layer. Cost: layers times points passes over the data. "
+    .. "Misleading: networks that are not aligned differ by permutations in every layer, and moving one of two "
+    .. "neighbouring layers breaks what fits together; a layer that has few tensors moves little.",
     "local net = nn.mlp { 2, 4, 2 }\n"
     .. "local f = net:loss { x = tensor { {1, 2}, {3, 4} }, y = tensor({ 0, 1 }, { dtype = \"i64\" }) }\n"
     .. "local r = probe.exchange(f, net:init { seed = 1 }, net:init { seed = 2 }, { points = 3 })\n"

@@ -168,22 +168,28 @@ return function(define, check, core)
 
   define("probe.fisher",
     "probe.fisher(net, theta, data, {kind = \"exact\", seed = 0, samples = 1, batch = 32, journal =}) -> vector",
-    "The diagonal of the Fisher information at theta, a vector with theta's names, for merge.fisher: the mean over the "
-    .. "rows that the network scores of Σ_c p(c) (d log p(c) / d theta)², with p = softmax of its outputs, for each "
-    .. "example by itself, so that it does not depend on the batch. Buffers count as zero. Half-precision weights are "
-    .. "taken as f32.\n"
+    "Which parameters do the outputs depend on? The diagonal of the Fisher information at theta, a vector with "
+    .. "theta's names, for merge.fisher: the mean over the rows that the network scores of Σ_c p(c) (d log p(c) / d "
+    .. "theta)², with p = softmax of its outputs, for each example by itself, so that it does not depend on the "
+    .. "batch. Buffers count as zero. Half-precision weights are taken as f32.\n"
     .. "  kind: \"exact\": all classes (one walk for each class and row). \"sampled\": `samples` labels for each row, "
     .. "drawn from p by the seed and the example: an unbiased estimate. \"empirical\": the labels of the data; an "
     .. "example of several rows counts by the mean of their losses. Not the Fisher information, but often taken for "
     .. "it (Kunstner et al. 2019, arXiv:1905.12558). Only this one needs labels\n"
     .. "  batch: examples at a time; journal: a file that keeps what is done, so that a run that was stopped goes on\n"
-    .. "Matena, Raffel 2022, arXiv:2111.09832, with the expectation over classes exact as there.",
+    .. "Matena, Raffel 2022, arXiv:2111.09832, with the expectation over classes exact as there.\n"
+    .. "Reading it: read entries against each other within a tensor; their sum is the trace of the Gauss-Newton "
+    .. "matrix (probe.fisher_trace). Cost: exact, a backward walk for each class (and row); sampled and empirical, "
+    .. "one or samples. Misleads: a diagonal leaves out how parameters act together, and changes under rescalings "
+    .. "that change no output.",
     made .. "local f = probe.fisher(net, theta, d)\nprint(f:mass(), f[\"fc1.weight\"]:min() >= 0)\n-- > 0.0\ttrue",
     fisher)
 
   define("probe.example_norms", "probe.example_norms(net, theta, data, {batch = 32}) -> tensor",
-    "The norm of the gradient of each example's cross entropy by all parameters, in the order of the data (Goodfellow "
-    .. "2015, arXiv:1510.01799).",
+    "Which examples pull hardest? The norm of the gradient of each example's cross entropy by all parameters, in the "
+    .. "order of the data (Goodfellow 2015, arXiv:1510.01799).\n"
+    .. "Reading it: a few large ones are examples that are hard, rare or labelled wrongly. Cost: about a gradient "
+    .. "over the data. Misleads: norms fall with the loss, so compare at one model.",
     made .. "print(probe.example_norms(net, theta, d).shape)\n-- > [3]", norms)
 
   define("probe.example_squares", "probe.example_squares(f, x, batch, …) -> squares, norms, value",
@@ -191,7 +197,10 @@ return function(define, check, core)
     .. "of x, and the vector of |g_n|², where g_n is the gradient by x of example n's share; with them the value. "
     .. "batch: a tensor, or a table of tensors whose first dimension counts examples, which must stay first until x "
     .. "is used no more. x: as in grad. Products, convolutions, embeddings and whatever broadcasts a parameter have "
-    .. "closed forms, so that this costs little more than a gradient. Works inside compile.",
+    .. "closed forms, so that this costs little more than a gradient. Works inside compile. It answers what the "
+    .. "mean gradient hides: how large are the gradients of single examples? Reading it: a norm far above the "
+    .. "others is an example that pulls alone. Misleads: where f is a mean and not a sum, every g_n is smaller by "
+    .. "that.",
     "local function f(w, b) return (b:matmul(w) ^ 2):sum() / 2 end\n"
     .. "print(probe.example_squares(f, tensor { {1}, {2} }, tensor { {1, 0}, {1, 1} }))\n"
     .. "-- > f32[2, 1]\n-- > [[10.],\n-- >  [ 9.]]\tf32[2]\n-- > [ 1., 18.]\t5.0", core.example_squares)

@@ -71,7 +71,7 @@ return function(define, check, core, told, whole)
   end
 
   define("probe.gradients", "probe.gradients(f, theta, {m = 1, only =, journal =}) -> record",
-    "Whether examples pull the parameters the same way: inner products (r.inner) and cosines (r.cosines) of the "
+    "Do examples pull the parameters the same way? Inner products (r.inner) and cosines (r.cosines) of the "
     .. "gradients "
     .. "of single examples at theta, and what follows from them.\n"
     .. "  f: net:loss(data), over some hundred examples: each gradient is held in memory, and refused where they "
@@ -86,6 +86,8 @@ return function(define, check, core, told, whole)
     .. "noise_scale: that over |mean g|² (McCandlish et al. 2018, arXiv:1812.06162). within, between: mean cosines "
     .. "of pairs "
     .. "of the same label and of different ones, stiffness (Fort et al. 2019, arXiv:1901.09491).\n"
+    .. "Reading it: r:plot() shows the cosines; blocks are classes when the data are in their order. Cost: a "
+    .. "gradient a part, and a vector of all parameters in memory for each.\n"
     .. "Where it misleads: near a minimum the mean gradient is nearly zero, and ratios to it say little.",
     "local net = nn.mlp { 2, 3 }\nlocal f = net:loss { x = tensor { {1, 2}, {1, 2} }, y = tensor({ 0, 0 }, { dtype "
     .. "= \"i64\" }) }\n"

@@ -119,7 +119,7 @@ end
 
 local function moved(t, about, dual, maps)
   for d, segments in ipairs(side(about, dual)) do
-    local index = axes.gather(segments, maps, t.shape[d])
+    local index = axes.gather(segments, maps)
     if index then t = t:index_select(d, index) end
   end
   return t
@@ -127,7 +127,7 @@ end
 
 -- The factors along axis d as a tensor that is broadcast; nil: all one.
 local function along(t, d, segments, maps)
-  local f = axes.factor(segments, maps, t.shape[d])
+  local f = axes.factor(segments, maps)
   if not f then return nil end
   local shape = {}
   for k = 1, #t.shape do shape[k] = k == d and t.shape[d] or 1 end

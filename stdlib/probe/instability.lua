@@ -162,9 +162,9 @@ return function(define, check, core)
             y = { c[field], c[field] }, dash = true, style = i }
         end
       end
-      lines.title, lines.xlabel = o.title or "instability", "shared steps"
+      lines.title, lines.xlabel = "instability", "shared steps"
       lines.ylabel = field == "instability" and "error barrier" or "loss barrier"
-      return plot.line(lines)
+      return plot.line(record.with(lines, o))
     end,
   })
 
@@ -254,14 +254,14 @@ return function(define, check, core)
     .. "{\"order\", \"augment\", \"dropout\"}, seed = 0, start =, fresh = false, on =, points = 30, bn =, ways =, "
     .. "independent = false, train = {options of train.fit}, batch = 1000, journal =}) -> record",
     "Instability analysis (Frankle et al. 2020, arXiv:1912.05671): from which step on does the noise of training no "
-    .. "longer decide which linearly connected mode a run ends in? One run is trained; at each step of `at` children "
-    .. "leave it and go on to the end with other seeds, and what lies between each two of them is measured. rows: "
-    .. "at, data, way, a, b (children), instability (max error less the mean of the ends), barrier_loss, "
-    .. "barrier_error, distance, loss_a, loss_b, error_a, error_b; mean: their means over pairs; children[k]: the "
-    .. "models. Plotted, instability falls with k, from the ceiling (a dashed line, with independent = true: that of "
-    .. "runs that share not even their first weights) down to 0; below 0.02 counts as stable. ceiling, by data set: "
-    .. "instability and barrier_loss of independent runs, and chance: the instability that there would be with a point "
-    .. "on the line that does no better than guessing.\n"
+    .. "longer decide which linearly connected mode a run ends in? One run is trained; at each step of `at` "
+    .. "children leave it and go on to the end with other seeds, and what lies between each two of them is "
+    .. "measured. rows: at, data, way, a, b (children), instability (max error less the mean of the ends), "
+    .. "barrier_loss, barrier_error, distance, loss_a, loss_b, error_a, error_b; mean: their means over pairs; "
+    .. "children[k]: the models. Reading it: plotted, instability falls with k, from the ceiling (a dashed line, "
+    .. "with independent = true: that of runs that share not even their first weights) down to 0; below 0.02 counts "
+    .. "as stable. ceiling, by data set: instability and barrier_loss of independent runs, and chance: the "
+    .. "instability that there would be with a point on the line that does no better than guessing.\n"
     .. "  at: steps of training that are shared, a number or a list; unit: \"steps\" or \"epochs\" (which may be "
     .. "broken)\n"
     .. "  vary: the seeds that differ between children; the others are the parent's, so that one source of noise can "
@@ -297,9 +297,9 @@ return function(define, check, core)
     end,
     plot = function(r, o)
       local lines = lines_of(r, "distance", "at")
-      lines.title, lines.xlabel = o.title or "perturbation", "step"
+      lines.title, lines.xlabel = "perturbation", "step"
       lines.ylabel, lines.ylog = "distance at the end", true
-      return plot.line(lines)
+      return plot.line(record.with(lines, o))
     end,
   })
 
@@ -372,8 +372,8 @@ return function(define, check, core)
     .. "the parameters moved in a random direction by size times their norm, on the same batches in the same order. "
     .. "rows: at, size, data, direction, distance (to the unmoved run at the end), amplification (that over the "
     .. "first distance), instability, barrier_loss, barrier_error, disagreement of predictions; mean over "
-    .. "directions; children[k][size], whole: the models. Early pushes grow to a distance that does not depend on "
-    .. "their size; late ones do not.\n"
+    .. "directions; children[k][size], whole: the models. Reading it: early pushes grow to a distance that does not "
+    .. "depend on their size; late ones do not.\n"
     .. "  at, unit, start, on, bn, train, journal: as in probe.instability; size: a number or a list\n"
     .. "  directions: random directions for each\n"
     .. "Costs one run from k on for each push. Misleads: with a schedule that goes to 0 late pushes have no time to "

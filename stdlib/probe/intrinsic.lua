@@ -26,6 +26,20 @@ return function(define, check, core)
     return function(z) return p:matmul(z:reshape { d, 1 }):reshape { total } end
   end
 
+  -- Very sparse ones (Li, Hastie, Church 2006): of D entries of a column some sqrt(D) are not 0, one in each stretch of
+  -- sqrt(D) rows, so that no place is drawn twice and norms are 1.
+  function projections.sparse(total, d, seed, dtype)
+    local wide = math.floor(math.sqrt(total))
+    local count = (total + wide - 1) // wide
+    local first = tensor.arange(count):to "f64" * wide
+    local room = (total - first):clamp(1, wide) -- the last stretch may be shorter
+    local place = (tensor.uniform({ d, count }, seed + 1, { dtype = "f64" }) * room):floor() + first + 1
+    local rows = place:to "i64":flatten()
+    local values = (2 * tensor.bernoulli({ d, count }, 0.5, seed + 2, { dtype = dtype }) - 1) / math.sqrt(count)
+    local nothing = tensor.zeros({ total }, { dtype = dtype })
+    return function(z) return nothing:index_add(1, rows, (values * z:reshape { d, 1 }):reshape { d * count }) end
+  end
+
   local function hadamard(n, dtype)
     local h = tensor.ones({ 1, 1 }, { dtype = dtype })
     while h.shape[1] < n do
@@ -66,7 +80,8 @@ return function(define, check, core)
     if not net_of.is(net) then fail(what, "expected a network, got %s", core.kind(net)) end
     if core.kind(theta) ~= "model" then fail(what, "expected a model to start from, got %s", core.kind(theta)) end
     local make = projections[o.kind or "fastfood"]
-    if not make then fail(what, "kind = %q; expected \"fastfood\" or \"dense\"", tostring(o.kind)) end
+    if not make then fail(what, "kind = %q; expected \"fastfood\", \"sparse\" or \"dense\"",
+      tostring(o.kind)) end
     if math.type(d) ~= "integer" or d < 1 then fail(what, "the dimension is a whole number above 0") end
     theta = theta:load()
     local parts, rest, total, dtype, layers = {}, {}, 0, "f32", 0
@@ -128,15 +143,19 @@ return function(define, check, core)
 
   define("probe.subspace", "probe.subspace(net, theta, d, {kind = \"fastfood\", layerwise = false, seed = 0}) -> "
     .. "function, start, back",
-    "A network in a random subspace of d dimensions around theta (Li et al. 2018, arXiv:1804.08838): f(m, x) = "
-    .. "net(theta + P z, x), z the tensor subspace.z of m; start has z = 0, and back(m) is the model of net. Train "
-    .. "it by train.fit(f, data, {start = start, only = \"^subspace\"}). Columns of P have norm 1 over all "
-    .. "parameters.\n"
-    .. "  kind: \"fastfood\": products of Hadamard matrices, permutations, normal numbers and signs: three numbers a "
-    .. "parameter, d log d work a block; \"dense\": normal numbers, stored whole\n"
+    "A network in a random subspace of d dimensions around theta (Li et al. 2018, arXiv:1804.08838), to ask what can "
+    .. "be learned in it: how far does training come in d directions? f(m, x) = net(theta + P z, x), z the tensor "
+    .. "subspace.z of m; start has z = 0, and back(m) is the model of net. Train it by train.fit(f, data, {start = "
+    .. "start, only = \"^subspace\"}). Columns of P have norm 1 over all parameters.\n"
+    .. "  kind: \"fastfood\": products of Hadamard matrices, permutations, normal numbers and signs: three numbers "
+    .. "a parameter, d log d work a block; \"sparse\": signs at one of sqrt(D) places in each of as many stretches "
+    .. "of the D parameters, d sqrt(D) numbers (Li, Hastie, Church 2006); \"dense\": normal numbers, stored whole\n"
     .. "  layerwise: SAID (Aghajanyan et al. 2020, arXiv:2012.13255): as many of the dimensions as there are tensors "
     .. "are learned scales of each tensor's move\n"
-    .. "With fastfood the last block is cut, so that norms are 1 up to its share.",
+    .. "With fastfood the last block is cut, so that norms are 1 up to its share.\n"
+    .. "Cost: the projection and its transpose in each step: D d for dense, D log d for fastfood, d sqrt(D) for "
+    .. "sparse. Misleads: a rate that suits the whole network is too small here; read the loss that is reached, not "
+    .. "the first steps.",
     "local net = nn.mlp { 2, 8, 2 }\nlocal theta = net:init { seed = 1 }\n"
     .. "local f, start, back = probe.subspace(net, theta, 4)\n"
     .. "print(start[\"subspace.z\"].shape, (back(start) - theta):norm())\n-- > [4]\t0.0",
@@ -168,20 +187,22 @@ return function(define, check, core)
       return { "d", "seed", "data", "accuracy", "loss" }, rows
     end,
     plot = function(r, o)
-      local lines, by = { title = o.title or "intrinsic dimension", xlabel = "dimensions", xlog = true }, {}
+      local lines, by, style = { title = "intrinsic dimension", xlabel = "dimensions", xlog = true }, {}, {}
       for _, m in ipairs(r.mean) do
         if not by[m.data] then
           by[m.data] = { m.data, {}, {} }
           lines[#lines + 1] = by[m.data]
+          style[m.data] = #lines
         end
         table.insert(by[m.data][2], m.d)
         table.insert(by[m.data][3], m.accuracy or m.loss)
       end
       for _, name in ipairs(r.data) do
-        lines[#lines + 1] = { name .. ", target", { r.dims[1], r.dims[#r.dims] }, { r.goal[name], r.goal[name] } }
+        lines[#lines + 1] = { label = name .. ", target", x = { r.dims[1], r.dims[#r.dims] },
+          y = { r.goal[name], r.goal[name] }, dash = true, style = style[name] }
       end
       lines.ylabel = r.mean[1].accuracy and "accuracy" or "loss"
-      return plot.line(lines)
+      return plot.line(record.with(lines, o))
     end,
   })
 

@@ -64,10 +64,9 @@ return function(define, check, core, told, whole)
   local made = "local net = nn.mlp { 2, 8, 3 }\nlocal x = tensor.normal({ 4, 2 }, 1)\n"
 
   define("probe.ntk", "probe.ntk(net, theta, data, {sum = false, only =, journal =}) -> record",
-    "Which examples a small step of training moves together: the neural tangent kernel at theta, K = J J' with the "
-    .. "Jacobian J of the outputs by the parameters. r.kernel is a tensor in f64 of examples times outputs rows, "
-    .. "row = "
-    .. "example * outputs + output (from 0), with trace and norm.\n"
+    "Which examples does a small step of training move together? The neural tangent kernel at theta, K = J J' with "
+    .. "the Jacobian J of the outputs by the parameters. r.kernel is a tensor in f64 of examples times outputs "
+    .. "rows, row = example * outputs + output (from 0), with trace and norm.\n"
     .. "  data: a data set, { x = } or a tensor\n"
     .. "  sum: Jacobians are added over the outputs first: one row for each example\n"
     .. "  only: by these parameters, as in m:only; journal: as in probe.eigenvalues\n"
@@ -80,11 +79,13 @@ return function(define, check, core, told, whole)
     made .. "print(probe.ntk(net, net:init { seed = 1 }, x).kernel.shape)\n-- > [12, 12]", told(ntk))
 
   define("probe.kernel_distance", "probe.kernel_distance(a, b) -> number",
-    "How far two kernels (of two models, or of two times of one) are apart on the same examples: 1 - <A, B> / (|A| "
-    .. "|B|), 0 "
-    .. "where one is a multiple of the other. Divided by the steps between, it is the kernel's velocity: high "
-    .. "early in "
-    .. "training, low after (Fort et al. 2020, arXiv:2010.15110). Of kernels of probe.ntk or any two matrices.",
+    "How far are two kernels (of two models, or of two times of one) apart on the same examples? 1 - <A, B> / (|A| "
+    .. "|B|), 0 where one is a multiple of the other. Divided by the steps between, it is the kernel's velocity: "
+    .. "high early in training, low after (Fort et al. 2020, arXiv:2010.15110). Of kernels of probe.ntk or any two "
+    .. "matrices.\n"
+    .. "Reading it: near 0 nothing but the scale has changed, as in the linear regime. Cost: none beside the "
+    .. "kernels. Where it misleads: kernels of positive entries are near each other whatever they say; centre them, "
+    .. "or compare with the distance of two random networks.",
     made .. "local a, b = probe.ntk(net, net:init { seed = 1 }, x), probe.ntk(net, net:init { seed = 2 }, x)\n"
     .. "print(math.abs(probe.kernel_distance(a, a)) < 1e-12, probe.kernel_distance(a, b) > 0)\n-- > true\ttrue",
     told(distance))

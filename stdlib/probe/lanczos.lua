@@ -15,9 +15,9 @@ return function(core)
   local Basis = {}
   Basis.__index = Basis
 
-  -- Memory for `rows` vectors, checked before.
-  function lanczos.basis(what, op, rows, option)
-    operator.fits(what, op.n, op.dtype, rows, 8, option)
+  -- Memory for `rows` vectors, checked before, with `more` that will lie beside them.
+  function lanczos.basis(what, op, rows, option, more)
+    operator.fits(what, op.n, op.dtype, rows, 8 + (more or 0), option)
     return setmetatable({ rows = rows, n = op.n, q = tensor.zeros({ rows, op.n }, { dtype = op.dtype }) }, Basis)
   end
 
@@ -148,7 +148,7 @@ return function(core)
   -- products, restarts, vectors [top, n]}.
   function lanczos.eigenpairs(op, o)
     local rows = math.min(op.n, o.rows)
-    local basis = lanczos.basis(o.what, op, rows, "basis")
+    local basis = lanczos.basis(o.what, op, rows, "basis", o.vectors and math.min(o.top, op.n))
     local run = { what = o.what, products = 0, seed = o.seed, go_on = true, draw = o.draw }
     local t, m, restarts, size, beta, last_of, order, values, vectors = {}, 0, 0, 0, 0.0, nil, nil, nil, nil
     local q, goal = unit(o.start or operator.signs(op, o.seed, 0)), nil

@@ -77,9 +77,9 @@ return function(define, check, core)
       return { "model", "layer", "accuracy", "train_accuracy" }, rows
     end,
     plot = function(r, o)
-      local lines = { title = o.title or "linear probes", xlabel = "layer", ylabel = "accuracy" }
+      local lines = { title = "linear probes", xlabel = "layer", ylabel = "accuracy" }
       for k, values in ipairs(r.accuracy) do lines[k] = { ("model %d"):format(k), values } end
-      return plot.line(lines)
+      return plot.line(record.with(lines, o))
     end,
   })
 
@@ -122,11 +122,11 @@ return function(define, check, core)
   define(what, "probe.linear_probe(net, theta or {theta, …}, train, test, {layers =, ridge = 1e-3, places = "
     .. "\"features\", of = \"output\", batch = 1000, journal =}) or probe.linear_probe(X, y, X test, y test, "
     .. "{ridge = 1e-3}) -> record",
-    "How much about the labels can be read off each layer by a linear map (Alain, Bengio 2016, arXiv:1610.01644), for "
-    .. "one model or several: a merged model whose layers are as good as its parts' and whose outputs are not has "
-    .. "lost its head only. accuracy[k][i] on the test data of model k at layer i, and train_accuracy. The map is "
-    .. "least squares on one-hot labels over features scaled to variance 1, in closed form, so that nothing depends "
-    .. "on a seed.\n"
+    "How much about the labels can be read off each layer by a linear map (Alain, Bengio 2016, arXiv:1610.01644)? "
+    .. "For one model or several: a merged model whose layers are as good as its parts' and whose outputs are not "
+    .. "has lost its head only. accuracy[k][i] on the test data of model k at layer i, and train_accuracy. The map "
+    .. "is least squares on one-hot labels over features scaled to variance 1, in closed form, so that nothing "
+    .. "depends on a seed.\n"
     .. "  ridge: added to the covariance of the scaled features\n"
     .. "  layers, places, of, journal: as in probe.cka\n"
     .. "Costs n p² + p³ a layer, p the features. Misleads: with as many features as examples the training accuracy "

@@ -71,7 +71,7 @@ return function(define, check, core)
 
   local function picture(title)
     return function(r, o)
-      local lines, by = { title = o.title or title, xlabel = "layer", ylabel = "1 - |cosine|" }, {}
+      local lines, by = { title = title, xlabel = "layer", ylabel = "1 - |cosine|" }, {}
       local function point(label, layer, v)
         if not by[label] then
           by[label] = {}
@@ -85,7 +85,7 @@ return function(define, check, core)
           row.dist)
         if row.t then point("a and b apart", layer, row.baseline) end
       end
-      return plot.line(lines)
+      return plot.line(record.with(lines, o))
     end
   end
 
@@ -129,8 +129,8 @@ return function(define, check, core)
     .. "cosine does not see\n"
     .. "  t: a number or a list; bn: data over which running statistics of the middle model are made anew\n"
     .. "  journal: a file that keeps what is done, t by t; a run that was stopped goes on where it ended\n"
-    .. "One pass with three models for each t. Misleads: near the input everything is linear, and nets that hardly "
-    .. "differ are trivially so: read it against baseline.",
+    .. "Cost: one pass with three models for each t. Misleads: near the input everything is linear, and nets that "
+    .. "hardly differ are trivially so: read it against baseline.",
     "local net = nn.mlp { 3, 8, 2 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
     .. "local r = probe.llfc(net, a, b, { x = tensor.normal({ 20, 3 }, 1) })\n"
     .. "print(r.rows[1].layer, r.rows[1].dist < 1e-6, r.rows[2].dist > 1e-3)\n-- > fc1\ttrue\ttrue",
@@ -184,7 +184,7 @@ return function(define, check, core)
     .. "asks whether the mean of the models has the mean of their features; other values are task arithmetic. rows "
     .. "has for each data set, lambda and layer the fields of probe.llfc (baseline: between the first two).\n"
     .. "  lambda: a number or a list; journal: as in probe.llfc\n"
-    .. "Costs, misleads: as probe.llfc.",
+    .. "Reading it, costs, misleads: as probe.llfc.",
     "local net = nn.mlp { 3, 8, 2 }\nlocal m, d = {}, {}\n"
     .. "for k = 1, 3 do m[k], d[k] = net:init { seed = k }, { x = tensor.normal({ 9, 3 }, k) } end\n"
     .. "local r = probe.cross_task(net, { base = m[3], m[1], m[2] }, { d[1], d[2] })\n"
@@ -248,8 +248,8 @@ return function(define, check, core)
     plot = function(r, o)
       local ratio, mean = {}, {}
       for i, row in ipairs(r.rows) do ratio[i], mean[i] = row.ratio, row.of_mean end
-      return plot.line { { "merged model", ratio }, { "mean of the features", mean }, title = o.title or "variance",
-        xlabel = "layer", ylabel = "ratio" }
+      return plot.line(record.with({ { "merged model", ratio }, { "mean of the features", mean }, title = "variance",
+        xlabel = "layer", ylabel = "ratio" }, o))
     end,
   })
 
@@ -285,8 +285,9 @@ return function(define, check, core)
     .. "  of_mean: that ratio for the mixed features (1 - t) a + t b themselves, which follows from the units' "
     .. "correlation: the most that matching can leave, where features are linear\n"
     .. "  merged: a model in the place of the interpolation; layers: paths; images and tokens count place by place\n"
-    .. "1 at the ends; falling with depth is collapse, which REPAIR and eval.bn_reset undo. Misleads: channels that "
-    .. "vary in neither model count as ratio 0 over 1e-12; then read ratio_of_sums.",
+    .. "Reading it: 1 at the ends; falling with depth is collapse, which REPAIR and eval.bn_reset undo. Cost: one "
+    .. "pass with three models. Misleads: channels that vary in neither model count as ratio 0 over 1e-12; then "
+    .. "read ratio_of_sums.",
     "local net = nn.mlp { 3, 8, 8, 2 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
     .. "local d = { x = tensor.normal({ 50, 3 }, 1) }\nlocal r = probe.variance(net, a, b, d)\n"
     .. "print(r.rows[2].ratio < 0.9, math.abs(probe.variance(net, a, b, d, { t = 0 }).rows[2].ratio - 1) < 1e-6)\n"
@@ -331,14 +332,21 @@ return function(define, check, core)
       for i, row in ipairs(r.rows) do rows[i] = { row.layer, row.bias, row.relative } end
       return { "layer", "bias", "relative" }, rows
     end,
+    plot = function(r, o)
+      local relative = {}
+      for i, row in ipairs(r.rows) do relative[i] = row.relative end
+      return plot.line(record.with({ { "relative bias", relative }, title = "representation bias", xlabel = "layer",
+        ylabel = "|merged - tuned| / |tuned|" }, o))
+    end,
   })
 
   define("probe.representation_bias", "probe.representation_bias(net, merged, tuned, data, {layers =, of = \"output\", "
     .. "batch = 1000}) -> record",
-    "How far the features of a merged model are from those of the model that was tuned for the data (Yang et al. 2024, "
-    .. "arXiv:2402.02705, whose surgery train.surgery is): rows has for each layer bias, the mean over examples and "
-    .. "features of |merged - tuned|, and relative, that over the mean of |tuned|. Misleads: a rotation that the next "
-    .. "layer undoes counts in full; see probe.procrustes.",
+    "How far are the features of a merged model from those of the model that was tuned for the data (Yang et al. "
+    .. "2024, arXiv:2402.02705, whose surgery train.surgery is)? rows has for each layer bias, the mean over "
+    .. "examples and features of |merged - tuned|, and relative, that over the mean of |tuned|. Reading it: it "
+    .. "grows with depth; what is small up to the last layer is lost in the head. Cost: one pass with two models. "
+    .. "Misleads: a rotation that the next layer undoes counts in full; see probe.procrustes.",
     "local net = nn.mlp { 3, 8, 2 }\nlocal a, d = net:init { seed = 1 }, { x = tensor.normal({ 20, 3 }, 1) }\n"
     .. "print(probe.representation_bias(net, a, a, d).rows[1].bias)\n-- > 0.0",
     told(function(net, merged, tuned, data, o)

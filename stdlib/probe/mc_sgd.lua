@@ -37,6 +37,8 @@ return function(define, check, core)
     .. "and adds the gradients of the points unweighted, where the gradient of the objective "
     .. "has the factor t.\n"
     .. "  the rest: as in probe.curve; with batches of each task in each step\n"
+    .. "Reading it: barriers from each m_k to r.model near 0 say yes; the loss of the steps falls to the sum of the "
+    .. "tasks' own.\n"
     .. "Cost: tasks times points gradients a step. Misleading: an old task whose few examples are kept is fitted to "
     .. "these; measure on held-out data.",
     "local function f(x) return (x[1] - x[2]) ^ 2 end  -- a valley for each task; they cross at 1, 1\n"

@@ -134,21 +134,28 @@ return function(define, check, core)
     .. "local d = { x = tensor { {1, 2}, {3, 4} } }\n"
 
   define("probe.gram", "probe.gram(net, theta, data, {batch = 256, only =, journal =}) -> vector",
-    "For each linear map and convolution the matrix X' X / rows of what goes into it, [in, in] under the name of its "
-    .. "weight, for merge.regmean: rows are examples, tokens or places of an image; of a convolution they are the "
-    .. "pixels under the kernel, in the order of the weight [out, in h w]. Convolutions in groups and weights stored "
-    .. "[in, out] are left out, and so are products that are no layer of their own (tied heads): their weights are "
-    .. "averaged. only: a function(name) that chooses weights, as net:layers() gives them; journal: as in "
-    .. "probe.fisher. Jin et al. 2023, arXiv:2212.09849.",
+    "Which directions of its input does each layer see? For each linear map and convolution the matrix X' X / rows "
+    .. "of what goes into it, [in, in] under the name of its weight, for merge.regmean: rows are examples, tokens "
+    .. "or places of an image; of a convolution they are the pixels under the kernel, in the order of the weight "
+    .. "[out, in h w]. Convolutions in groups and weights stored [in, out] are left out, and so are products that "
+    .. "are no layer of their own (tied heads): their weights are averaged. only: a function(name) that chooses "
+    .. "weights, as net:layers() gives them; journal: as in probe.fisher. Jin et al. 2023, arXiv:2212.09849.\n"
+    .. "Reading it: eigenvalues that are 0 are directions in which a weight may be anything. Cost: a pass over the "
+    .. "data, and in^2 numbers a layer. Misleads: of fewer rows than inputs the matrix is singular; regmean shrinks "
+    .. "it towards its diagonal.",
     made .. "print(probe.gram(net, theta, d)[\"fc1.weight\"])\n-- > f32[2, 2]\n-- > [[ 5.,  7.],\n-- >  [ 7., 10.]]",
     gram)
 
   define("probe.moments", "probe.moments(net, theta, data, {batch = 256, journal =}) -> inputs, outputs",
-    "The factors of each layer's Kronecker-factored Fisher information, for merge.mats { a, b, inputs = {ia, ib}, "
-    .. "outputs = {oa, ob} }: the second moments of its inputs, as probe.gram, and those of the gradients of log p by "
-    .. "its outputs, [out, out], with the expectation over classes exact: summed over the places of the layer, and the "
-    .. "mean over the rows that the network scores. Labels are not needed. journal: as in probe.fisher. "
-    .. "Martens, Grosse 2015, arXiv:1503.05671; Tam et al. 2024, arXiv:2312.04339.",
+    "How do inputs and gradients of each layer vary? The factors of its Kronecker-factored Fisher information, for "
+    .. "merge.mats { a, b, inputs = {ia, ib}, outputs = {oa, ob} }: the second moments of its inputs, as "
+    .. "probe.gram, and those of the gradients of log p by its outputs, [out, out], with the expectation over "
+    .. "classes exact: summed over the places of the layer, and the mean over the rows that the network scores. "
+    .. "Labels are not needed. journal: as in probe.fisher. Martens, Grosse 2015, arXiv:1503.05671; Tam et al. "
+    .. "2024, arXiv:2312.04339.\n"
+    .. "Reading it: the product of the two factors' traces is a layer's share of the Fisher information. Cost: a "
+    .. "backward walk for each class, and in^2 + out^2 numbers a layer. Misleads: inputs and gradients count as "
+    .. "independent, which they are not.",
     made .. "local inputs, outputs = probe.moments(net, theta, d)\n"
     .. "print(inputs[\"fc2.weight\"].shape, outputs[\"fc2.weight\"].shape)\n-- > [3, 3]\t[2, 2]", moments)
 end

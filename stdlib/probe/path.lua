@@ -4,7 +4,9 @@
 return function(define, check, core)
   local told = require "train.told"
   local record = require "probe.record"
+  local progress = require "probe.progress"(core)
   local points = require "probe.points"(core)
+  local journal = require "probe.journal"(core)
   local shape = require "probe.shape"
   local short = record.short
 
@@ -27,6 +29,7 @@ return function(define, check, core)
       out[#out + 1] = ("error barrier %s"):format(short(b.barrier_error))
       out[#out + 1] = ("instability %s"):format(short(b.instability_error))
     end
+    if b.bn and b.bn ~= "none" then out[#out + 1] = "running statistics: " .. b.bn end
     return out[1] .. " (" .. table.concat(out, ", ", 2) .. ")"
   end
 
@@ -47,8 +50,8 @@ return function(define, check, core)
     rows = function(b)
       local rows = {}
       for _, name in ipairs { "barrier_loss", "argmax_t", "barrier_error", "argmax_t_error", "instability_error",
-        "mid_loss_excess", "mid_error_excess", "max_loss", "saddle", "mode_connectivity", "area", "convexity_gap",
-        "largest_rise" } do
+        "instability_loss", "mid_loss_excess", "mid_error_excess", "max_loss", "max_error", "saddle", "saddle_error",
+        "mode_connectivity", "mode_connectivity_error", "area", "convexity_gap", "largest_rise" } do
         if b[name] then rows[#rows + 1] = { name, b[name] } end
       end
       return { "quantity", "value" }, rows
@@ -57,35 +60,35 @@ return function(define, check, core)
     meta = arithmetic,
   })
 
-  local function barrier_of(p)
-    local t, loss, n = p.t, p.loss, #p.t
-    local b = { path = p, bn = p.bn, points = n }
-    local i
-    b.barrier_loss, i = shape.above_chord(t, loss)
-    b.argmax_t = t[i]
-    b.max_loss, i = shape.greatest(loss)
-    b.argmax_max_loss = t[i]
-    b.saddle = b.max_loss - math.max(loss[1], loss[n])
-    local mean, far = (loss[1] + loss[n]) / 2, 0
-    for k, v in ipairs(loss) do
-      local off = mean - v
-      if math.abs(off) > math.abs(far) then far, b.argmax_mode_connectivity = off, t[k] end
+  -- Heights of values along t by each definition, with the places of their maxima.
+  local function heights(p, field)
+    local t, v, n = p.t, p[field], #p.t
+    local mean, above, i = (v[1] + v[n]) / 2, shape.above_chord(t, v)
+    local most, k_most = shape.greatest(v)
+    local h = { barrier = above, at = t[i], max = most, at_max = t[k_most], instability = most - mean,
+      saddle = most - math.max(v[1], v[n]) }
+    h.connectivity, h.at_connectivity = 0, t[1]
+    for k, x in ipairs(v) do
+      if math.abs(mean - x) > math.abs(h.connectivity) then h.connectivity, h.at_connectivity = mean - x, t[k] end
     end
-    b.mode_connectivity = far
+    local middle = value_at(p, field, (t[1] + t[n]) / 2)
+    h.middle = middle and middle - mean
+    return h
+  end
+
+  local function barrier_of(p)
+    local t, loss, h = p.t, p.loss, heights(p, "loss")
+    local b = { path = p, bn = p.bn, points = #t, barrier_loss = h.barrier, argmax_t = h.at, max_loss = h.max,
+      argmax_max_loss = h.at_max, instability_loss = h.instability, saddle = h.saddle, mid_loss_excess = h.middle,
+      mode_connectivity = h.connectivity, argmax_mode_connectivity = h.at_connectivity }
     b.area = shape.area(t, loss)
     b.convexity_gap = shape.convexity_gap(t, loss)
     b.largest_rise = select(2, shape.rises(t, loss))
-    local middle = value_at(p, "loss", (t[1] + t[n]) / 2)
-    b.mid_loss_excess = middle and middle - mean
     if p.error then
-      local e = p.error
-      b.barrier_error, i = shape.above_chord(t, e)
-      b.argmax_t_error = t[i]
-      local most
-      most, i = shape.greatest(e)
-      b.instability_error, b.argmax_instability = most - (e[1] + e[n]) / 2, t[i]
-      middle = value_at(p, "error", (t[1] + t[n]) / 2)
-      b.mid_error_excess = middle and middle - (e[1] + e[n]) / 2
+      h = heights(p, "error")
+      b.barrier_error, b.argmax_t_error, b.max_error, b.saddle_error = h.barrier, h.at, h.max, h.saddle
+      b.instability_error, b.argmax_instability, b.mid_error_excess = h.instability, h.at_max, h.middle
+      b.mode_connectivity_error, b.argmax_mode_connectivity_error = h.connectivity, h.at_connectivity
     end
     return new_barrier(b)
   end
@@ -207,19 +210,23 @@ return function(define, check, core)
     told(function(f, a, b, o) return path_of("probe.path", f, a, b, o, 25) end))
 
   define("probe.barrier", "probe.barrier(f, a, b, {options of probe.path}) or probe.barrier(path) -> barrier",
-    "How high the loss rises between two models. One evaluation gives every definition in use, since they differ by "
-    .. "more than a constant where the ends differ:\n"
+    "How high does the loss rise between two models? One evaluation gives every definition in use, since they "
+    .. "differ by more than a constant where the ends differ:\n"
     .. "  barrier_loss, argmax_t: max over t of L(t) - ((1 - t) L(0) + t L(1)), not below 0 (Entezari et al. 2021, "
     .. "arXiv:2110.06296); barrier_error, argmax_t_error: the same of the error\n"
-    .. "  instability_error: max error less the mean of the two ends (Frankle et al. 2019, arXiv:1912.05671, who call "
-    .. "below 0.02 stable)\n"
+    .. "  instability_error: max error less the mean of the two ends (Frankle et al. 2019, arXiv:1912.05671, who "
+    .. "call below 0.02 stable); argmax_instability; instability_loss: the same of the loss\n"
     .. "  mid_loss_excess, mid_error_excess: half-way, less the mean of the ends; may be negative\n"
-    .. "  max_loss, saddle: the highest point, and that less the higher end (Draxler et al. 2018, arXiv:1803.00885)\n"
+    .. "  max_loss, argmax_max_loss, saddle: the highest point, where it is, and its height above the higher end "
+    .. "(Draxler et al. 2018, arXiv:1803.00885); max_error, saddle_error\n"
     .. "  mode_connectivity: mean of the ends less the loss where it is furthest from it; negative: a barrier, "
-    .. "positive: a valley, the ends are under-trained (Yang et al. 2021, arXiv:2107.11228, along trained curves)\n"
-    .. "  area: mean height above the chord; convexity_gap, largest_rise: as in probe.path\n"
-    .. "It prints as one line and counts as the number barrier_loss in comparisons and arithmetic; b.path is the path. "
-    .. "Cost and traps: those of probe.path. The maximum is over the points evaluated, so it is a lower bound.",
+    .. "positive: a valley, the ends are under-trained (Yang et al. 2021, arXiv:2107.11228, along trained curves); "
+    .. "argmax_mode_connectivity; mode_connectivity_error and its argmax\n"
+    .. "  area: mean height above the chord; convexity_gap, largest_rise: as in probe.path; bn, points: what stood "
+    .. "for running statistics, and how many points there were\n"
+    .. "It prints as one line and counts as the number barrier_loss in comparisons and arithmetic; b.path is the "
+    .. "path. Reading it: 0 is linearly connected; set it beside the losses of the ends. Cost: that of probe.path. "
+    .. "Misleading: as there; the maximum is over the points evaluated, so it is a lower bound.",
     "local function f(m) return m[\"w\"]:sum() ^ 2 - m[\"w\"]:sum() ^ 4 / 2 end\n"
     .. "local function at(x) return model.new { { \"w\", tensor({ x }, { dtype = \"f64\" }) } } end\n"
     .. "local b = probe.barrier(f, at(-1), at(1), { points = 9 })\nprint(b, b < 0.1)\n"
@@ -280,6 +287,7 @@ return function(define, check, core)
       words[#words + 1] = "distance " .. short(r.distance)
       return table.concat(words, ", ")
     end,
+    rows = function(r) return rows_of(r.path) end,
     plot = function(r, o) return plot.path(r.path, o) end,
   })
 
@@ -291,7 +299,8 @@ return function(define, check, core)
     .. "  gauss: the number of examples over which gauss_length is taken: how much the logits' direction of travel "
     .. "turns on the way (radians, mean over examples, exact second derivatives, trapezoids over the points); near 0 "
     .. "the logits go straight. 0: not at all\n"
-    .. "  bn: as in probe.path; anew at every point is what one wants here\n"
+    .. "  bn: as in probe.path; anew at every point is what one wants here; journal: as there, with that of gauss "
+    .. "in journal .. \".turning\"\n"
     .. "Reading it: large steps, Adam and batch norm raise the bump. Cost: that of probe.path, and about six passes "
     .. "a point over the examples of gauss. Misleading: it says nothing of generalisation (Vlaar, Frankle 2021, "
     .. "arXiv:2106.16004), and a plateau near the start may come from the last layer's biases alone. Running "
@@ -318,12 +327,20 @@ return function(define, check, core)
           if q.buffer then still[q.name] = tensor.zeros_like(a:tensor(q.name)) end
         end
         d = next(still) and core.with_values(d, still) or d
+        local path = core.kind(o.journal) == "table" and o.journal.path or o.journal
+        local draw <close> = progress(what, #p.t, "turns of the logits")
+        local j <close> = journal.open(what, { points = o.points, gauss = examples, bn = o.bn,
+          journal = path and path .. ".turning" }, { f, a, b }, draw)
         for i, t in ipairs(p.t) do
-          local theta = points.sum { { 1 - t, a }, { t, b } }
-          if f.bn or o.bn and type(o.bn) ~= "string" then
-            theta = eval.bn_reset(f.net, theta, type(o.bn) ~= "string" and o.bn or f.bn)
-          end
-          lengths[i] = run(theta, d, { x = batch.x, y = batch.y })
+          lengths[i] = j.once({ i }, function()
+            local theta = points.sum { { 1 - t, a }, { t, b } }
+            if f.bn or o.bn and type(o.bn) ~= "string" then
+              theta = eval.bn_reset(f.net, theta, type(o.bn) ~= "string" and o.bn or f.bn)
+            end
+            local length = run(theta, d, { x = batch.x, y = batch.y })
+            return type(length) == "number" and length or length:item()
+          end)
+          draw(i)
         end
         local sum = 0
         for i = 1, #p.t - 1 do sum = sum + (p.t[i + 1] - p.t[i]) * (lengths[i] + lengths[i + 1]) / 2 end

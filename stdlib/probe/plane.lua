@@ -75,11 +75,13 @@ return function(define, check, core)
     .. "\"free\" (as others). Buffers get zero\n"
 
   define("probe.direction", "probe.direction(theta, {seed = 0, norm = \"filter\", bias = \"zero\", from =}) -> vector",
-    "A random direction with the scale of the weights (Li et al. 2018, arXiv:1712.09913), for probe.plane and for "
-    .. "lines: probe.path(f, { curve = function(t) return theta + t * d end, t = … }). Rescaling a relu network's "
-    .. "layers against each other leaves a filter-normalised slice as it is. Each tensor follows from seed and its "
-    .. "name.\n"
-    .. conventions .. "  from: a vector that is scaled instead of a drawn one",
+    "A random direction with the scale of the weights (Li et al. 2018, arXiv:1712.09913), for probe.plane and to ask "
+    .. "along lines: how wide is the valley for weights of this size? probe.path(f, { curve = function(t) return "
+    .. "theta + t * d end, t = … }). Rescaling a relu network's layers against each other leaves a "
+    .. "filter-normalised slice as it is. Each tensor follows from seed and its name.\n"
+    .. conventions .. "  from: a vector that is scaled instead of a drawn one\n"
+    .. "Reading it: t = 1 moves every filter by its own norm. Cost: one vector. Misleading: most random directions "
+    .. "are flat; the sharp ones are eigenvectors (probe.eigenvalues).",
     "local d = probe.direction(nn.mlp { 2, 3, 1 }:init { seed = 1 }, { seed = 1 })\n"
     .. "print(d:mass(), d[\"fc1.bias\"]:sum())\n-- > 0.0\t0.0",
     told(function(theta, o)
@@ -296,12 +298,14 @@ return function(define, check, core)
     .. "  bn: as in probe.path; \"keep\" keeps the statistics of the centre, the convention around one minimum, and "
     .. "data make them anew, the right thing between models\n"
     .. "  journal: a file in which cells are kept as they come; a stopped run goes on where it ended\n"
-    .. "The record has x, y, loss[i][j] at x[i], y[j], error and other numbers of f:report likewise, marks (with each "
-    .. "model's own loss, the loss of its shadow and the distance between them), explained (pca); p:plot() shows it, "
-    .. "p:topology() its merge tree, p:save \"x.csv\" or \"x.json\". Cost: a pass over the data a cell, near the speed "
-    .. "of the network's products. Misleading: two of millions of directions; with other scalings than \"filter\" "
-    .. "widths of valleys cannot be compared; what is drawn under a model that lies off the plane is not its loss (see "
-    .. "marks); a trajectory's principal plane makes almost any run look like a curve into a bowl.",
+    .. "The record has x, y, loss[i][j] at x[i], y[j], error and other numbers of f:report likewise, marks (with "
+    .. "each model's own loss, the loss of its shadow and the distance between them), explained (pca); p:plot() "
+    .. "shows it, p:topology() its merge tree, p:save \"x.csv\" or \"x.json\". Reading it: lines that stand close "
+    .. "are steep; of a valley between two marks look at the lowest way, not at the straight one. Cost: a pass over "
+    .. "the data a cell, near the speed of the network's products. Misleading: two of millions of directions; with "
+    .. "other scalings than \"filter\" widths of valleys cannot be compared; what is drawn under a model that lies "
+    .. "off the plane is not its loss (see marks); a trajectory's principal plane makes almost any run look like a "
+    .. "curve into a bowl.",
     "local function f(m) return (m[\"w\"] ^ 2):sum() end\n"
     .. "local function at(x, y) return model.new { { \"w\", tensor { x, y } } } end\n"
     .. "local p = probe.plane(f, { at(0, 0), at(1, 0), at(0, 1) }, { x = { 0, 1, 2 }, y = { 0, 1 } })\n"

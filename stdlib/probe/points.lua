@@ -47,8 +47,8 @@ return function(core)
     return out
   end
 
-  -- Models whose losses are taken together, for each processor, where that takes less than a moment, else one: they have
-  -- to be in memory, and a stop loses them.
+  -- Models whose losses are taken together, for each processor, where that takes less than a moment, else one: they
+  -- have to be in memory, and a stop loses them.
   local EACH, MOMENT = 4, 0.5
 
   local function bytes_of(m)

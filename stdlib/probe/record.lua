@@ -130,6 +130,20 @@ function record.short(v)
   return v == nil and "" or ("%.4g"):format(v)
 end
 
+-- Values from the least to the greatest as a series of plot.line, against the share of them that is below.
+function record.sorted(label, values)
+  local sorted, at = { table.unpack(values) }, {}
+  table.sort(sorted)
+  for k = 1, #sorted do at[k] = (k - 0.5) / #sorted end
+  return { label, at, sorted }
+end
+
+-- p with the options of a picture, which come before what the record says itself.
+function record.with(p, options)
+  for key, v in pairs(options) do p[key] = v end
+  return p
+end
+
 -- What records share that were trained: the loss of each step (`losses`).
 record.losses = {
   rows = function(r)
@@ -139,7 +153,7 @@ record.losses = {
   end,
   plot = function(title)
     return function(r, o)
-      return plot.line { { "loss", r.losses }, title = o.title or title, xlabel = "step" }
+      return plot.line(record.with({ { "loss", r.losses }, title = title, xlabel = "step", ylabel = "loss" }, o))
     end
   end,
 }

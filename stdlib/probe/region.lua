@@ -98,16 +98,9 @@ return function(define, check, core)
     plot = function(r, o)
       local series = { ylabel = "loss", xlabel = "share of the samples", title = o.title }
       for _, name in ipairs(order) do
-        local v = r.samples[name]
-        if v then
-          local sorted, at = { table.unpack(v) }, {}
-          table.sort(sorted)
-          for k = 1, #sorted do at[k] = (k - 0.5) / #sorted end
-          series[#series + 1] = { name, at, sorted }
-        end
+        if r.samples[name] then series[#series + 1] = record.sorted(name, r.samples[name]) end
       end
-      for key, v in pairs(o) do series[key] = v end
-      return plot.line(series)
+      return plot.line(record.with(series, o))
     end,
   })
 
@@ -119,9 +112,10 @@ return function(define, check, core)
     .. "model left out in turn; \"ray\": from the mean through a model and up to as far again beyond it; \"ball\": the "
     .. "mean plus a random direction as long as a model's distance from it; \"noise\": a model plus such a direction\n"
     .. "  threshold: losses below it are counted; that of the worst model unless said\n"
-    .. "The record has samples, quantiles (0, 5, 25, 50, 75, 95, 100 %) and below by kind, models and mean (losses of "
-    .. "these). r:plot() shows sorted losses. Cost: n passes a kind. Misleading: an even Dirichlet of many models "
-    .. "stays near their mean; models of one fine-tuning run share a basin whatever one does.",
+    .. "The record has samples, quantiles (0, 5, 25, 50, 75, 95, 100 %) and below by kind, models and mean (losses "
+    .. "of these). Reading it: r:plot() shows sorted losses; a curve that stays at the models' own losses up to the "
+    .. "right is a region that is filled. Cost: n passes a kind. Misleading: an even Dirichlet of many models stays "
+    .. "near their mean; models of one fine-tuning run share a basin whatever one does.",
     "local function f(m) return (m[\"w\"] ^ 2):sum() end\n"
     .. "local function at(x, y) return model.new { { \"w\", tensor { x, y } } } end\n"
     .. "local r = probe.region(f, { at(1, 0), at(0, 1), at(-1, 0) }, { n = 20 })\n"
@@ -184,6 +178,10 @@ return function(define, check, core)
       for k, v in ipairs(r.radius) do rows[k] = { k, v } end
       return { "direction", "radius" }, rows
     end,
+    plot = function(r, o)
+      return plot.line(record.with({ record.sorted("radius", r.radius), title = "radius of a rise by "
+        .. short(r.rise), xlabel = "share of the directions", ylabel = "radius" }, o))
+    end,
   })
 
   define("probe.radius", "probe.radius(f, theta, {rise = 0.1, directions = 10, first = 0.05, factor = 1.5, most = 10, "
@@ -193,9 +191,10 @@ return function(define, check, core)
     .. "halved to the relative tolerance. The record has radius (one a direction, in units of the direction), mean_log "
     .. "(times the number of parameters a stand-in for the log volume), open (directions that did not rise within "
     .. "`most`, which count as `most`). journal: a file that keeps directions as they are done.\n"
-    .. "Cost: about 15 passes a direction. Misleading: random directions are nearly all flat, the sharp ones are few "
-    .. "(see curvature); a wall that is thinner than a step is stepped over; units are the direction's, so compare "
-    .. "with norm = \"filter\" only.",
+    .. "Reading it: r:plot() shows the radii from the least up; a flat curve is a round basin. Cost: about 15 "
+    .. "passes a direction. Misleading: random directions are nearly all flat, the sharp ones are few (see "
+    .. "curvature); a wall that is thinner than a step is stepped over; units are the direction's, so compare with "
+    .. "norm = \"filter\" only.",
     "local theta = model.new { { \"w\", tensor { {3, 4} } } }\n"
     .. "local r = probe.radius(function(m) return ((m - theta)[\"w\"] ^ 2):sum() end, theta, { rise = 1 })\n"
     .. "print(math.abs(r.radius[1] - 0.2) < 1e-3)\n-- > true",

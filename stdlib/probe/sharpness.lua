@@ -64,6 +64,56 @@ return function(define, check, core, told, whole)
     return s.best, s.z
   end
 
+  -- The numbers of steps after which auto-PGD looks back: 22 % of all, then ever closer, 6 % at least.
+  local function looks(steps)
+    local set, at, before = {}, 0.22, 0
+    while at <= 1 do
+      set[math.ceil(at * steps)] = true
+      at, before = at + math.max(at - before - 0.03, 0.06), at
+    end
+    return set
+  end
+
+  -- Auto-PGD (Croce, Hein 2020, arXiv:2003.01690): steps with momentum, of length 2 rho at first, halved and begun anew
+  -- at the best place where fewer than three quarters of the last ones gained, or none did better than all before.
+  local function auto_pgd(value_and_slope, z, project, ascend, steps, loop)
+    local s, look = loop.state, looks(steps)
+    if not s then
+      local v, u = value_and_slope(z)
+      s = { done = 0, z = z, before = z, value = v, slope = u, best = v, where = z, there = u, length = 2.0, gains = 0,
+        seen = 0, best_seen = v, halved = true }
+    end
+    for k = s.done + 1, steps do
+      local next_ = project(s.z + ascend(s.slope) * s.length)
+      if k > 1 then next_ = project(s.z + 0.75 * (next_ - s.z) + 0.25 * (s.z - s.before)) end
+      local v, u = value_and_slope(next_)
+      s.gains = s.gains + (v > s.value and 1 or 0)
+      s.before, s.z, s.value, s.slope, s.done = s.z, next_, v, u, k
+      if v > s.best then s.best, s.where, s.there = v, next_, u end
+      if look[k] then
+        local few = s.gains < 0.75 * (k - s.seen)
+        local still = not s.halved and s.best_seen == s.best
+        s.halved = few or still
+        if s.halved then
+          s.length, s.z, s.value, s.slope = s.length / 2, s.where, s.best, s.there
+        end
+        s.gains, s.seen, s.best_seen = 0, k, s.best
+      end
+      loop.keep(function() return s end)
+    end
+    return s.best, s.where
+  end
+
+  local climbs = { ascent = climb, apgd = auto_pgd }
+
+  local function method_of(what, o)
+    local method = o.method or "ascent"
+    if not climbs[method] then
+      error(('%s: method = %q; expected "ascent" or "apgd"'):format(what, tostring(method)), 0)
+    end
+    return climbs[method]
+  end
+
   -- The starts: the gradient, what the caller names, random directions.
   local function starts_of(f, s, slope, ascend, o)
     local list = { ascend(slope) }
@@ -76,7 +126,7 @@ return function(define, check, core, told, whole)
     return list
   end
 
-  -- o: adaptive, steps, and what starts_of takes; j, key: where in a journal.
+  -- o: climb, adaptive, steps, and what starts_of takes; j, key: where in a journal.
   local function worst_of(f, rho, norm, o, j, key)
     local s = scale_of(f, o.adaptive)
     local project, ascend = norms[norm](rho)
@@ -88,7 +138,7 @@ return function(define, check, core, told, whole)
     local all, best, where = {}, -math.huge, nil
     for k, z in ipairs(starts_of(f, s, slope, ascend, o)) do
       local got = j.loop({ key, "start", k }, function(loop)
-        local v, at = climb(value_and_slope, z, project, ascend, o.steps, loop)
+        local v, at = o.climb(value_and_slope, z, project, ascend, o.steps, loop)
         return { value = v, at = at }
       end)
       all[k] = got.value - base
@@ -136,6 +186,12 @@ return function(define, check, core, told, whole)
       for i, v in ipairs(r.draws or r.parts or { r.value }) do rows[i] = { i, v } end
       return { r.draws and "draw" or "part", "rise" }, rows
     end,
+    plot = function(r, o) -- the draws, the parts, or what the starts reached
+      local of = r.draws and "draws" or r.parts and #r.parts > 1 and "parts" or r.rises and "starts"
+      if not of then error("record:plot: one number makes no picture", 0) end
+      return plot.line(record.with({ record.sorted("rise of the loss", r.draws or of == "parts" and r.parts or r.rises),
+        xlabel = "share of the " .. of, ylabel = "rise of the loss" }, o))
+    end,
   })
 
   local function mean(list)
@@ -148,12 +204,13 @@ return function(define, check, core, told, whole)
 
   local function sharpness(f, theta, o)
     local what = "probe.sharpness"
-    check(what, o, { "rho", "norm", "adaptive", "restarts", "steps", "seed", "m", "only", "directions", "journal" })
+    check(what, o, { "rho", "norm", "adaptive", "method", "restarts", "steps", "seed", "m", "only", "directions",
+      "journal" })
     o = o or {}
     local rho, norm = positive(what, o, "rho", 0.05), norm_of(what, o)
     local parts = objective.parts(what, f, theta, o.only, o.m)
     local draw <close> = progress(what, #parts, "parts")
-    local how = { adaptive = o.adaptive, restarts = whole(what, o, "restarts", 0, 4),
+    local how = { climb = method_of(what, o), adaptive = o.adaptive, restarts = whole(what, o, "restarts", 0, 4),
       steps = whole(what, o, "steps", 1, 100), seed = whole(what, o, "seed", 0, 0),
       directions = packed(what, parts[1], o.directions) }
     local r = { kind = "worst", rho = rho, norm = norm, adaptive = o.adaptive and true or false, seed = how.seed,
@@ -259,27 +316,26 @@ return function(define, check, core, told, whole)
     end
     local base, slope = value_and_slope(s * 0)
     local how = { restarts = whole(what, o, "restarts", 0, 4), seed = seed }
-    local best, steps = -math.huge, whole(what, o, "steps", 1, 100)
+    local best, steps, rises = -math.huge, whole(what, o, "steps", 1, 100), {}
     local draw <close> = progress(what, how.restarts + 1, "starts")
     local j <close> = journal.open(what, o, { f, theta }, draw)
     for k, z in ipairs(starts_of(inner, nil, slope, ascend, how)) do
       local v = j.loop({ "start", k }, function(loop)
         return (climb(value_and_slope, z, project, ascend, steps, loop))
       end)
-      best = math.max(best, v)
+      best, rises[k] = math.max(best, v), v - base
       draw(k)
     end
     return sharpness_record { kind = "keskar", epsilon = epsilon, basis = o.basis, seed = seed, loss = base,
-      most = best, value = 100 * (best - base) / (1 + base), bound = "lower" }
+      most = best, value = 100 * (best - base) / (1 + base), rises = rises, bound = "lower" }
   end
 
   local made = "local function f(x) return (x * x * tensor { 4, 1 }):sum() / 2 end\nlocal theta = tensor { 0, 0 }\n"
 
   define("probe.sharpness",
-    "probe.sharpness(f, theta, {rho = 0.05, norm = \"l2\", adaptive = false, m =, restarts = 4, steps = 100, seed "
-    .. "= 0, "
-    .. "only =, directions =, journal =}) -> record",
-    "How far the loss can rise within reach: the largest f(theta + d) - f(theta) that was found with |d| <= rho "
+    "probe.sharpness(f, theta, {rho = 0.05, norm = \"l2\", adaptive = false, method = \"ascent\", m =, restarts = 4, "
+    .. "steps = 100, seed = 0, only =, directions =, journal =}) -> record",
+    "How far can the loss rise within reach? The largest f(theta + d) - f(theta) that was found with |d| <= rho "
     .. "(r.value), by projected ascent from the gradient, from random directions and from those you name. It is a "
     .. "lower bound: "
     .. "nobody can say that there is no higher place.\n"
@@ -291,27 +347,29 @@ return function(define, check, core, told, whole)
     .. "weights that are zero stay so\n"
     .. "  m: the mean over parts of m rows, each with a worst place of its own (m-sharpness; Foret et al. 2020, "
     .. "arXiv:2010.01412); larger than that of all data at once\n"
+    .. "  method: \"ascent\": steps that gain are doubled, others halved and taken back; \"apgd\": auto-PGD with "
+    .. "momentum (Croce, Hein 2020, arXiv:2003.01690), as Andriushchenko et al. have it with 20 steps for parts of "
+    .. "m = 128 rows\n"
     .. "  restarts: random starts; steps: of each, a gradient over the data; directions: models to start along, "
     .. "both ways, "
     .. "such as eigenvectors\n"
     .. "  only: what may move, as in m:only; journal: a file that keeps what is done, so that a stopped run goes on\n"
-    .. "r.rises has what each start reached, r.direction the best d; agreement of the starts is the only sign that "
-    .. "it is the "
-    .. "top. At a minimum it is about rho² / 2 times the top eigenvalue. Where it misleads: sharpness in any form "
-    .. "correlates poorly with generalisation between modern networks (Andriushchenko et al. 2023): it describes, "
-    .. "it does "
-    .. "not rank.",
+    .. "Reading it: r.rises has what each start reached, r.direction the best d; agreement of the starts is the "
+    .. "only sign that it is the top. At a minimum it is about rho² / 2 times the top eigenvalue. Cost: a gradient "
+    .. "for each step of each start. Where it misleads: sharpness in any form correlates poorly with generalisation "
+    .. "between modern networks (Andriushchenko et al. 2023): it describes, it does not rank.",
     made .. "print((\"%.4f\"):format(probe.sharpness(f, theta, { rho = 0.1 }).value))\n-- > 0.0200",
     told(sharpness))
 
   define("probe.sam", "probe.sam(f, theta, {rho =, adaptive = false, eta = 0, m =, only =}) -> record",
-    "What sharpness-aware training sees: the rise of the loss after one step of length rho along the gradient, "
-    .. "d = rho g / |g|; adaptive: d = rho T² g / |T g| with T = |theta| + eta (ASAM). One gradient and one value.\n"
+    "What does sharpness-aware training see? The rise of the loss after one step of length rho along the gradient, "
+    .. "d = rho g / |g|; adaptive: d = rho T² g / |T g| with T = |theta| + eta (ASAM). Cost: one gradient and one "
+    .. "value.\n"
     .. "  rho: 0.05, adaptive 0.5\n"
     .. "  f, m, only: as in probe.sharpness\n"
-    .. "Foret et al. 2020, arXiv:2010.01412; Kwon et al. 2021, arXiv:2102.11600. Where it misleads: without "
-    .. "adaptive it can "
-    .. "be made as large as you like by rescaling layers; at a point with no gradient it says nothing.",
+    .. "Foret et al. 2020, arXiv:2010.01412; Kwon et al. 2021, arXiv:2102.11600. Reading it: near rho |g| the loss "
+    .. "is straight within rho, above it bends. Where it misleads: without adaptive it can be made as large as you "
+    .. "like by rescaling layers; at a point with no gradient it says nothing.",
     made .. "print((\"%.4f\"):format(probe.sam(f, tensor { 1, 0 }, { rho = 0.1 }).value))\n-- > 0.4200",
     told(sam))
 
@@ -319,24 +377,26 @@ return function(define, check, core, told, whole)
     "probe.average_sharpness(f, theta, {rho = 0.05, norm = \"l2\", adaptive = false, samples = 100, seed = 0, only "
     .. "=, journal =}) "
     .. "-> record",
-    "How far the loss rises under noise: the mean of f(theta + d) - f(theta) over d of independent entries, Gaussian "
-    .. "of standard deviation rho (norm = \"l2\") or uniform within rho (\"linf\"); adaptive: times |theta| of the "
-    .. "entry. "
-    .. "r.value with its standard error r.error, r.draws with each draw. For small rho the Gaussian one is rho² / "
-    .. "2 times the "
-    .. "trace of the Hessian. One value of f for each of the samples; differences below the error say nothing. "
-    .. "Andriushchenko et al. 2023, arXiv:2302.07011.",
+    "How far does the loss rise under noise? The mean of f(theta + d) - f(theta) over d of independent entries, "
+    .. "Gaussian of standard deviation rho (norm = \"l2\") or uniform within rho (\"linf\"); adaptive: times "
+    .. "|theta| of the entry. r.value with its standard error r.error, r.draws with each draw. For small rho the "
+    .. "Gaussian one is rho² / 2 times the trace of the Hessian. Andriushchenko et al. 2023, arXiv:2302.07011.\n"
+    .. "Reading it: read differences against r.error; below it they say nothing. Cost: one value of f for each of "
+    .. "the samples. Where it misleads: nearly all noise lies in flat directions, so a few sharp ones hardly show; "
+    .. "without adaptive it changes under rescalings that change no output.",
     made .. "local r = probe.average_sharpness(f, theta, { rho = 0.1, samples = 200 })\n"
     .. "print(math.abs(r.value - 0.025) < 4 * r.error)\n-- > true", told(average))
 
   define("probe.epsilon_sharpness",
     "probe.epsilon_sharpness(f, theta, {epsilon = 1e-3, basis =, restarts = 4, steps = 100, seed = 0, only =, "
     .. "journal =}) -> record",
-    "Keskar's sharpness: 100 (max f - f(theta)) / (1 + f(theta)) over the box |d_i| <= epsilon (|theta_i| + 1), in "
-    .. "percent "
-    .. "(r.value; Keskar et al. 2016, arXiv:1609.04836), by projected ascent, so a lower bound.\n"
+    "How far does the loss rise within a small box, relative to the loss? Keskar's sharpness: 100 (max f - "
+    .. "f(theta)) / (1 + f(theta)) over the box |d_i| <= epsilon (|theta_i| + 1), in percent (r.value; Keskar et "
+    .. "al. 2016, arXiv:1609.04836), by projected ascent, so a lower bound.\n"
     .. "  basis: so many random directions instead of all, d = A z with |z_i| <= epsilon (|(A+ theta)_i| + 1)\n"
-    .. "Where it misleads: the + 1 makes it depend on the scale of the weights (Dinh et al. 2017, arXiv:1703.04933).",
+    .. "Reading it: compare runs of one network, as large batches against small ones. Cost: a gradient for each "
+    .. "step of each start. Where it misleads: the + 1 makes it depend on the scale of the weights (Dinh et al. "
+    .. "2017, arXiv:1703.04933).",
     made .. "print((\"%.6f\"):format(probe.epsilon_sharpness(f, theta, { epsilon = 0.1 }).value))\n-- > 2.500000",
     told(keskar))
 end

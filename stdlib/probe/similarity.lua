@@ -236,7 +236,13 @@ return function(define, check, core)
   local function kinds_of(name, text)
     pair_kinds[name] = record.kind(name, {
       text = function(r) return ("%s: %s; %d examples"):format(name, text(r), r.n) end,
-      rows = function(r) return { "measure", "value", "examples" }, { { name, r.value, r.n } } end })
+      rows = function(r) return { "measure", "value", "examples" }, { { name, r.value, r.n } } end,
+      plot = function(r, o)
+        if not r.correlations then error("record:plot: one number makes no picture; that of layers has one", 0) end
+        return plot.line(record.with({ record.sorted("correlation", r.correlations), title = (name:gsub("_", " ")),
+          xlabel = "share of the " .. (name == "matched_correlation" and "units" or "directions"),
+          ylabel = "correlation" }, o))
+      end })
     matrix_kinds[name] = grid.kind(name .. " of layers", { title = (name:gsub("_", " ")),
       xlabel = "b", ylabel = "a", lim = name == "procrustes" and { 0, 2 } or { 0, 1 } })
   end
@@ -489,7 +495,11 @@ return function(define, check, core)
       return ("relative: mean cosine %.4f; %.4f of the %d nearest neighbours in common; %d anchors, %d examples")
         :format(r.value, r.overlap, r.neighbours, #r.anchors, r.n)
     end,
-    rows = function(r) return { "cosine", "overlap", "examples" }, { { r.value, r.overlap, r.n } } end })
+    rows = function(r) return { "cosine", "overlap", "examples" }, { { r.value, r.overlap, r.n } } end,
+    plot = function(r, o)
+      return plot.line(record.with({ record.sorted("cosine", r.cosines), title = "relative representations",
+        xlabel = "share of the examples", ylabel = "cosine of the two representations" }, o))
+    end })
 
   local function unit(x)
     local size = (x * x):sum(2, true):sqrt()
@@ -527,8 +537,9 @@ return function(define, check, core)
       return tensor.zeros({ n, n }):scatter_add(2, order, tensor.ones { n, near })
     end
     local common = (closest(rx) * closest(ry)):sum() / (n * near)
-    return new_relative { value = (unit(rx) * unit(ry)):sum(2):mean(), overlap = common, neighbours = near, n = n,
-      anchors = anchors, x = rx, y = ry }
+    local cosines = (unit(rx) * unit(ry)):sum(2)
+    return new_relative { value = cosines:mean(), cosines = cosines:totable(), overlap = common, neighbours = near,
+      n = n, anchors = anchors, x = rx, y = ry }
   end
 
   -- ---- documentation ----
@@ -568,37 +579,45 @@ return function(define, check, core)
     "Canonical correlations: which directions of the one representation are linear functions of the other? value: "
     .. "their mean over the smaller rank, mean_squared, correlations (descending); 1 for any invertible linear map.\n"
     .. nets .. "\n"
-    .. "Directions below rounding (dead units, copies) do not count. Needs more examples than features, or is "
-    .. "refused: else all correlations are 1. Misleads: noise directions count as much as the strong ones; near that "
-    .. "limit all values are high. Costs n p² + n q².",
+    .. "Reading it: r:plot() of two matrices shows the correlations; a few at 1 are a shared subspace. Directions "
+    .. "below rounding (dead units, copies) do not count. Needs more examples than features, or is refused: else "
+    .. "all correlations are 1. Misleads: noise directions count as much as the strong ones; near that limit all "
+    .. "values are high. Costs n p² + n q².",
     made .. "print(probe.cca(X, X:matmul(tensor.normal({ 4, 4 }, 5))).value > 0.9999)\n-- > true",
     measure("cca", {}, {}))
 
   define("probe.svcca", "probe.svcca(X, Y, {keep = 0.99, of_sum = \"variance\"}) or probe.svcca(net, a, b, data, "
     .. "{keep = 0.99, of_sum = \"variance\", layers =, layers_b =, net_b =, places = \"features\", of = \"output\", "
     .. "batch = 1000, journal =}) -> record",
-    "CCA between the strongest principal directions of each side (Raghu et al. 2017, arXiv:1706.05806): value is the "
-    .. "mean correlation, dims how many were kept.\n"
+    "How far do the strongest principal directions of each side agree? CCA between them (Raghu et al. 2017, "
+    .. "arXiv:1706.05806): value is the mean correlation, dims how many were kept.\n"
     .. "  keep: the fewest directions with this share\n"
     .. "  of_sum: of \"variance\" (paper), or of singular \"values\", which keeps more, as some code does\n" .. nets
-    .. "\nMisleads: dims moves with keep, and the mean with dims; compare at equal dims.",
+    .. "\nReading it: with dims: a mean near 1 of few directions says little. Costs an SVD of each side. Misleads: "
+    .. "dims moves with keep, and the mean with dims; compare at equal dims.",
     made .. "local r = probe.svcca(X, X:matmul(Q), { keep = 0.9 })\nprint(r.value > 0.9999, r.dims[1] == r.dims[2])\n"
     .. "-- > true\ttrue", measure("svcca", { "keep", "of_sum" }, { keep = 0.99 }))
 
   define("probe.pwcca", "probe.pwcca(X, Y) or probe.pwcca(net, a, b, data, {layers =, layers_b =, net_b =, places = "
     .. "\"features\", of = \"output\", batch = 1000, journal =}) -> record",
-    "CCA whose correlations are weighted by how much of X each direction accounts for (Morcos et al. 2018, "
+    "Do the directions that matter in X lie in Y too? CCA whose correlations are weighted by how much of X each "
+    .. "direction accounts for (Morcos et al. 2018, "
     .. "arXiv:1806.05759). value has the weights of X, by_y those of Y: the measure is not symmetric.\n" .. nets
-    .. "\nNeeds more examples than features, as probe.cca.",
+    .. "\nReading it: set value beside by_y: a gap says that one side holds the other. Needs more examples than "
+    .. "features, and costs, as probe.cca. Misleads: a few directions of large variance carry the weight.",
     made .. "print(probe.pwcca(X, X:matmul(Q)).value > 0.9999)\n-- > true", measure("pwcca", {}, {}))
 
   define("probe.procrustes", "probe.procrustes(X, Y) or probe.procrustes(net, a, b, data, {layers =, layers_b =, "
     .. "net_b =, places = \"features\", of = \"output\", batch = 1000, journal =}) -> record",
-    "Orthogonal Procrustes distance of features that are centred and scaled to norm 1: 2 - 2 |X' Y|_*, from 0 (a "
-    .. "rotation and a scale apart) to 2 (Ding et al. 2021, arXiv:2108.01661; anatome's is half of it). rotation is "
-    .. "the Q that minimises |X Q - Y| of the centred features, residual that minimum (where there are no more "
+    "Are two representations one up to a rotation? Orthogonal Procrustes distance of features that are centred and "
+    .. "scaled to norm 1: 2 - 2 |X' Y|_*, from 0 (a rotation and a scale apart) to 2 (Ding et al. 2021, "
+    .. "arXiv:2108.01661; anatome's is half of it). rotation is the Q that minimises |X Q - Y| of the centred "
+    .. "features, residual that minimum (where there are no more "
     .. "features than examples).\n" .. nets .. "\n"
-    .. "A metric, unlike 1 - CKA, and it sees small directions that CKA does not. Costs an SVD of the smaller widths.",
+    .. "A metric, unlike 1 - CKA, and it sees small directions that CKA does not. Costs an SVD of the smaller "
+    .. "widths.\n"
+    .. "Reading it: read it beside CKA: small here and there, the layers are the same. Misleads: noise in many "
+    .. "small directions adds up, and widths that differ leave a distance of their own.",
     made .. "local r = probe.procrustes(X, X:matmul(Q))\nprint(r.value < 1e-5, r.rotation:allclose(Q, { atol = 1e-4 "
       .. "}))\n"
     .. "-- > true\ttrue", measure("procrustes", {}, {}))
@@ -610,17 +629,17 @@ return function(define, check, core)
     .. "side in rows (the narrower one), best_x and best_y are means over units of their best partner, which may "
     .. "serve many. procrustes: the distance of probe.procrustes where Q is a permutation.\n"
     .. nets .. "\n"
-    .. "Units that do not vary have correlation 0. Misleads: with many units and few examples chance matches well; "
-    .. "the value of independent "
-    .. "features tells how much. Costs an assignment of the smaller width, cubic.",
+    .. "Reading it: value far below best_x is units that share a partner. Units that do not vary have correlation "
+    .. "0. Misleads: with many units and few examples chance matches well; the value of independent features tells "
+    .. "how much. Costs an assignment of the smaller width, cubic.",
     made .. "local p = tensor.randperm(4, 1)\nlocal r = probe.matched_correlation(X, X:index_select(2, p))\n"
     .. "print(r.value > 0.9999, r.procrustes < 1e-5)\n-- > true\ttrue", measure("matched_correlation", {}, {}))
 
   define("probe.relative", "probe.relative(X, Y, {anchors = 300, seed = 0, neighbours = 10}) -> record",
-    "Relative representations (Moschella et al. 2023, arXiv:2209.15430): examples as their cosines to a few anchors, "
-    .. "which rotations and scales of a space leave alone. value: the mean cosine of an example's two "
-    .. "representations; overlap: the share of its nearest neighbours that both have; x and y: the representations, "
-    .. "[n, anchors].\n"
+    "Do two spaces lay the same examples out alike? Relative representations (Moschella et al. 2023, "
+    .. "arXiv:2209.15430): examples as their cosines to a few anchors, which rotations and scales of a space leave "
+    .. "alone. value: the mean cosine of an example's two representations; overlap: the share of its nearest "
+    .. "neighbours that both have; x and y: the representations, [n, anchors].\n"
     .. "  anchors: how many, drawn by the seed, or a list of positions\n"
     .. "Misleads: where all cosines are positive (behind a relu) value is high for anything; centre the features, or "
     .. "read overlap. Costs n² anchors.",

@@ -7,6 +7,7 @@ return function(define, check, core)
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)
   local journal = require "probe.journal"(core)
+  local curves = require "probe.curves"(check, core)
   local net_of = require "nn.net"
   local fail, short, dot = descent.fail, record.short, descent.dot
 
@@ -108,9 +109,10 @@ return function(define, check, core)
   end
 
   define("probe.volume", "probe.volume({m, …}) -> number",
-    "The volume of the simplex over models (or tensors, or tables of tensors): the length of two, the area of "
-    .. "three, …, "
-    .. "from their distances (Cayley and Menger). The program of Benton et al. calls the square of it volume.",
+    "How much room do models span? The volume of the simplex over them (or tensors, or tables of tensors): the "
+    .. "length of two, the area of three, …, from their distances (Cayley and Menger). The program of Benton et al. "
+    .. "calls the square of it volume. Cost: a distance for each pair. Misleads: volumes of different numbers of "
+    .. "models have different units, and read 0 where the models lie in a plane of less dimensions.",
     "print(probe.volume { tensor { 0, 0 }, tensor { 3, 0 }, tensor { 0, 4 } })\n-- > 6.0",
     told(function(list)
       local what = "probe.volume"
@@ -314,27 +316,34 @@ return function(define, check, core)
     return value, g, mean
   end
 
-  define("probe.learned_subspace", "probe.learned_subspace(f, {vertices = 2, start =, beta = 1, data =, epochs = 10 or "
-    .. "steps =, batch = 128, lr = 0.05, optimiser =, schedule =, weight_decay = 0, seed = 0, …}) -> simplex",
-    "A line or simplex of networks that is trained as a whole, from scratch (Wortsman et al. 2021, arXiv:2102.10472): "
-    .. "each step takes the gradient at a random point of it and hands every vertex its share; beta times the mean of "
-    .. "cos^2 of the angles between vertices keeps it from falling together. Question: how wide can a region of "
-    .. "solutions be made by training for it? The record is that of probe.simplex, with cosine (the mean at the end); "
-    .. "r:centre() is a network as accurate as one trained alone, or more so.\n"
+  define("probe.learned_subspace", "probe.learned_subspace(f, {vertices = 2, kind = \"simplex\", start =, beta = 1, "
+    .. "data =, epochs = 10 or steps =, batch = 128, lr = 0.05, optimiser =, schedule =, weight_decay = 0, seed = 0, "
+    .. "…}) -> simplex or curve",
+    "A line, simplex or curve of networks that is trained as a whole, from scratch (Wortsman et al. 2021, "
+    .. "arXiv:2102.10472): each step takes the gradient at a random point of it and hands every vertex its share; "
+    .. "beta times the mean of cos^2 of the angles between vertices keeps it from falling together. Question: how "
+    .. "wide can a region of solutions be made by training for it? The record is that of probe.simplex, with cosine "
+    .. "(the mean at the end); r:centre() is a network as accurate as one trained alone, or more so.\n"
+    .. "  kind: \"bezier\", \"polychain\" or \"quadratic\": a curve through the first and the last of the vertices, "
+    .. "which are 3 then, all of them trained; beta keeps its ends apart, and the record is that of probe.curve\n"
     .. "  vertices: 2 is a line; they begin as net:init with the seeds seed, seed + 1, …; start: a list of models "
     .. "instead, which a function needs\n"
     .. "  the rest: as in probe.curve\n"
-    .. "Cost: that of training one network. Misleading: the ends of a line are seldom drawn, so they are its worst "
-    .. "points; networks with batch norm need eval.bn_reset at every point.",
+    .. "Reading it: centre against a network trained alone, and the loss at r:sample against both. Cost: that of "
+    .. "training one network. Misleading: the ends of a line are seldom drawn, so they are its worst points; "
+    .. "networks with batch norm need eval.bn_reset at every point.",
     "local net, d = nn.mlp { 2, 16, 2 }, data.two_moons { n = 200, seed = 1 }\n"
     .. "local line = probe.learned_subspace(net, { data = d, epochs = 60, batch = 20, lr = 0.2 })\n"
     .. "print(#line.vertices, eval.accuracy(net, d)(line:centre()) > 0.95)\n"
     .. "-- > 2\ttrue",
     told(function(f, o)
       local what = "probe.learned_subspace"
-      o = descent.check(what, o, { "vertices", "start", "beta" })
+      o = descent.check(what, o, { "vertices", "kind", "start", "beta" })
       local net = net_of.is(f) and f or core.kind(f) == "loss" and f.net or nil
-      local count = points.count(what, "vertices", o.start and #o.start or o.vertices or 2, 2)
+      local bent = o.kind ~= nil and o.kind ~= "simplex"
+      local least = bent and 3 or 2
+      local count = points.count(what, "vertices", o.start and #o.start or o.vertices or least, least)
+      if bent then curves.kind(what, o.kind, count - 2) end
       local seed, models = points.count(what, "seed", o.seed or 0, 0), {}
       if not o.start and not net then fail(what, "a function needs start = a list of points") end
       for k = 1, count do
@@ -351,8 +360,23 @@ return function(define, check, core)
       free, losses = descent.train(source, opt, rate, {
         free = free, fixed = {}, steps = total, seed = seed, log = o.log, weight_decay = o.weight_decay, journal = kept,
         key = { "vertices" },
-        draw = function(i) return { { 1.0, table.unpack(descent.dirichlet(seed, i, count)) } } end,
-        penalty = beta ~= 0 and function(list) return cosines(list, beta) end or nil })
+        draw = function(i)
+          return { { 1.0, table.unpack(bent and curves.coefficients(o.kind, count - 2, descent.uniform(seed, i, 1)[1])
+            or descent.dirichlet(seed, i, count)) } }
+        end,
+        penalty = beta ~= 0 and function(list)
+          if not bent then return cosines(list, beta) end
+          local g, value, ends = {}, cosines({ list[1], list[count] }, beta)
+          for k = 1, count do g[k] = k == 1 and ends[1] or k == count and ends[2] or 0 * list[k] end
+          return value, g
+        end or nil })
+      if bent then
+        local function model_at(k) return space.point(free[k], models[k], models[k], 0) end
+        local c = curves.make { kind = o.kind, space = space, a = model_at(1), b = model_at(count), first = free[1],
+          last = free[count], bends = { table.unpack(free, 2, count - 1) }, losses = losses, steps = total }
+        c.cosine = select(3, cosines({ free[1], free[count] }, 1))
+        return c
+      end
       local vertices, one = {}, {}
       for k, v in ipairs(free) do
         vertices[k], one[k] = space.point(v, models[k], models[k], 0), k

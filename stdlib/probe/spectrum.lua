@@ -53,7 +53,8 @@ return function(define, check, core, told, whole)
   local function density(r, o)
     check("spectrum.density", o, { "points", "sigma", "low", "high" })
     o = o or {}
-    local span = math.max(r.high - r.low, 1e-300)
+    local span, size = r.high - r.low, math.max(math.abs(r.low), math.abs(r.high))
+    if span <= 1e-9 * size then span = size > 0 and size or 1.0 end -- one eigenvalue
     local sigma, points = o.sigma or 0.002 * span, o.points or 1000
     if not (type(sigma) == "number" and sigma > 0) then error("spectrum.density: sigma is a number above 0", 0) end
     local low, high = o.low or r.low - 5 * sigma, o.high or r.high + 5 * sigma
@@ -184,12 +185,11 @@ return function(define, check, core, told, whole)
 
   define("probe.spectrum",
     "probe.spectrum(H, {steps = 80, starts = 4, seed = 0, kind = \"hessian\", only =, journal =}) -> record",
-    "The whole curvature at a point: how many directions are flat, how many bend down, how far the few sharp ones "
-    .. "stand "
-    .. "out. The density of the Hessian's eigenvalues by stochastic Lanczos quadrature with full "
-    .. "re-orthogonalisation (Ghorbani, Krishnan, Xiao 2019, arXiv:1901.10159). Print it, or plot.spectrum(r).\n"
-    .. "  steps: of each start; starts: random vectors; each step is one product over all data, of about a gradient. "
-    .. "steps vectors are held in memory\n"
+    "How many directions are flat, how many bend down, how far do the few sharp ones stand out? The density of the "
+    .. "Hessian's eigenvalues by stochastic Lanczos quadrature with full re-orthogonalisation (Ghorbani, Krishnan, "
+    .. "Xiao 2019, arXiv:1901.10159). Print it, or plot.spectrum(r).\n"
+    .. "  steps: of each start; starts: random vectors. Cost: each step is one product over all data, of about a "
+    .. "gradient. steps vectors are held in memory\n"
     .. "  H, kind, only, journal: as in probe.eigenvalues\n"
     .. "nodes, weights and residuals (lists for each start) are the result: f's mean over all eigenvalues is "
     .. "Σ weight f(node). With them square (of Frobenius' norm) and its standard error over starts, and trace and "

@@ -45,8 +45,9 @@ return function(define, check, core)
     .. "  align: function(star, anchor) -> anchor, called for all anchors before each epoch, such as function(s, m) "
     .. "return align.weights(net, s, m):apply(m) end\n"
     .. "  the rest: as in probe.curve\n"
-    .. "Cost: that of training as long. Misleading: few anchors are joined easily, so test on solutions held out; "
-    .. "without alignment the star of nets trained apart is hard to find.",
+    .. "Reading it: the star's barriers far below those between solutions say yes. Cost: that of training as long. "
+    .. "Misleading: few anchors are joined easily, so test on solutions held out; without alignment the star of "
+    .. "nets trained apart is hard to find.",
     "local function f(x) return (x[1]^2 + x[2]^2 - 1)^2 end  -- low on a ring\n"
     .. "local r = probe.star(f, { tensor { 1, 0 }, tensor { 0.6, 0.8 } }, { steps = 200 })\n"
     .. "print(probe.barrier(f, r.model, tensor { 1, 0 }) < 0.02)\n-- > true",

@@ -130,7 +130,7 @@ return function(define, check, core)
     end,
     rows = table_of,
     plot = function(r, o)
-      local lines, by = { title = o.title or "lottery tickets", xlabel = "share of weights left", xlog = true }, {}
+      local lines, by = { title = "lottery tickets", xlabel = "share of weights left", xlog = true }, {}
       for _, row in ipairs(r.rows) do
         local label = row.data .. (controls[row.kind] and ", " .. row.kind or "")
         if not by[label] then
@@ -141,7 +141,7 @@ return function(define, check, core)
         table.insert(by[label][3], row.error or row.loss)
       end
       lines.ylabel = r.rows[1].error and "error" or "loss"
-      return plot.line(lines)
+      return plot.line(record.with(lines, o))
     end,
   })
 
@@ -255,22 +255,24 @@ return function(define, check, core)
   define(what, "probe.tickets(net, data, {levels = 5, share = 0.2, rewind = 0, ignore =, controls =, children = 0, on "
     .. "=, points = 11, bn =, matching = 0.01, seed = 0, start =, train = {options of train.fit}, batch = 1000, "
     .. "journal =}) -> record",
-    "Lottery tickets by iterative magnitude pruning with rewinding (Frankle, Carbin 2018, arXiv:1803.03635; Frankle "
-    .. "et al. 2020, arXiv:1912.05671): train; prune the smallest `share` of the weights that are left, over all "
-    .. "layers together; set the rest to what they were after `rewind` steps; train from there; again. rows: level, "
-    .. "kind (dense, ticket or a control), left (share of the weights), data, loss, error, matching (error within "
-    .. "that of the dense network), pruned_loss (before training again: what the mask keeps of the solution before), "
-    .. "barrier_previous and barrier_dense (losses between the ticket's solution and those: successive levels stay "
-    .. "connected where tickets work, Paul et al. 2022, arXiv:2210.03044), instability. models[level], masks[level] "
-    .. "(models of 0 and 1), start (the weights rewound to).\n"
+    "How few of the weights are enough, if training starts again early? Lottery tickets by iterative magnitude "
+    .. "pruning with rewinding (Frankle, Carbin 2018, arXiv:1803.03635; Frankle et al. 2020, arXiv:1912.05671): "
+    .. "train; prune the smallest `share` of the weights that are left, over all layers together; set the rest to "
+    .. "what they were after `rewind` steps; train from there; again. rows: level, kind (dense, ticket or a "
+    .. "control), left (share of the weights), data, loss, error, matching (error within that of the dense "
+    .. "network), pruned_loss (before training again: what the mask keeps of the solution before), barrier_previous "
+    .. "and barrier_dense (losses between the ticket's solution and those: successive levels stay connected where "
+    .. "tickets work, Paul et al. 2022, arXiv:2210.03044), instability. models[level], masks[level] (models of 0 "
+    .. "and 1), start (the weights rewound to).\n"
     .. "  ignore: weights that are not pruned, as in m:only; tensors of one dimension never are\n"
     .. "  controls: of {\"random\", \"reinit\"}: as many weights of each layer at random; the mask on other first "
     .. "values\n"
     .. "  children: so many runs of each ticket with other data orders, whose instability is taken (see "
     .. "probe.instability)\n"
     .. "  train, on, bn, journal: as in probe.instability; the optimiser begins anew at the rewinding point\n"
-    .. "Costs a run for each level, control and child. Misleads: small networks on easy data match at any level; "
-    .. "compare with the controls, and over seeds.",
+    .. "Reading it: error over the weights left stays flat down to the size that is enough; the controls rise "
+    .. "before. Costs a run for each level, control and child. Misleads: small networks on easy data match at any "
+    .. "level; compare with the controls, and over seeds.",
     made .. "print(#r.rows, r.rows[2].kind, r.rows[3].left)\n-- > 3\tticket\t0.625", told(tickets))
 
   -- ---- pools of tickets ----
@@ -291,6 +293,12 @@ return function(define, check, core)
       local rows = {}
       for i, row in ipairs(r.rows) do rows[i] = { row.level, row.left, row.before, row.after, #row.used } end
       return { "level", "left", "before", "after", "taken" }, rows
+    end,
+    plot = function(r, o)
+      local left, before, after = {}, {}, {}
+      for i, row in ipairs(r.rows) do left[i], before[i], after[i] = row.left, row.before, row.after end
+      return plot.line(record.with({ x = left, { "ticket", before }, { "pool", after }, title = "lottery pool",
+        xlog = true, xlabel = "share of weights left", ylabel = r.by }, o))
     end,
   })
 
@@ -357,18 +365,16 @@ return function(define, check, core)
 
   define("probe.ticket_pool", "probe.ticket_pool(net, tickets, data, {alphas = {0.05, 0.1, 0.2, …, 0.9, 0.95}, levels "
     .. "=, bn =, batch = 1000, journal =}) -> record",
-    "Lottery pools (Yin et al. 2022, arXiv:2208.10842): the tickets of one run, interpolated without more weights. "
-    .. "For each level (0 is the dense network) the ticket is mixed with those of the other levels, nearest first: "
-    .. "alpha ticket + (1 - alpha) "
-    .. "other, of which the largest weights stay, as many as the ticket had; the best alpha by error on data (of "
-    .. "equal errors by loss) is kept if it is better than what there was. This is the authors' search with all "
-    .. "levels as candidates, checked "
-    .. "against their program: order of the levels, coefficients, one threshold over all layers, choice by validation "
-    .. "error; theirs takes the first coefficient of equal errors, and new running statistics (bn = data). models and "
-    .. "masks by level; rows: level, "
-    .. "left, before, after, used (level, alpha).\n"
-    .. "Give validation data: the choice is made on them, and after is biased by it. Costs a pass for each level, "
-    .. "other and alpha.",
+    "Do the tickets of one run make each other better? Lottery pools (Yin et al. 2022, arXiv:2208.10842): the "
+    .. "tickets of one run, interpolated without more weights. For each level (0 is the dense network) the ticket "
+    .. "is mixed with those of the other levels, nearest first: alpha ticket + (1 - alpha) other, of which the "
+    .. "largest weights stay, as many as the ticket had; the best alpha by error on data (of equal errors by loss) "
+    .. "is kept if it is better than what there was. This is the authors' search with all levels as candidates, "
+    .. "checked against their program: order of the levels, coefficients, one threshold over all layers, choice by "
+    .. "validation error; theirs takes the first coefficient of equal errors, and new running statistics (bn = "
+    .. "data). models and masks by level; rows: level, left, before, after, used (level, alpha).\n"
+    .. "Reading it: after below before is what the others gave. Misleads: the choice is made on these data, and "
+    .. "after is biased by it; give validation data. Costs a pass for each level, other and alpha.",
     made .. "local pool = probe.ticket_pool(net, r, d)\nprint(#pool.rows, pool.rows[1].after <= pool.rows[1].before)\n"
     .. "-- > 3\ttrue", told(pool))
 end

@@ -172,8 +172,9 @@ return function(define, check, core)
     .. "r:pruned(h) is the trees without branches lower than h.\n"
     .. "  corners: neighbours on a grid also touch at corners\n"
     .. "Exact for the values given (ties go by position), so grid noise counts as well: minima of small persistence "
-    .. "come from the grid. Points that are not finite are left out. Cost: a sort; no evaluation. A slice has minima "
-    .. "that the landscape does not have, and the other way round.",
+    .. "come from the grid. Points that are not finite are left out. Reading it: count the branches that are long "
+    .. "against the range of values. Cost: a sort; no evaluation. Misleading: a slice has minima that the landscape "
+    .. "does not have, and the other way round.",
     "local r = probe.topology { 1, 3, 0, 2, 1, 4 }\nprint(r.minima, r.pairs[1].saddle, r.pairs[1].birth)\n"
     .. "-- > 3\t3\t1",
     told(function(given, o)

@@ -89,14 +89,14 @@ return function(define, check, core, told, whole)
       return ("trace of the %s: %.6g, standard error %.2g (%s, %d products, %d parameters)"):format(r.of, r.trace,
         r.error, r.method, r.products, r.n)
     end,
-    plot = function(r)
+    plot = function(r, o)
       local mean, sum = {}, 0
       for i, v in ipairs(r.samples) do
         sum = sum + v
         mean[i] = sum / i
       end
-      return plot.line { { "samples", r.samples }, { "running mean", mean }, title = "trace of the " .. r.of,
-        xlabel = "sample" }
+      return plot.line(record.with({ { "samples", r.samples }, { "running mean", mean },
+        title = "trace of the " .. r.of, xlabel = "sample", ylabel = "trace" }, o))
     end,
   })
 
@@ -149,7 +149,7 @@ return function(define, check, core, told, whole)
   define("probe.trace",
     "probe.trace(H, {method = \"hutchinson\", samples = 30, seed = 0, kind = \"hessian\", only =, journal =}) "
     .. "-> record",
-    "How much the loss bends over all directions together: the trace of its Hessian, the sum of all eigenvalues, "
+    "How much does the loss bend over all directions together? The trace of its Hessian, the sum of all eigenvalues, "
     .. "with "
     .. "its standard error (r.trace, r.error) from a fixed number of products.\n"
     .. "  method: \"hutchinson\": the mean of v' H v over random signs v, whose error falls as 1 / sqrt(samples). "
@@ -159,23 +159,24 @@ return function(define, check, core, told, whole)
     .. "more than three times as many as those; worse where they are not. Its basis is held in memory\n"
     .. "  samples: products in all\n"
     .. "  H, kind, only, journal: as in probe.eigenvalues\n"
-    .. "For a network of ReLUs and linear maps the traces of Hessian and Gauss-Newton matrix are equal. Where it "
+    .. "Reading it: as r.trace ± r.error. For a network of ReLUs and linear maps the traces of Hessian and "
+    .. "Gauss-Newton matrix are equal. Cost: a product, about a gradient or two, for each sample. Where it "
     .. "misleads: the error says what chance does, and nothing of the choice of data; positive and negative "
-    .. "eigenvalues "
-    .. "cancel.",
+    .. "eigenvalues cancel.",
     made .. "local r = probe.trace(h, { samples = 50 })\nprint(math.abs(r.trace - 5) < 4 * r.error)\n-- > true",
     told(trace))
 
   define("probe.diagonal",
     "probe.diagonal(H, {samples = 100, seed = 0, kind = \"hessian\", only =, journal =}) -> vector, vector",
-    "The diagonal of the Hessian, the curvature along each parameter alone, estimated as the mean of v * (H v) "
-    .. "over random "
-    .. "signs v (Bekas, Kokiopoulou, Saad 2007), and the standard error of each entry: models of mass 0. The noise "
-    .. "of an entry is the norm of the rest of its row, so entries that are small beside those of their "
-    .. "neighbours need many samples; exact values of a small network are the diagonal of probe.matrix, positive "
-    .. "ones of "
-    .. "the Gauss-Newton kind probe.fisher.\n"
-    .. "  H, kind, only, journal: as in probe.eigenvalues",
+    "How does the loss bend along each parameter alone? The diagonal of the Hessian, estimated as the mean of v * "
+    .. "(H v) over random signs v (Bekas, Kokiopoulou, Saad 2007), and the standard error of each entry: models of "
+    .. "mass 0. The noise of an entry is the norm of the rest of its row, so entries that are small beside those of "
+    .. "their neighbours need many samples; exact values of a small network are the diagonal of probe.matrix, "
+    .. "positive ones of the Gauss-Newton kind probe.fisher.\n"
+    .. "  H, kind, only, journal: as in probe.eigenvalues\n"
+    .. "Reading it: read entries against their errors, and sums over tensors before single ones. Cost: a product "
+    .. "for each sample. Where it misleads: what lies beside the diagonal is often more, and a ReLU network's "
+    .. "layers can be rescaled.",
     "local d = probe.diagonal(tensor { {3, 0}, {0, 2} }, { samples = 2 })\nprint(d)\n-- > f32[2]\n-- > [3., 2.]",
     told(diagonal))
 end

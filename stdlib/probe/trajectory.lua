@@ -72,9 +72,9 @@ return function(define, check, core)
     plot = function(r, o)
       local x, y = {}, {}
       for t, row in ipairs(r.coordinates) do x[t], y[t] = row[1], row[2] or 0.0 end
-      return plot.line { { "checkpoints", x, y }, title = o.title or "trajectory",
-        xlabel = ("1st PC: %.2f %%"):format(100 * r.explained[1]),
-        ylabel = r.explained[2] and ("2nd PC: %.2f %%"):format(100 * r.explained[2]) or "" }
+      local function share(k) return r.explained[k] and (": %.1f %%"):format(100 * r.explained[k]) or "" end
+      return plot.line(record.with({ { label = "checkpoints", x = x, y = y, notes = { { 1, "start" }, { #x, "end" } } },
+        title = "trajectory", xlabel = "1st component" .. share(1), ylabel = "2nd component" .. share(2) }, o))
     end,
   })
 
@@ -162,6 +162,8 @@ return function(define, check, core)
     .. "  residual: how far each checkpoint lies from the plane of the components\n"
     .. "  only: names, as in m:only; journal: a file that keeps what is done, tensor by tensor\n"
     .. "Models may lie in files: memory is one tensor of each.\n"
+    .. "Reading it: turn near 1 and straightness near 1 are a straight run; turn below 0 with from_start standing "
+    .. "still is bouncing in a valley. Cost: one reading of each model, and the products of all pairs.\n"
     .. "Misleads: any random walk has two components that explain most of it, and draws an arc (Antognini, "
     .. "Sohl-Dickstein 2018, arXiv:1806.08805); a contour through the plane shows the loss at projections: look at "
     .. "residual.",

@@ -19,7 +19,7 @@ local function matrix_of(total, d, o)
   return tensor.cat(columns, 2), net, zero
 end
 
-for _, kind in ipairs { "fastfood", "dense" } do
+for _, kind in ipairs { "fastfood", "sparse", "dense" } do
   local p, net, zero = matrix_of(64, 8, { kind = kind, seed = 3 })
   local norms = (p * p):sum(1)
   for k = 1, 8 do near(norms[k], 1, 1e-10, kind) end
@@ -37,6 +37,16 @@ for _, kind in ipairs { "fastfood", "dense" } do
   local values = select(2, p:svd()):totable()
   assert(values[8] > 0.1 * values[1], kind)
   assert(start:tensor("subspace.z"):norm() == 0)
+end
+
+-- One entry in each stretch of sqrt(D) rows, the last of which is shorter; signs of one size.
+do
+  local p = matrix_of(70, 9, { kind = "sparse", seed = 2 }):abs()
+  for first = 1, 70, 8 do
+    local part = p[{ { first, math.min(first + 7, 70) } }]:gt(0):to "i64":sum(1):totable()
+    check.equal(part, { 1, 1, 1, 1, 1, 1, 1, 1, 1 })
+  end
+  near(p:max(), 1 / 3, 1e-15)
 end
 
 -- Cut blocks: norms up to the share of the last block; odd sizes.
@@ -92,4 +102,4 @@ do
 end
 
 check.raises("has 42 parameters", probe.subspace, nn.mlp { 2, 8, 2 }, nn.mlp { 2, 8, 2 }:init {}, 43)
-check.raises("kind", probe.subspace, nn.mlp { 2, 8, 2 }, nn.mlp { 2, 8, 2 }:init {}, 3, { kind = "sparse" })
+check.raises("kind", probe.subspace, nn.mlp { 2, 8, 2 }, nn.mlp { 2, 8, 2 }:init {}, 3, { kind = "spars" })

@@ -85,6 +85,12 @@ for _, act in ipairs { "relu", "tanh" } do
     local share, random = probe.share_in_top(e, H:grad(), { top = k })
     check.near(share, want.gradient_in_top_hessian_subspace.f_top[i], 1e-9)
     check.near(random, k / 194, 1e-15)
+    local mean = 0 -- random vectors have that share, on the average
+    for seed = 1, 30 do
+      local v = theta:map(function(t) return tensor.normal(t.shape, seed, f64) end)
+      mean = mean + probe.share_in_top(e, v, { top = k }) / 30
+    end
+    check.near(mean, random, 0.5 * random)
   end
   -- the matrix, its parts, and their difference
   local h, g = probe.matrix(H), probe.matrix(H, { kind = "ggn" })
@@ -144,7 +150,9 @@ do
   e:save(path)
   check.equal(io.open(path):read "l", "index,value,residual")
   os.remove(path)
-  assert(e:plot():svg():find "<svg")
+  assert(e:plot { title = "all" }:svg():find ">all<")
+  check.equal(e:plot({ theme = "dark" }).theme, "dark")
+  check.raises("unknown option 'tite'", e.plot, e, { tite = "x" })
 end
 
 -- ---- what is refused ----
@@ -155,6 +163,8 @@ assert(not ok and err:find "100 vectors of 4000000 numbers %(f32%) take 1.73 GB 
 local fit = tonumber(err:match "basis = (%d+) would fit")
 assert(fit > 4 and (fit + 8) * 16e6 <= 400 * 2 ^ 20, fit)
 check.near(probe.eigenvalues(big, { basis = fit, top = 1, products = 2 }).values[1], 1, 1e-5)
+-- Eigenvectors lie beside the basis at the end, which is said before.
+check.raises("would fit", probe.eigenvalues, big, { basis = fit, top = 8, products = 2, vectors = true })
 check.raises("which = \"top\"", probe.eigenvalues, diagonal { 1, 2 }, { which = "top" })
 check.raises("expected f:linearize(theta), a symmetric matrix", probe.eigenvalues, 3)
 check.raises("expected a square matrix", probe.eigenvalues, tensor.zeros { 2, 3 })

@@ -46,6 +46,7 @@ do
   check.equal(b.argmax_t, 0.5)
   check.equal({ b.max_loss, b.saddle, b.mid_loss_excess }, { 4, 1, 2.0 })
   check.equal({ b.mode_connectivity, b.argmax_mode_connectivity }, { -2.0, 0.5 })
+  check.equal({ b.instability_loss, b.argmax_max_loss, b.saddle_error == nil }, { 2.0, 0.5, true })
   near(b.area, ((1 + 2) / 2 + (2 + 4) / 2 + 2 + 1.5) / 4 - 2, 1e-15, "area")
   near(b.convexity_gap, 4 - 1 / 3, 1e-15, "convexity gap")
   check.equal(b.largest_rise, 3)
@@ -78,6 +79,9 @@ end
 do -- errors by two definitions: unequal ends
   local b = probe.barrier(function(x) return { loss = x, error = 0.1 + 0.3 * x } end, 0, 1, { points = 4 })
   near({ b.barrier_error, b.instability_error, b.mid_error_excess, b.barrier_loss }, { 0, 0.15, 0, 0 }, 1e-15, "errors")
+  near({ b.max_error, b.saddle_error, b.instability_loss, b.saddle }, { 0.4, 0, 0.5, 0 }, 1e-15, "by all definitions")
+  local c = probe.barrier(function(x) return { loss = 0, error = x < 0.5 and 0.25 or 0.75 } end, 0, 1, { points = 3 })
+  check.equal({ c.mode_connectivity_error, c.argmax_mode_connectivity_error, c.saddle_error }, { 0.25, 0.0, 0.0 })
   check.equal(b.path.middle.loss, 0.5) -- 4 points have no middle: it is evaluated beside them
   check.equal(#b.path.loss, 4)
 end

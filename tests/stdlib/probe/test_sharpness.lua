@@ -20,6 +20,8 @@ for _, name in ipairs { "quadratic_decay", "quadratic_outliers", "quadratic_inde
     r = probe.sharpness(f, least, { rho = want.rho, steps = 400 })
     check.near(r.value, want.worst_l2_sharpness_at_minimum, 1e-9)
     check.near(f(least), want.minimum_value, 1e-10 * math.abs(want.minimum_value))
+    r = probe.sharpness(f, least, { rho = want.rho, steps = 400, method = "apgd" })
+    check.near(r.value, want.worst_l2_sharpness_at_minimum, 1e-6 * r.value)
   end
 end
 
@@ -54,6 +56,8 @@ for _, act in ipairs { "relu", "tanh" } do
     assert(r.value >= w.worst_l2 - 1e-6, r.value)
     check.near(f(theta + r.direction) - f(theta), r.value, 1e-12)
     check.near(r.direction:norm(), w.rho, 1e-9)
+    local apgd = probe.sharpness(f, theta, { rho = w.rho, directions = top, restarts = 2, method = "apgd" })
+    assert(apgd.value >= w.worst_l2 - 1e-6 and apgd.direction:norm() <= w.rho * (1 + 1e-9), apgd.value)
     o.adaptive = true
     r = probe.sharpness(f, theta, o)
     assert(r.value >= w.worst_adaptive_l2 - 1e-6, r.value)
@@ -69,6 +73,30 @@ for _, act in ipairs { "relu", "tanh" } do
   end
   check.near(parts.value, sum / 3, 1e-12)
   assert(parts.value > want.sharpness[1].worst_l2 and #parts.parts == 3)
+end
+
+do -- auto-PGD by hand: four steps on the line, which looks back after each (0.22, 0.41, 0.57, 0.7, 0.8 of them)
+  local function f(v) return (v - 0.25 * v * v * v * v):sum() end -- rises to 1, where it turns
+  local r = probe.sharpness(f, tensor({ 0 }, f64), { rho = 2, restarts = 0, steps = 4, method = "apgd" })
+  local z, before, value, slope, best, at, length, gains, seen, old, halved = 2, 2, -2, -7, -2, 2, 2, 0, 0, -2, true
+  local function clip(v) return math.max(-2, math.min(2, v)) end
+  for k = 1, 4 do
+    local n = clip(z + (slope > 0 and 2 or -2) * length)
+    if k > 1 then n = clip(z + 0.75 * (n - z) + 0.25 * (z - before)) end
+    before, z = z, n
+    local v = n - 0.25 * n ^ 4
+    gains, value, slope = gains + (v > value and 1 or 0), v, 1 - n ^ 3
+    if v > best then best, at = v, n end
+    if k == 1 or k == 2 or k == 3 then -- ceil of 0.22, 0.41, 0.57 times 4: 1, 2, 3
+      local few, still = gains < 0.75 * (k - seen), not halved and old == best
+      halved = few or still
+      if halved then length, z, value, slope = length / 2, at, best, 1 - at ^ 3 end
+      gains, seen, old = 0, k, best
+    end
+  end
+  check.near(r.value, best, 1e-12)
+  assert(best > 0 and best < 0.75, best)
+  check.raises("method = \"pgd\"", probe.sharpness, f, tensor { 0 }, { method = "pgd" })
 end
 
 -- Rescaling a ReLU network leaves the function and what is adaptive as they were.
@@ -124,4 +152,34 @@ do
   for i = 12, 24 do assert(e.top[i] > 4 and e.top[i] < 7.5, e.top[i]) end
   assert(e:plot():svg():find "top eigenvalue" and tostring(e):find "edge of stability: 24 steps")
   check.near(probe.edge(net:loss(d), { momentum = 0.9 }).momentum, 0.9, 0)
+end
+
+-- Stopped and gone on with, from a checkpoint of the training or anew: the bytes of a run that never stopped.
+do
+  local kit = dofile "tests/stdlib/probe/resumes.lua"
+  local d = data.two_moons { n = 60, noise = 0.2, seed = 1 }
+  local net = nn.mlp { 2, 6, 2, act = "tanh" }
+  local saved, journal = kit.fresh() .. ".safetensors", kit.fresh()
+  local function run(kept, stop, resume, lr)
+    local e = probe.edge(net:loss(d), { every = 5, journal = kept })
+    local function watch(info)
+      e.watch(info)
+      if info.step == stop then error("STOP", 0) end
+    end
+    local ok, why = pcall(train.fit, net, d, { steps = 40, batch = 60, optimiser = "sgd", lr = lr or 0.4, seed = 1,
+      quiet = true, callbacks = { step = watch }, checkpoint = { path = saved, every = 7 }, resume = resume })
+    if not ok and why ~= "STOP" then error(why, 0) end
+    return kit.text(e.step, e.loss, e.rate, e.threshold, e.top, e.residual)
+  end
+  local want = run()
+  local part = run(journal, 18)
+  assert(part ~= want and want:sub(1, 5) == part:sub(1, 5))
+  check.equal(run(journal, nil, true), want) -- from step 14
+  check.equal(run(journal), want) -- all of it from the journal
+  check.raises("the journal is of another training", run, journal, nil, nil, 0.3)
+  kit.remove(journal)
+  run(journal, 27)
+  check.equal(run(journal), want) -- anew
+  kit.remove(journal)
+  os.remove(saved)
 end

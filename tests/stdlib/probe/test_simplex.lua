@@ -119,6 +119,28 @@ do
   near((v - r.vertices[2]):totable(), { 1.5, -1.5 }, 1e-12, "slope at v")
   near((u - r.vertices[1]):totable(), { 0, 1.5 }, 1e-12, "slope at u")
   near(r.losses[1], 1.5, 1e-12, "its value")
+  -- a curve: every point gets its share of the gradient at t, and the cosine is between the ends alone
+  local w = vec(5, 5)
+  local c = probe.learned_subspace(function(x) return (x * vec(1, 2)):sum() end, { start = { u, w, v }, kind = "bezier",
+    steps = 1, beta = 0, optimiser = train.sgd { lr = 1 }, schedule = "constant" })
+  local share, sum = {}, 0
+  for k, from in ipairs { u, w, v } do
+    local moved = (from - c.points[k]):totable()
+    near(moved[2], 2 * moved[1], 1e-12, "along the gradient")
+    share[k], sum = moved[1], sum + moved[1]
+  end
+  near(sum, 1, 1e-12, "shares of a Bezier curve")
+  near(share[2] ^ 2, 4 * share[1] * share[3], 1e-12, "(2t(1 - t))^2 = 4 (1 - t)^2 t^2")
+  assert(c(0):equal(c.points[1]) and c(1):equal(c.points[3]))
+  c = probe.learned_subspace(function(x) return 0 * x:sum() end, { start = { u, w, v }, kind = "bezier", steps = 1,
+    beta = 3, optimiser = train.sgd { lr = 1 }, schedule = "constant" })
+  near((w - c.points[2]):totable(), { 0, 0 }, 0, "the bend is free")
+  near((v - c.points[3]):totable(), { 1.5, -1.5 }, 1e-12, "slope at the end")
+  o.start, o.beta, o.kind = nil, 1, "polychain"
+  local bent = probe.learned_subspace(net, o)
+  assert(#bent.points == 3 and math.abs(bent.cosine) < 0.3 and acc(bent(0.25)) > 0.95 and acc(bent(0.7)) > 0.95)
+  check.raises("vertices is a whole number, at least 3", probe.learned_subspace, net, { data = d, kind = "bezier",
+    vertices = 2 })
 end
 
 -- ---- star models ----

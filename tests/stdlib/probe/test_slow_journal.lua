@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- As test_journal.lua: curves, and what trains or goes over data.
+local check = dofile "tests/stdlib/bind/check.lua"
 local kit = dofile "tests/stdlib/probe/resumes.lua"
 local resumes, text, fresh = kit.resumes, kit.text, kit.fresh
 
@@ -112,6 +113,38 @@ idle(function(j) return text(probe.cross_task(net, family, sets, { lambda = { 0.
 idle(function(j) return text(probe.disentanglement(net, family, sets, { axis = { 0, 0.5, 1 }, journal = j })) end)
 idle(function(j) return text(probe.task_vectors { base = m3, m1, m2, journal = j }) end)
 idle(function(j) return text(probe.trajectory({ m1, m2, m3 }, { journal = j })) end)
+do
+  local wide = nn.mlp { 2, 8, 6, 2 }
+  local a1, a2, loss = wide:init { seed = 1 }, wide:init { seed = 2 }, wide:loss(d)
+  idle(function(j)
+    return text(probe.dropout_stability(loss, a1, { tries = 2, keep = { fc1 = { 1, 3, 5 } }, journal = j }))
+  end)
+  idle(function(j)
+    local c = probe.dropout_path(loss, a1, a2, { tries = 1, journal = j })
+    return text({ c.steps, c.bound, c.stability_a, c.stability_b }, c.points)
+  end)
+  local path = fresh()
+  probe.dropout_path(loss, a1, a2, { tries = 1, journal = path })
+  check.raises("is the journal of another run", probe.dropout_path, loss, a2, a1, { tries = 1, journal = path })
+  check.raises("is the journal of another run", probe.dropout_stability, loss, a1, { tries = 2, journal = path })
+  os.remove(path)
+end
+for _, every in ipairs { 2, 5 } do -- the turns of the logits lie in a journal of their own, whose last lines are lost
+  local path = fresh()
+  local o = { points = 7, gauss = 10, journal = path }
+  local want = text(probe.interpolation(net:loss(d), m1, m2, { points = 7, gauss = 10 }))
+  check.equal(text(probe.interpolation(net:loss(d), m1, m2, o)), want)
+  local lines = {}
+  for line in io.lines(path .. ".turning") do lines[#lines + 1] = line .. "\n" end
+  check.equal(#lines, 8)
+  -- what is kept is not made again: one is made visible
+  lines[2] = lines[2]:gsub('"#[^"]*"', '"#0x1p+10"')
+  kit.write(path .. ".turning", table.concat(lines, "", 1, every))
+  local again = probe.interpolation(net:loss(d), m1, m2, o)
+  check.equal({ again.turning[1], again.turning[7] }, { 1024.0, probe.interpolation(net:loss(d), m1, m2, o).turning[7] })
+  os.remove(path)
+  os.remove(path .. ".turning")
+end
 idle(function(j) return text(probe.fisher(net, m1, d, { batch = 7, journal = j })) end)
 idle(function(j) return text(probe.fisher_trace(net, { m1, m2 }, d, { journal = j })) end)
 idle(function(j) return text(probe.gram(net, m1, d, { journal = j })) end)

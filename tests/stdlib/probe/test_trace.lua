@@ -73,6 +73,7 @@ do
   check.equal(probe.trace(h, { samples = 10, seed = 3 }).trace, r.trace)
   assert(tostring(r):find "^trace of the matrix: [%d.]+, standard error [%d.]+ %(hutchinson, 10 products, 60 parameters%)$", tostring(r))
   assert(r:plot():svg():find "running mean")
+  check.equal(r:plot({ theme = "dark" }).theme, "dark")
   check.raises("method = \"xtrace\"", probe.trace, h, { method = "xtrace" })
   check.raises("samples is a whole number, at least 6", probe.trace, h, { method = "hutch++", samples = 5 })
 end
