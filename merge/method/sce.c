@@ -53,7 +53,7 @@ const tarn_method tarn_method_sce = {
               "variance over the models stay (ties to the lowest index; one model has none, and "
               "all stays); c_m = sum t_m^2 / sum over models of the same; the sign of sum(t) is "
               "elected (zero: plus); base + sum(c t) / sum(c) over the entries that agree. "
-              "mergekit's select_topk is density, 1 by default.",
+              "mergekit's select_topk is density, 1 by default. FuseAI's code selects for c alone.",
     .example = "print(merge.sce { base = base, a, b, c, density = 0.1 })",
     .version = 1, .tier = 'A', .needs = TARN_NEEDS_BASE, .least = 1, .most = -1, .params = params,
     .build = build,

@@ -115,8 +115,10 @@ return function(define, check, core, sets)
           or "apt install dataset-fashion-mnist, or give path = a folder with the four files"), 4)
       end
       local images, labels = find "images-idx3", find "labels-idx1"
-      return idx_set(images, labels, { name = "fashion-mnist " .. name, classes = 10, class_names = clothes,
+      local d = idx_set(images, labels, { name = "fashion-mnist " .. name, classes = 10, class_names = clothes,
         normalise = o.normalise }, what)
+      if not d.image then error(("%s: %s holds no images, [n, height, width]"):format(what, images), 4) end
+      return d
     end
     return { train = part("train", "train"), test = part("t10k", "test") }
   end

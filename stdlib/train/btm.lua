@@ -227,7 +227,8 @@ return function(define, check, core)
   define("forest:prior", "forest:prior(data, {decay = 0.3}) -> {p1, p2, …}",
     "Weights of the experts for a domain, estimated on held-out data of it: the exponential moving average of the "
     .. "posteriors of its examples in their order, sum_i decay^(n - i) p(j | x_i) divided by its sum. decay = 1 is the "
-    .. "mean.",
+    .. "mean. The official code (hadasah/btm) counts what is new 0.3 times and what was before 0.7 times: decay = 0.7, "
+    .. "but for the weight of the first example.",
     made .. "local w = forest:prior(domains[2], { decay = 1 })\nprint(math.abs(w[1] + w[2] - 1) < 1e-9)\n-- > true",
     methods.prior)
 

@@ -263,14 +263,15 @@ return function(define, check, core, schedule_of, optimiser_of)
       .. "loss is not"
   end
 
+  local function kept_of(run, o)
+    if not run.saved or not o.checkpoint.path then return "" end
+    return ("; %s holds step %d"):format(o.checkpoint.path, run.saved)
+  end
+
   local function stop_at_nan(net, run, o, loss, batch, key, gradient)
-    local kept = ""
-    if run.saved and o.checkpoint.path then
-      kept = ("; %s holds step %d"):format(o.checkpoint.path, run.saved)
-    end
     local why = culprit(net, run, batch, key, gradient)
     fail("the loss is %s at step %d (epoch %d): %s%s. A smaller rate, clip = 1 or warm-up may help",
-      loss ~= loss and "nan" or tostring(loss), run.step + 1, run.epoch, why, kept)
+      loss ~= loss and "nan" or tostring(loss), run.step + 1, run.epoch, why, kept_of(run, o))
   end
 
   -- ---- the run between two steps ----
@@ -284,6 +285,11 @@ return function(define, check, core, schedule_of, optimiser_of)
 
   local function save(run, o)
     if run.saved == run.step then return end
+    local bad = first_bad(run.params, leaves.names(run.params))
+    if bad then -- the loss was finite, its gradient was not: the last good checkpoint stays
+      fail("%s is not finite after step %d (epoch %d)%s. A smaller rate, clip = 1 or warm-up may help", bad, run.step,
+        run.epoch, kept_of(run, o))
+    end
     run.plain = { step = run.step, epoch = run.epoch, sum = run.sum, count = run.count, right = run.right,
       rows = #run.log > 0 and { table.unpack(run.log) } or nil, best = run.best_value, since = run.since,
       about = run.about, averages = {} }

@@ -402,6 +402,10 @@ end
 -- ---- Fashion-MNIST ----
 do
   raises("is not there; path is the folder of the four files", data.fashion_mnist, { path = folder })
+  local flat = "\0\0\8\1" .. string.pack(">I4", 3) .. "\0\1\2" -- labels where the images should be
+  for _, kind in ipairs { "images-idx3", "labels-idx1" } do write("train-" .. kind .. "-ubyte", flat) end
+  raises("train-images-idx3-ubyte holds no images, [n, height, width]", data.fashion_mnist, { path = folder })
+  for _, kind in ipairs { "images-idx3", "labels-idx1" } do os.remove(folder .. "/train-" .. kind .. "-ubyte") end
   local installed = io.open "/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz"
   if not installed then
     raises("apt install dataset-fashion-mnist", data.fashion_mnist)

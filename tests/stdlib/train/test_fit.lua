@@ -238,6 +238,12 @@ assert(message:find("holds step 5", 1, true), message)
 assert(#train.fit(small, moons, { steps = 6, batch = 66, seed = 1, optimiser = train.sgd {}, resume = ckpt,
   schedule = function() return 0.1 end }):names() == 4, "the last good checkpoint can be gone on from")
 os.remove(ckpt)
+-- A step whose loss is finite and whose parameters are not any more is not written over the last good one.
+check.raises("is not finite after step 8 (epoch 2); " .. ckpt .. " holds step 7", train.fit, small, moons, { epochs = 5, batch = 66,
+  seed = 1, optimiser = train.sgd {}, schedule = function(t) return t < 7 and 0.1 or 1e300 end, checkpoint = { path = ckpt, every = 1 } })
+assert(train.fit(small, moons, { steps = 8, batch = 66, seed = 1, optimiser = train.sgd {}, resume = ckpt,
+  schedule = function() return 0.1 end })["fc1.weight"]:isfinite():all())
+os.remove(ckpt)
 local poisoned = { x = tensor { { 1, 0 / 0 } }, y = tensor({ 0 }, { dtype = "i64" }) }
 check.raises("the batch holds values that are not finite", train.fit, small, poisoned, { steps = 1 })
 local broken = small:init { seed = 1 }
