@@ -7,7 +7,8 @@ local options = "A series is { \"label\", y } over the common x, { \"label\", x,
   .. "numbers; y and x are lists or tensors of one dimension, and x is 1, 2, … when it is not given; { label =, x =, y "
   .. "=, low =, high = } has a band around it; with dash = true a series is a dashed line without marks, with "
   .. "style = i "
-  .. "it has the look of series i. NaN and infinities leave gaps. A figure prints as text, fig:save "
+  .. "it has the look of series i, and notes = { {k, \"text\"}, … } writes texts at its points. "
+  .. "NaN and infinities leave gaps. A figure prints as text, fig:save "
   .. "\"name.svg\" or \"name.png\" writes it.\n"
   .. "  title, xlabel, ylabel: texts\n"
   .. "  xlog, ylog: logarithmic axes; values that are not above 0 are left out\n"
@@ -42,6 +43,25 @@ return function(define, check, png)
     .. 'print(#fig.series, fig.series[1].label)\n-- > 2\tties', true)
   add("scatter", "Points without lines, one shape and colour for each series.",
     'local fig = plot.scatter { { "runs", { 0.1, 0.4, 0.2 }, { 3, 1, 2 } } }\nprint(#fig.series[1].x)\n-- > 3', false)
+
+  local histograms = { "bins", "density", "title", "xlabel", "ylabel", "ylog", "width", "height", "theme" }
+  define("plot.histogram", "plot.histogram { list, {\"label\", list}, …, bins =, density = false, ylog = false, "
+    .. "title =, xlabel =, ylabel =, width = 640, height = 400, theme = \"light\" } -> figure",
+    "How many values lie in each bin; several lists have the same bins and are drawn over each other. Lists are "
+    .. "tables of numbers or tensors of one dimension; NaN and infinities are left out, and counted (left_out). In the "
+    .. "terminal it is a line through the middles of the bars.\n"
+    .. "  bins: about how many (borders are round numbers), or the list of their borders; by default as wide as 2 IQR "
+    .. "/ n^(1/3) (Freedman, Diaconis 1981)\n"
+    .. "  density: heights whose areas are 1, to compare lists of unlike length\n"
+    .. "  ylog: a logarithmic axis of counts",
+    "local fig = plot.histogram { { 1, 2, 2, 3, 3, 3 }, bins = { 0.5, 1.5, 2.5, 3.5 } }\n"
+    .. "print(table.concat(fig.series[1].counts, \" \"))\n-- > 1 2 3",
+    function(o)
+      if type(o) ~= "table" then error("plot.histogram: expected one table, { values, … }", 2) end
+      check("plot.histogram", o, histograms, true)
+      return (made("plot.histogram", "make", "plot.histogram", o))
+    end)
+
   local paths = { "title", "labels", "fields", "xlabel", "ylog", "chord", "width", "height", "theme" }
   define("plot.path", "plot.path(path, …, {title =, labels =, fields =, xlabel = \"t\", ylog = false, chord = true, "
     .. "width =, height = 340, theme = \"light\"}) -> figure",
@@ -71,7 +91,7 @@ return function(define, check, png)
     .. "a trajectory as a chain.\n"
     .. "  levels: how many classes, or the list of their borders\n"
     .. "  log: borders whose steps grow with the height above the least value; by default where values span much\n"
-    .. "  most: what is above it is one class\n"
+    .. "  most: what is above it is one class; cells that are not finite are grey\n"
     .. "  lines: false leaves the level lines out\n"
     .. "  equal: one scale for both axes\n"
     .. "  paths: { { {x, y}, … }, … }, drawn dashed",
@@ -84,14 +104,17 @@ return function(define, check, png)
       return (made("plot.make", "plane", "plot.plane", p, o or {}))
     end)
 
-  local matrices = { "rows", "columns", "label", "lim", "log", "written", "square", "title", "xlabel", "ylabel",
-    "width", "height", "theme" }
-  define("plot.matrix", "plot.matrix { {{v, …}, …} or tensor, rows =, columns =, label =, lim =, log = false, written "
-    .. "= true, square =, title =, xlabel =, ylabel =, width = 560, height = 420, theme = \"light\" } -> figure",
-    "A heat map, the first row on top; values are written into cells that have room.\n"
+  local matrices = { "rows", "columns", "label", "lim", "log", "two_sided", "written", "square", "title", "xlabel",
+    "ylabel", "width", "height", "theme" }
+  define("plot.matrix", "plot.matrix { {{v, …}, …} or tensor, rows =, columns =, label =, lim =, log = false, "
+    .. "two_sided =, written = true, square =, title =, xlabel =, ylabel =, width = 560, height = 420, "
+    .. "theme = \"light\" } -> figure",
+    "A heat map, the first row on top; values are written into cells that have room, NaN is grey.\n"
     .. "  rows, columns: labels, texts or numbers\n"
     .. "  label: what the values are\n"
     .. "  lim: { low, high } of the colours; log: steps of colour grow with the height above the least value\n"
+    .. "  two_sided: white is zero, negative and positive values have colours of their own; by default where there are "
+    .. "both\n"
     .. "  written: false leaves the numbers out\n"
     .. "  square: cells as high as wide; by default where there are as many rows as columns",
     "local fig = plot.matrix { { { 1, 2 }, { 3, 4 } }, rows = { \"a\", \"b\" }, columns = { \"c\", \"d\" } }\n"

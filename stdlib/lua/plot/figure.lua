@@ -3,6 +3,7 @@
 -- draws a kind, in the functions svg, text and data.
 
 local scale = require "plot.scale"
+local show = require "show"
 
 local Figure = {}
 Figure.__index = Figure
@@ -40,7 +41,8 @@ local function read_series(entry, i, shared, what)
   local whose = "series " .. i
   if type(entry) == "userdata" or type(entry[1]) == "number" then entry = { y = entry } end
   if type(entry) ~= "table" then fail(what, "%s is a %s", whose, type(entry)) end
-  local s = { label = entry.label, x = entry.x, y = entry.y, dash = entry.dash and true or nil, style = entry.style }
+  local s = { label = entry.label, x = entry.x, y = entry.y, dash = entry.dash and true or nil, style = entry.style,
+    notes = entry.notes }
   if type(entry[1]) == "string" then
     s.label = entry[1]
     if entry[3] ~= nil then s.x, s.y = entry[2], entry[3] else s.y = entry[2] end
@@ -65,7 +67,7 @@ local function extent(fig, axis, log, what)
   for _, s in ipairs(fig.series) do
     for _, list in ipairs { s[axis], axis == "y" and s.low or {}, axis == "y" and s.high or {} } do
       for _, v in ipairs(list) do
-        if v - v == 0 and (not log or v > 0) then low, high = math.min(low, v), math.max(high, v) end
+        if scale.shown(v, log) then low, high = math.min(low, v), math.max(high, v) end
       end
     end
   end
@@ -111,6 +113,16 @@ local function start(what, o, kind, drawn, width, height)
     Figure)
 end
 
+-- Whether all numbers of an axis are whole, so that its ticks should be.
+local function whole(series, axis)
+  for _, s in ipairs(series) do
+    for _, v in ipairs(s[axis]) do
+      if v - v == 0 and v ~= math.floor(v) then return false end
+    end
+  end
+  return true
+end
+
 local figure = { fail = fail, start = start, numbers = numbers, limits = limits }
 
 -- Lines or points of a table of series.
@@ -121,6 +133,7 @@ function figure.xy(what, o, lines)
   for i, entry in ipairs(o) do fig.series[i] = read_series(entry, i, shared, what) end
   if #fig.series == 0 then fail(what, "nothing to plot: give series, { \"label\", y }") end
   fig.xlim = limits(o, "xlim", o.xlog, what) or extent(fig, "x", o.xlog, what)
+  fig.whole = not o.xlog and whole(fig.series, "x")
   fig.ylim = limits(o, "ylim", o.ylog, what) or extent(fig, "y", o.ylog, what)
   return fig
 end
@@ -145,7 +158,10 @@ function Figure:text(o)
   local ascii = o.ascii
   if ascii == nil then ascii = not utf8_terminal() end
   width = math.max(24, math.min(width, 400))
-  return require("plot." .. self.drawn).text(self, { width = width, height = o.height or 16, ascii = ascii })
+  local text = require("plot." .. self.drawn).text(self, { width = width, height = o.height or 16, ascii = ascii })
+  text = text:gsub("[^\n]+", function(line) return (show(line)) end) -- labels may be anything
+  if ascii and utf8.len(text) then text = text:gsub("[\xC2-\xFD][\x80-\xBF]*", "?") end
+  return text
 end
 
 function Figure:print(o)

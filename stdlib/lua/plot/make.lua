@@ -11,11 +11,11 @@ local function kind(v) return type(v) == "table" and (getmetatable(v) or {}).__n
 
 -- ---- paths ----
 
-local function range_of(lists)
+local function range_of(lists, log)
   local low, high = math.huge, -math.huge
   for _, list in ipairs(lists) do
     for _, v in ipairs(list) do
-      if v - v == 0 then low, high = math.min(low, v), math.max(high, v) end
+      if scale.shown(v, log) then low, high = math.min(low, v), math.max(high, v) end
     end
   end
   return low, high
@@ -31,7 +31,7 @@ local function height_of(t, v)
   end
   if not at or best == math.huge then return nil end
   return { from = { t[1], v[1] }, to = { t[n], v[n] }, x = t[at], low = v[at] - best, high = v[at],
-    label = ("%.3g"):format(best) }
+    label = levels.label(best) }
 end
 
 local function panel(what, paths, field, o)
@@ -47,7 +47,7 @@ local function panel(what, paths, field, o)
     end
   end
   if #ys == 0 then fail(what, "no path has %s", tostring(field)) end
-  local low, high = range_of(ys)
+  local low, high = range_of(ys, o.ylog)
   if low > high then fail(what, "no %s can be shown", field) end
   local left, right = range_of(xs)
   fig.xlim, fig.ylim, fig.ylog = { left, right }, { scale.range(low, high, o.ylog) }, o.ylog
@@ -123,7 +123,7 @@ function make.plane(what, p, o)
   else
     local n = o.levels or 14
     if math.type(n) ~= "integer" or n < 1 or n > 200 then fail(what, "levels is a list, or a number from 1 to 200") end
-    fig.levels = levels.make(low, high, n, log)
+    fig.levels = levels.rounded(levels.make(low, high, n, log))
   end
   fig.paths = o.paths
   return fig
@@ -168,7 +168,13 @@ function make.matrix(what, o)
     local lim = figure.limits(o, "lim", false, what)
     low, high = lim[1], lim[2]
   end
-  if low == high then high = low + (low == 0 and 1 or math.abs(low) * 0.1) end
+  fig.two_sided = o.two_sided
+  if fig.two_sided == nil then fig.two_sided = low < 0 and high > 0 and not o.log end
+  if fig.two_sided then
+    local most = math.max(-low, high, 1e-300)
+    low, high = -most, most
+  end
+  if low == high then high = low + (low == 0 and 1 or math.abs(low) * 1e-9) end
   fig.levels = levels.make(low, high, 40, o.log)
   return fig
 end
@@ -220,6 +226,7 @@ function make.tree(what, r, o)
   local low, high = math.huge, -math.huge
   for _, root in ipairs(roots) do low, high = span_of(root, low, high) end
   fig.ylim = { scale.range(low, high) }
+  if low == 0 and high == 0 then fig.ylim = { 0.0, 1.0 } end -- heights are not below 0
   return fig
 end
 

@@ -1,10 +1,13 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Several figures side by side on one sheet. A legend belongs to the last; the others are `plain`.
+local paper = require "plot.paper"
+local words = require "plot.words"
+
 local panels = {}
 
 function panels.svg(s, box, fig)
-  local top = fig.title and 30 or 0
-  if fig.title then s.text(box.x + box.w / 2, box.y + 22, fig.title, "middle", 14, ' font-weight="bold"') end
+  local top = paper.room_above(fig, box, 6) - 6
+  paper.title(s, { left = box.x, right = box.x + box.w, top = box.y + top + 6 }, box, fig)
   local x, total = box.x, 0
   for _, part in ipairs(fig.parts) do total = total + part.share end
   for _, part in ipairs(fig.parts) do
@@ -16,7 +19,7 @@ function panels.svg(s, box, fig)
 end
 
 function panels.text(fig, o)
-  local out = { fig.title }
+  local out = { fig.title and words.cut(fig.title, o.width, o.ascii) }
   for _, part in ipairs(fig.parts) do
     out[#out + 1] = require("plot." .. part.fig.drawn).text(part.fig, { width = o.width, height = o.height - 4,
       ascii = o.ascii })

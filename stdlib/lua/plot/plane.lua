@@ -4,6 +4,7 @@ local contour = require "plot.contour"
 local levels = require "plot.levels"
 local paper = require "plot.paper"
 local scale = require "plot.scale"
+local words = require "plot.words"
 
 local num = paper.num
 local plane = {}
@@ -41,6 +42,16 @@ local function draw_fields(s, a, fig)
       s.add('<path d="%s" fill="%s" fill-rule="evenodd"/>', d, paper.colour((k - 0.5) / n))
     end
   end
+  for i, row in ipairs(fig.values) do -- what is no number has no colour of the scale
+    for j, v in ipairs(row) do
+      if v - v ~= 0 then
+        local left, right = ax(math.max(1, i - 0.5)), ax(math.min(#fig.x, i + 0.5))
+        local top, bottom = ay(math.min(#fig.y, j + 0.5)), ay(math.max(1, j - 0.5))
+        s.add('<rect x="%s" y="%s" width="%s" height="%s" fill="%s"/>', num(left), num(top), num(right - left + 0.4),
+          num(bottom - top + 0.4), s.theme.grid)
+      end
+    end
+  end
   for k = 2, fig.outlined and n or 1 do
     local d = outline(contour.lines(fig.values, fig.levels[k]), ax, ay)
     if d ~= "" then s.add('<path d="%s" fill="none" stroke="#ffffff" stroke-width="0.6" opacity="0.55"/>', d) end
@@ -66,10 +77,10 @@ local function draw_marks(s, a, fig)
     s.add('%s fill="#ffffff" stroke="#111111" stroke-width="1"/>',
       paper.marker(1, x, y, fig.trail and not ends and 2.6 or 5))
     if not fig.trail or ends or (k - 1) % every == 0 and k < #fig.marks - every / 2 then
-      local right = x < a.right - 40
-      s.text(x + (right and 9 or -9), y - 7, m.label, right and "start" or "end", 12,
-        ' font-weight="bold" fill="#ffffff" stroke="#111111" stroke-width="2.6" stroke-linejoin="round" '
-        .. 'paint-order="stroke"')
+      local right = x + 14 + paper.width_of(m.label, 12) < a.right or x < (a.left + a.right) / 2
+      s.text(x + (right and 9 or -9), y < a.top + 20 and y + 15 or y - 7, m.label, right and "start" or "end", 12,
+        ' font-weight="bold" fill="#111111" stroke="#ffffff" stroke-width="3" stroke-linejoin="round" '
+        .. 'paint-order="stroke"', math.min(160, (right and a.right - x or x - a.left) - 12))
     end
   end
 end
@@ -81,10 +92,12 @@ function plane.svg(s, box, fig)
       draw_marks(s, area, fig)
     end)
   end })
-  local parts, n = {}, #fig.levels - 1
-  for k = 1, n do parts[k] = { paper.colour((k - 0.5) / n), levels.label(fig.levels[k]) } end
-  parts.top = levels.label(fig.levels[n + 1])
-  paper.bar(s, a, parts, fig.label)
+  local ticks, n = {}, #fig.levels - 1
+  local span = fig.levels[n + 1] - fig.levels[1]
+  for k, v in ipairs(fig.levels) do
+    ticks[k] = { (k - 1) / n, levels.label(math.abs(v) < 1e-9 * span and 0 or v) } -- rounding of 0 is 0
+  end
+  paper.bar(s, a, box, paper.colour, n, ticks, fig.label)
 end
 
 local shades = { utf8 = { " ", "░", "▒", "▓", "█" }, ascii = { " ", ".", ":", "+", "#" } }
@@ -109,8 +122,9 @@ function plane.text(fig, o)
     local j = nearest(fig.y, fig.ylim[2] - (fig.ylim[2] - fig.ylim[1]) * r / (rows - 1))
     for c = 0, columns - 1 do
       local i = nearest(fig.x, fig.xlim[1] + (fig.xlim[2] - fig.xlim[1]) * c / (columns - 1))
-      local s = levels.place(fig.levels, fig.values[i][j])
-      cells[r][c] = ramp[math.min(#ramp, math.floor(s * #ramp) + 1)]
+      local v = fig.values[i][j]
+      local s = levels.place(fig.levels, v)
+      cells[r][c] = v - v ~= 0 and "?" or ramp[math.min(#ramp, math.floor(s * #ramp) + 1)]
     end
   end
   for k, m in ipairs(fig.marks) do
@@ -120,15 +134,16 @@ function plane.text(fig, o)
       cells[r][c] = fig.trail and (k == #fig.marks and "*" or "o") or m.label:match(utf8.charpattern) or "o"
     end
   end
-  if fig.title then out[1] = (" "):rep(math.max(0, (o.width - #fig.title) // 2)) .. fig.title end
+  if fig.title then out[1] = words.centred(fig.title, o.width, o.ascii) end
   local edge = o.ascii and "|" or "│"
   for r = 0, rows - 1 do
     local text = label[r] or ""
     out[#out + 1] = (" "):rep(8 - #text) .. text .. " " .. edge .. table.concat(cells[r], "", 0, columns - 1)
   end
-  out[#out + 1] = (" "):rep(10) .. ("x from %s to %s; %s from %s (%s) to %s (%s)"):format(levels.label(fig.xlim[1]),
-    levels.label(fig.xlim[2]), fig.label or "value", levels.label(fig.levels[1]), "blank",
-    levels.label(fig.levels[#fig.levels]), ramp[#ramp])
+  local said = { ("x from %s to %s;"):format(levels.label(fig.xlim[1]), levels.label(fig.xlim[2])),
+    ("%s from %s (blank)"):format(fig.label or "value", levels.label(fig.levels[1])),
+    ("to %s (%s)"):format(levels.label(fig.levels[#fig.levels]), ramp[#ramp]) }
+  for _, line in ipairs(words.wrapped(said, " ", o.width - 10, o.ascii)) do out[#out + 1] = (" "):rep(10) .. line end
   for k, line in ipairs(out) do out[k] = line:gsub(" +$", "") end
   return table.concat(out, "\n")
 end

@@ -52,7 +52,7 @@ function spectrum.make(what, list, o)
     fig.series[i] = s
   end
   -- One eigenvalue of n has a peak of `floor`: below a hundredth of that there is nothing.
-  fig.xlim = fig.xlim or { low, high }
+  fig.xlim = fig.xlim or { low - 0.02 * (high - low), high + 0.02 * (high - low) }
   fig.ylim = figure.limits(o, "ylim", true, what) or { 10.0 ^ math.floor(math.log(floor / 100, 10)),
     10.0 ^ math.ceil(math.log(2 * top, 10)) }
   return fig
@@ -81,11 +81,10 @@ local function parts_of(s, fig, a)
 end
 
 function spectrum.svg(s, box, fig)
-  local legend = 0
-  for _, sr in ipairs(#fig.series > 1 and fig.series or {}) do
-    if sr.label then legend = math.max(legend, paper.width_of(sr.label, 12) + 40) end
-  end
-  local a = paper.axes(s, box, fig, { legend = math.min(legend, fig.width * 0.4) })
+  local labels, entries = {}, {}
+  for _, sr in ipairs(#fig.series > 1 and fig.series or {}) do labels[#labels + 1] = sr.label end
+  local legend = paper.legend_room(labels, fig.width)
+  local a = paper.axes(s, box, fig, { legend = legend })
   paper.clip(s, a, function()
     local zero = a.px(0)
     if zero > a.left and zero < a.right then
@@ -109,12 +108,11 @@ function spectrum.svg(s, box, fig)
         s.add('%s fill="%s"/>', paper.marker(st.shape, x, y, 3), st.colour)
       end
     end
-    if legend > 0 then
-      local y = a.top + 10 + 20 * (i - 1)
-      s.add('<path d="M%s %sh24" %s/>', num(a.right + 10), num(y), paper.stroke(st))
-      s.text(a.right + 40, y + 4, sr.label or "", "start", 12)
-    end
+    entries[i] = { sr.label or "", function(x, y)
+      s.add('<path d="M%s %sh24" %s/>', num(x), num(y), paper.stroke(st))
+    end }
   end
+  if legend > 0 then paper.legend(s, a, entries, legend) end
 end
 
 function spectrum.text(fig, o)

@@ -153,8 +153,16 @@ do
   near(at[4][1], (at[1][1] + at[2][1]) / 2, 0.011)
   local text = fig:text { width = 50, height = 10, ascii = true }
   assert(text:find "a" and text:find "<" and text:find "blank")
-  for line in text:gmatch "[^\n]+" do assert(#line <= 50 or line:find "x from") end
+  for _, width in ipairs { 30, 40, 50 } do
+    for line in fig:text { width = width, ascii = true }:gmatch "[^\n]+" do assert(#line <= width, line) end
+  end
   check.equal(#p:plot { levels = { 0, 0.5, 1 } }.levels, 3)
+  -- borders between classes have few digits, and ascend
+  local rounded = levels.rounded(levels.make(0.0915, 1.0834, 14, true))
+  check.equal({ rounded[1], rounded[15] }, { 0.0915, 1.0834 })
+  for k = 2, 14 do
+    assert(rounded[k] > rounded[k - 1] and #("%.12g"):format(rounded[k]) <= 4, rounded[k])
+  end
   assert(not sound(p:plot { lines = false }:svg()):find 'stroke="#ffffff" stroke%-width="0.6"')
   sound(p:plot { most = 0.5, theme = "dark", paths = { { { 0, 0 }, { 1, 1 } } } }:svg())
   check.raises("levels is a list that ascends", p.plot, p, { levels = { 1, 0 } })
@@ -165,7 +173,18 @@ end
 do -- a cell without a number, a flat plane, a trajectory
   local p = probe.plane(function(m) return m["w"][1] > 0.5 and 0 / 0 or bowl(m) end, { point(0, 0), point(1, 0), point(0, 1) }, { points = 5 })
   sound(p:plot():svg())
-  sound(probe.plane(function() return 1 end, { point(0, 0), point(1, 0), point(0, 1) }, { points = 3 }):plot():svg())
+  -- its cells are grey
+  assert(p:plot():svg():find(('fill="%s"'):format(paper.themes.light.grid), 1, true))
+  assert(p:plot():text { width = 40, ascii = true }:find("?", 1, true))
+  local flat = sound(probe.plane(function() return 1 end, { point(0, 0), point(1, 0), point(0, 1) }, { points = 3 }):plot():svg())
+  check.equal(count(flat, 'font%-size="10">1<'), 1)
+  -- a mark's name stays in the picture
+  local q = probe.plane(bowl, { point(0, 0), point(1, 0), point(0, 1) }, { points = 3,
+    mark = { { ("long name "):rep(9), point(1.1, 0.5) }, { "top", point(0.5, 1.19) } } })
+  local svg = sound(q:plot():svg())
+  assert(svg:find("…", 1, true) and svg:find('text%-anchor="end"[^>]*>long'))
+  local y, at = svg:match '<text x="[%d.]+" y="([%d.]+)"[^>]*>top<', svg:match '<svg x="[%d.]+" y="([%d.]+)"'
+  assert(tonumber(y) > tonumber(at) + 10)
   local list = {}
   for t = 0, 20 do list[t + 1] = point(math.cos(t / 8), math.sin(t / 8)) end
   local q = probe.plane(bowl, list, { pca = true, points = 5 })
@@ -198,6 +217,30 @@ do
   check.raises("no value is finite", plot.matrix, { { { 0 / 0 } } })
 end
 
+do -- as many places everywhere, no -0, names in full, what is no number is grey, signs have colours
+  local names = { "a-network-of-long-name", "another-one-that-is-long", "c", "d" }
+  local zero = { { 0, 0.5, -0.0004, 2 }, { 0.5, 0, 0.25, 0 / 0 }, { 1, 1, 0, 1 }, { 1, 1, 1, -0.0 } }
+  local fig = plot.matrix { zero, rows = names, columns = names }
+  local svg = fig:svg()
+  for _, v in ipairs { ">0.50<", ">0.25<", ">2.00<", ">0<", ">0.00<", ">nan<" } do assert(svg:find(v, 1, true), v) end
+  assert(not svg:find(">-0", 1, true))
+  check.equal(count(svg, ">another%-one%-that%-is%-long<"), 2)
+  assert(svg:find 'rotate%(%-90' and svg:find(('fill="%s"'):format(paper.themes.light.grid), 1, true))
+  check.equal(fig.two_sided, true)
+  near(fig.levels[1], -2, 1e-12)
+  assert(svg:find(paper.colour(0.5, true), 1, true) and not svg:find(paper.colour(0), 1, true))
+  check.equal(plot.matrix({ { { -1, 1 } }, two_sided = false }).two_sided, false)
+  for line in fig:text { width = 40, ascii = true }:gmatch "[^\n]+" do assert(#line <= 40, line) end
+  local wide = {}
+  for j = 1, 90 do wide[j] = j end
+  svg = plot.matrix({ { wide }, written = false }):svg() -- counts are written where they are round
+  check.equal({ count(svg, ' font%-size="11">10<'), count(svg, ' font%-size="11">11<') }, { 1, 0 })
+  -- the bar has round numbers, and says one value once
+  svg = sound(plot.matrix({ { { 0, 0.83 }, { 0.2, 0.4 } }, written = false }):svg())
+  for _, v in ipairs { ">0.2<", ">0.4<", ">0.6<", ">0.83<" } do assert(svg:find(v, 1, true), v) end
+  check.equal(count(plot.matrix({ { { 7, 7 }, { 7, 7 } }, rows = { "a", "b" }, columns = { "a", "b" }, written = false }):svg(), ">7<"), 1)
+end
+
 -- ---- trees ----
 
 do
@@ -211,6 +254,12 @@ do
   svg = sound(plot.tree(b):svg())
   for _, name in ipairs { ">p<", ">q<", ">r<", ">s<", ">barrier loss<" } do assert(svg:find(name, 1, true), name) end
   sound(b:plot():svg())
+  local flat = plot.tree(probe.barriers(function(x) return x * x end, { 0, 1, 2 }, { points = 3 }))
+  check.equal(flat.ylim, { 0.0, 1.0 }) -- heights are not below zero
+  local list, names = {}, {}
+  for i = 1, 12 do list[i], names[i] = i * 1.0, "checkpoint-of-run-" .. i end
+  svg = sound(plot.tree(probe.barriers(function(x) return math.sin(3 * x) end, list, { points = 5, names = names })):svg())
+  check.equal(count(svg, 'rotate%(%-90'), 13) -- long names are turned
   check.raises("expected a topology", plot.tree, 3)
 end
 
