@@ -6,9 +6,12 @@
 // cannot decide because the bound is reached, the row is read again and listed anew by the prices of that
 // time. The matrix is read twice, row by row, and a few rows again; what is random in memory is
 // small. Lists change how long it takes and nothing else: a search in which they are of little use (products i j are
-// the worst) begins again as Jonker and Volgenant's, on whole rows.
+// the worst) begins again as Jonker and Volgenant's, on whole rows, as all do once most had to.
 //
-// Phases: column prices by column minima (square matrices), augmenting row reduction, in which each row takes its
+// Rows that are the same all over (features that never move) have no preference and would only stand in the way of
+// others: they take what is left in the end, and for the others the matrix has a longer side.
+//
+// Phases: column prices by column minima (no longer side), augmenting row reduction, in which each row takes its
 // cheapest column and makes it dearer by what the second cheapest costs more, then for each row that is
 // left the shortest path to a free column, by Dijkstra's algorithm over reduced costs. Reading a row
 // again is an event in the same heap, at the distance where its unlisted columns might begin to count.
@@ -44,6 +47,8 @@ typedef struct {
     double sign;   // -1: the costs are gains
     double *v;     // [m] prices of the columns
     double *paid;  // [n] sign * cost of the pair that row i is in
+    int32_t *order;  // [n] the rows, those that are the same all over last
+    int64_t live;    // how many come before those
     int32_t *of_row, *of_col;  // [n], [m] the partner, -1: none
     // lists
     int32_t *at;      // [n, ROOM] columns, ascending
@@ -63,6 +68,7 @@ typedef struct {
     // the search on whole rows: columns that are passed have infinite distance and price minus infinity here
     double *key, *open;  // [m], [m]
     int64_t *via;        // [m] as from
+    int64_t failed, went;  // searches on lists that had to begin again; that came to an end
 } solver;
 
 static const char *row_of(const solver *s, int64_t i) {
@@ -99,7 +105,7 @@ static tarn_status survey_columns(void *arg, int64_t task, int worker, tarn_erro
             return refuse_entry(s, i, first + bad, err);
         }
     }
-    for (int64_t j = 0; j < count && s->n == s->m; j++) {
+    for (int64_t j = 0; j < count && s->live == s->m; j++) {
         if (lo[j] == INFINITY) {
             TARN_RAISE(err, "Infeasible", "no assignment: all pairs of %s %lld are forbidden", s->col_word,
                        (long long)(first + j) + 1);
@@ -107,6 +113,41 @@ static tarn_status survey_columns(void *arg, int64_t task, int worker, tarn_erro
         s->v[first + j] = lo[j];
     }
     return TARN_OK;
+}
+
+// ---- rows without a preference ----
+
+static bool same_all_over(const solver *s, int64_t i) {
+    const char *row = row_of(s, i);
+    double first = s->scan->at(row, 0);
+    int64_t j = 1;
+    while (j < s->m && s->scan->at(row, j) == first) {
+        j++;
+    }
+    return j == s->m;
+}
+
+// Prices to start from say enough, and a longer side would restrict them.
+static void put_in_order(solver *s, bool priced) {
+    int64_t last = s->n;
+    s->live = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        s->order[!priced && same_all_over(s, i) ? --last : s->live++] = (int32_t)i;
+    }
+}
+
+// They take what is left, whose prices are all 0.
+static void place_the_rest(solver *s) {
+    int32_t j = 0;
+    for (int64_t k = s->n - 1; k >= s->live; k--) {
+        int32_t i = s->order[k];
+        while (s->of_col[j] >= 0) {
+            j++;
+        }
+        s->of_row[i] = j;
+        s->of_col[j] = i;
+        s->paid[i] = cost_of(s, i, j);
+    }
 }
 
 // ---- lists ----
@@ -257,8 +298,8 @@ static tarn_status settle(solver *s, tarn_error *err) {
         for (int64_t j = 0; j < s->m; j++) {
             s->of_col[j] = -1;
         }
-        for (int64_t i = 0; i < s->n; i++) {
-            s->of_col[choose(s, i).j] = 0;
+        for (int64_t k = 0; k < s->live; k++) {
+            s->of_col[choose(s, s->order[k]).j] = 0;
         }
         for (int64_t j = 0; j < s->m; j++) {
             bool loose = s->of_col[j] < 0 && s->v[j] != 0;
@@ -276,13 +317,13 @@ static tarn_status settle(solver *s, tarn_error *err) {
 
 static tarn_status price(solver *s, const double *start, tarn_error *err) {
     for (int64_t j = 0; j < s->m; j++) {
-        double x = start ? s->sign * start[j] : s->n < s->m ? 0 : s->v[j];
+        double x = start ? s->sign * start[j] : s->live < s->m ? 0 : s->v[j];
         if (!isfinite(x)) {
             TARN_RAISE(err, "NotFinite", "price %lld to start from is not finite", (long long)j + 1);
         }
-        s->v[j] = s->n < s->m && x > 0 ? 0 : x;
+        s->v[j] = s->live < s->m && x > 0 ? 0 : x;
     }
-    return start && s->n < s->m ? settle(s, err) : list_all(s, err);
+    return start && s->live < s->m ? settle(s, err) : list_all(s, err);
 }
 
 // ---- augmenting row reduction ----
@@ -329,10 +370,8 @@ static int64_t take(solver *s, int64_t i, bool *dearer) {
 
 static tarn_status reduce_rows(solver *s, tarn_error *err) {
     int32_t *waiting = s->touched;  // [n] rows without a partner; this memory has no use yet
-    int64_t left = s->n;
-    for (int64_t i = 0; i < s->n; i++) {
-        waiting[i] = (int32_t)i;
-    }
+    int64_t left = s->live;
+    memcpy(waiting, s->order, (size_t)left * sizeof *waiting);
     for (int round = 0; round < ROUNDS && left > 0; round++) {
         int64_t count = left, k = 0, steps = 0;
         left = 0;
@@ -527,6 +566,9 @@ static tarn_status search_rows(solver *s, int64_t root, tarn_error *err) {
 // Finds a partner for row `root` and moves others where that is cheaper.
 static tarn_status augment(solver *s, int64_t root, tarn_error *err) {
     int64_t events = 0;
+    if (s->failed > s->went) {
+        return search_rows(s, root, err);
+    }
     s->ntouched = s->npassed = 0;
     s->now = 0;
     s->reach = INFINITY;
@@ -551,9 +593,11 @@ static tarn_status augment(solver *s, int64_t root, tarn_error *err) {
         return refuse_rows(s, root, err);
     }
     if (ended) {
+        s->went++;
         finish(s, root);
         return TARN_OK;
     }
+    s->failed++;
     for (int64_t k = 0; k < s->ntouched; k++) {
         s->d[s->touched[k]] = INFINITY;
     }
@@ -563,14 +607,16 @@ static tarn_status augment(solver *s, int64_t root, tarn_error *err) {
 // ---- the whole ----
 
 static tarn_status solve(solver *s, const double *start, tarn_error *err) {
+    put_in_order(s, start != NULL);
     TARN_TRY(tarn_pool_run(s->cx->pool, (s->m + BLOCK - 1) / BLOCK, survey_columns, s, &s->cx->cancel, err));
     TARN_TRY(price(s, start, err));
     TARN_TRY(reduce_rows(s, err));
-    for (int64_t i = 0; i < s->n; i++) {
-        if (s->of_row[i] < 0) {
-            TARN_TRY(augment(s, i, err));
+    for (int64_t k = 0; k < s->live; k++) {
+        if (s->of_row[s->order[k]] < 0) {
+            TARN_TRY(augment(s, s->order[k], err));
         }
     }
+    place_the_rest(s);
     return TARN_OK;
 }
 
@@ -594,6 +640,7 @@ static void lay_out(solver *s, block *b) {
     b->used = 0;
     s->v = piece(b, sizeof *s->v, m);
     s->paid = piece(b, sizeof *s->paid, n);
+    s->order = piece(b, sizeof *s->order, n);
     s->of_row = piece(b, sizeof *s->of_row, n);
     s->of_col = piece(b, sizeof *s->of_col, m);
     s->at = piece(b, ROOM * sizeof *s->at, n);

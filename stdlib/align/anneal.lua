@@ -182,7 +182,9 @@ return function(define, check, core)
       hot = math.max(sum / trials, 1e-12)
     end
     cold = cold or hot / 1000
+    local done = 0
     for step = 1, steps do
+      done = step
       local t = hot * (cold / hot) ^ ((step - 1) / math.max(1, steps - 1))
       local there, back = propose()
       local e = energy(there)
@@ -195,10 +197,11 @@ return function(define, check, core)
       else
         back()
       end
-      if o.log and step % 100 == 0 then o.log { step = step, energy = now, best = best, temperature = t } end
+      if o.log and step % 100 == 0
+        and o.log { step = step, energy = now, best = best, temperature = t } == false then break end
     end
     return map.finish(map.new { net = net, layout = layout, maps = kept, method = "anneal",
-      info = { energy = best, energy_before = before, accepted = accepted / steps } }, a, b, o)
+      info = { energy = best, energy_before = before, accepted = accepted / done } }, a, b, o)
   end
 
   define("align.anneal", "align.anneal(net, a, b, {loss =, energy =, steps = 50000, temperature = {hot, cold}, moves = "
@@ -214,7 +217,8 @@ return function(define, check, core)
     .. "  moves: \"every\": two places of every group are exchanged in a step, as in the paper; \"one\": of one "
     .. "group\n"
     .. "  start, groups, pin, free, data, check: as in align.weights\n"
-    .. "  log: a function of { step, energy, best, temperature } every 100 steps",
+    .. "  log: a function of { step, energy, best, temperature } every 100 steps; when it returns false the best so "
+    .. "far is returned",
     "local net = nn.mlp { 3, 4, 2 }\nlocal a = net:init { seed = 1 }\n"
     .. "local b = align.random(net, { seed = 2 }):apply(a)\n"
     .. "local p = align.anneal(net, a, b, { energy = function(m) return (m - a):norm() end, steps = 400 })\n"

@@ -1,16 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Maps of classes along the axes of tensors. An axis is segments of factors (align.layout); a class is moved wherever
 -- a factor carries it. Hard maps of all factors of an axis become one index, so that a tensor is gathered once and
--- its bits stay; where a map is soft the factors are multiplied one after the other, outermost first.
+-- its bits stay; where a map is soft the factors are multiplied one after the other, outermost first. Segments follow
+-- each other and fill their axis. All that goes over the factors of a tensor's axis does it here.
 local axes = {}
 
 local function fail(text, ...) error(text:format(...), 0) end
-
-local function product(list)
-  local n = 1
-  for _, v in ipairs(list) do n = n * v end
-  return n
-end
 
 local floating = require "floating"
 axes.floating = floating
@@ -83,12 +78,6 @@ local function is_dual(segment, k)
   return own
 end
 
-local function by_offset(segments)
-  local list = { table.unpack(segments) }
-  table.sort(list, function(a, b) return a.offset < b.offset end)
-  return list
-end
-
 local function moves(segments, maps, field)
   for _, segment in ipairs(segments) do
     for _, f in ipairs(segment) do
@@ -99,28 +88,21 @@ local function moves(segments, maps, field)
   return false
 end
 
--- Parts of an axis of `size` (nil: as far as its segments reach) joined in order; what no segment covers is
--- rest(first, last), from 0, last not included.
-local function joined(segments, size, part, rest)
-  local parts, at = {}, 0
-  for _, segment in ipairs(by_offset(segments)) do
-    if segment.offset > at then parts[#parts + 1] = rest(at, segment.offset) end
-    parts[#parts + 1] = part(segment)
-    at = segment.offset + segment.size
-  end
-  if size and size > at then parts[#parts + 1] = rest(at, size) end
-  return #parts == 1 and parts[1] or tensor.cat(parts, 1)
+-- What is made of each segment of an axis, one after another along dimension `axis`.
+local function joined(segments, axis, part)
+  local parts = {}
+  for k, segment in ipairs(segments) do parts[k] = part(segment) end
+  return #parts == 1 and parts[1] or tensor.cat(parts, axis)
 end
 
 -- The i64 index (from 1) that moves an axis by hard maps, [size]; nil: it stays as it is.
-function axes.gather(segments, maps, size)
+function axes.gather(segments, maps)
   if not moves(segments, maps) then return nil end
-  return joined(segments, size, function(s) return places(s, maps) end,
-    function(first, last) return tensor.arange(last - first) + (first + 1) end)
+  return joined(segments, 1, function(s) return places(s, maps) end)
 end
 
 -- What the entries along an axis are multiplied by, [size]; nil: by nothing.
-function axes.factor(segments, maps, size)
+function axes.factor(segments, maps)
   if not moves(segments, maps, "sign") and not moves(segments, maps, "scale") then return nil end
   local function part(segment)
     local shape = {}
@@ -136,7 +118,96 @@ function axes.factor(segments, maps, size)
     end
     return at:reshape { segment.size }
   end
-  return joined(segments, size, part, function(first, last) return tensor.ones { last - first } end)
+  return joined(segments, 1, part)
+end
+
+-- ---- an axis taken apart ----
+
+-- What a tensor has in a segment of an axis, with its factors as dimensions axis, axis + 1, …
+local function split(t, axis, segment)
+  local old, all, shape = t.shape, {}, {}
+  for d, n in ipairs(old) do
+    all[d] = d == axis and { segment.offset + 1, segment.offset + segment.size } or {}
+    if d ~= axis then shape[#shape + 1] = n end
+    for k = 1, d == axis and #segment or 0 do shape[#shape + 1] = segment[k].size end
+  end
+  if segment.size < old[axis] then t = t[all] end
+  return #segment <= 1 and t or t:reshape(shape)
+end
+
+-- Dimensions axis … axis + n - 1 as one.
+local function merged(t, axis, n)
+  local shape = {}
+  for d, size in ipairs(t.shape) do
+    if d > axis and d < axis + n then shape[axis] = shape[axis] * size else shape[#shape + 1] = size end
+  end
+  return n <= 1 and t or t:reshape(shape)
+end
+
+-- Factors of a segment of an axis as dimensions of what split gives.
+local function dims(axis, factors)
+  local out = {}
+  for i, k in ipairs(factors) do out[i] = axis + k - 1 end
+  return out
+end
+
+-- All dimensions, those of `first` before and those of `last` behind the others; with it whether they stand so already.
+local function ordered(rank, first, last)
+  local order, placed, same = {}, {}, true
+  for _, list in ipairs { first, last } do
+    for _, d in ipairs(list) do placed[d] = true end
+  end
+  for i, d in ipairs(first) do order[i] = d end
+  for d = 1, rank do
+    if not placed[d] then order[#order + 1] = d end
+  end
+  for _, d in ipairs(last) do order[#order + 1] = d end
+  for i, d in ipairs(order) do same = same and i == d end
+  return order, same
+end
+
+-- [rows, places] of the factors `own` of a segment; rows are all else, in order.
+function axes.unfold(t, axis, segment, own)
+  local n = 1
+  for _, k in ipairs(own) do n = n * segment[k].size end
+  t = split(t, axis, segment)
+  local order, same = ordered(#t.shape, {}, dims(axis, own))
+  if not same then t = t:permute(order) end
+  return t:reshape { t:numel() // n, n }
+end
+
+-- x with the dimensions `own`, as one, multiplied by by [instances, old, new], one for each place of those of `outer`.
+local function multiplied(x, outer, own, by)
+  local order, home = ordered(#x.shape, outer, own), {}
+  local y, instances, old = x:permute(order), by.shape[1], by.shape[2]
+  local shape = y.shape
+  if #own == 1 then shape[#shape] = by.shape[3] end
+  for i, d in ipairs(order) do home[d] = i end
+  return y:reshape { instances, x:numel() // (instances * old), old }:matmul(by):reshape(shape):permute(home)
+end
+
+-- A tensor in which the factors `own` of one of the segments of an axis are multiplied, as one, by a matrix.
+function axes.multiply(t, axis, segments, segment, own, matrix)
+  return joined(segments, axis, function(s)
+    local part = split(t, axis, s)
+    if s == segment then part = multiplied(part, {}, dims(axis, own), matrix:t():unsqueeze(1)) end
+    return merged(part, axis, #s)
+  end)
+end
+
+-- Segments as they stand where maps have moved their axis.
+function axes.after(segments, maps)
+  local out, at = {}, 0
+  for i, s in ipairs(segments) do
+    local own = { offset = at, size = 1, dual = s.dual }
+    for k, f in ipairs(s) do
+      local m = f.class and maps[f.class]
+      own[k] = { size = m and (m.index or m.forward).shape[2] or f.size, class = f.class, dual = f.dual }
+      own.size = own.size * own[k].size
+    end
+    out[i], at = own, at + own.size
+  end
+  return out
 end
 
 -- ---- soft maps ----
@@ -156,65 +227,21 @@ local function matrices(m)
 end
 axes.matrices = matrices
 
--- x with the factors of a segment as dimensions `first`, first + 1, …: factor k is moved by m.
-local function soften(x, segment, k, m, first)
-  local forward, back = matrices(m)
-  local by = is_dual(segment, k) and back or forward:transpose(2, 3) -- [instances, old, new]
-  by = by:to(x.dtype)
-  local at = outer_of(segment, k, m.under)
-  local shape, order, used = x.shape, {}, {}
-  for _, f in ipairs(at) do
-    order[#order + 1] = first + f - 1
-    used[first + f - 1] = true
-  end
-  local own = first + k - 1
-  used[own] = true
-  for d = 1, #shape do
-    if not used[d] then order[#order + 1] = d end
-  end
-  order[#order + 1] = own
-  local y = x:permute(order)
-  local permuted = y.shape
-  y = y:reshape { by.shape[1], y:numel() // (by.shape[1] * shape[own]), shape[own] }:matmul(by)
-  permuted[#permuted] = by.shape[3]
-  local home = {}
-  for i, d in ipairs(order) do home[d] = i end
-  return y:reshape(permuted):permute(home)
-end
-
 -- One axis of a tensor moved by maps of which some are soft.
 local function soft_axis(t, axis, segments, maps)
-  local x = t.dtype == "f64" and t or t:to "f32"
-  local shape, all = x.shape, {}
-  for d = 1, #shape do all[d] = {} end
-  local function cut(first, last) -- from 0, last not included
-    if first == 0 and last == shape[axis] then return x end
-    all[axis] = { first + 1, last }
-    return x[all]
-  end
-  local parts, at = {}, 0
-  for _, segment in ipairs(by_offset(segments)) do
-    if segment.offset > at then parts[#parts + 1] = cut(at, segment.offset) end
-    at = segment.offset + segment.size
-    local part, split, after = cut(segment.offset, at), {}, {}
-    for d = 1, #shape do
-      if d ~= axis then
-        split[#split + 1], after[d] = shape[d], shape[d]
-      else
-        for _, f in ipairs(segment) do split[#split + 1] = f.size end
-      end
-    end
-    part = part:reshape(split)
+  t = t.dtype == "f64" and t or t:to "f32"
+  return joined(segments, axis, function(segment)
+    local part = split(t, axis, segment)
     for k, f in ipairs(segment) do
       local m = f.class and maps[f.class]
-      if m then part = soften(part, segment, k, m, axis) end
+      if m then
+        local forward, back = matrices(m)
+        local by = is_dual(segment, k) and back or forward:transpose(2, 3) -- [instances, old, new]
+        part = multiplied(part, dims(axis, outer_of(segment, k, m.under)), dims(axis, { k }), by:to(t.dtype))
+      end
     end
-    after[axis] = 1
-    after[axis] = part:numel() // product(after)
-    parts[#parts + 1] = part:reshape(after)
-  end
-  if at < shape[axis] then parts[#parts + 1] = cut(at, shape[axis]) end
-  return #parts == 1 and parts[1] or tensor.cat(parts, axis)
+    return merged(part, axis, #segment)
+  end)
 end
 
 -- One axis moved by the maps; `memo` keeps the indices of axes that are alike.
@@ -228,7 +255,7 @@ function axes.along(t, axis, segments, maps, memo)
   end
   local kept = memo and memo[segments]
   if not kept then
-    kept = { axes.gather(segments, maps, t.shape[axis]), axes.factor(segments, maps, t.shape[axis]) }
+    kept = { axes.gather(segments, maps), axes.factor(segments, maps) }
     if memo then memo[segments] = kept end
   end
   local y = t:index_select(axis, kept[1])

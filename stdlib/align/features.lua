@@ -11,6 +11,7 @@
 -- cancels; what is left is summed and multiplied in the dtype of the network, batch by batch, by slabs of at most 4096
 -- samples, and the sums of batches are made in f64. In f32 covariances are within 1e-6 of the product of deviations.
 return function(core)
+  local unfold = require "align.axis".unfold
   local chunks_of = require "nn.loss".chunks_of
   local layout = require "align.layout"
   local net_of = require "nn.net"
@@ -218,27 +219,12 @@ return function(core)
 
   -- The features of a source as rows [samples, features].
   local function rows_of(source, t)
-    local shape, segment = t.shape, source.segment
-    if #shape ~= source.rank then
-      net_of.fail("align: %s sees %d dimensions where its first example had %d", source.path, #shape, source.rank)
+    if #t.shape ~= source.rank then
+      net_of.fail("align: %s sees %d dimensions where its first example had %d", source.path, #t.shape, source.rank)
     end
-    local before, behind, wide = 1, 1, 1
-    for k = 1, source.axis - 1 do before = before * shape[k] end
-    for k = source.axis + 1, #shape do behind = behind * shape[k] end
-    for _, f in ipairs(segment) do wide = wide * f.size end
-    local size = shape[source.axis]
-    t = t:reshape { before, size, behind }
-    if wide < size then t = t[{ {}, { segment.offset + 1, segment.offset + wide }, {} }] end
-    if #segment == 1 and behind == 1 then return t:reshape { before, wide } end
-    local dims, moving, order = { before }, {}, { 1 }
-    for k, f in ipairs(segment) do
-      dims[k + 1] = f.size
-      if f.class then moving[#moving + 1] = k + 1 else order[#order + 1] = k + 1 end
-    end
-    dims[#dims + 1] = behind
-    order[#order + 1] = #dims
-    for _, k in ipairs(moving) do order[#order + 1] = k end
-    return t:reshape(dims):permute(order):reshape { before * wide * behind // source.size, source.size }
+    local own = {}
+    for k, f in ipairs(source.segment) do own[#own + 1] = f.class and k or nil end
+    return unfold(t, source.axis, source.segment, own)
   end
 
   -- each(k, rows) whenever a network shows what source k sees, which may be several times.

@@ -199,10 +199,13 @@ function layout.of(root, _, o)
   local found = traced[root]
   if not found then
     local raw = trace(root, o.x)
-    found = { raw = raw, whole = made(root, raw) }
+    found = { raw = raw, whole = made(root, raw), x = o.x }
     traced[root] = found
   end
   return (o.pin or o.free) and made(root, found.raw, o.pin, o.free) or found.whole
 end
+
+-- The batch that a network was recorded with, where one had to be given.
+function layout.example(root) return traced[root] and traced[root].x end
 
 return layout

@@ -79,7 +79,7 @@ return function(define, check, core)
       if gained == 0 then break end
       value = agreement(moved)
       trace[#trace + 1] = value
-      if o.log then o.log { step = sweep, objective = value } end
+      if o.log and o.log { step = sweep, objective = value } == false then break end
     end
     return maps, value, trace
   end
@@ -183,9 +183,9 @@ return function(define, check, core)
         end
       end
       trace[#trace + 1] = value
-      if o.log then o.log { step = step, objective = value, size = size } end
+      local told_to_stop = o.log and o.log { step = step, objective = value, size = size } == false
       stalls = value - before > 1e-6 * math.abs(before) and 0 or stalls + 1
-      if size == 0 or stalls == 5 then break end
+      if told_to_stop or size == 0 or stalls == 5 then break end
     end
     local maps, reached = {}, {}
     for i, job in ipairs(jobs) do
@@ -272,7 +272,7 @@ return function(define, check, core)
     .. "end in far fewer steps and at better maps\n"
     .. "  steps: at most so many (200; of merge_many 100 rounds)\n"
     .. "  seed, groups, pin, free, data, check: as in align.weights\n"
-    .. "  log: a function of { step, objective } after each step",
+    .. "  log: a function of { step, objective } after each step; when it returns false the best so far is returned",
     made .. "print(r.objective > r.before, r:pair(1, 2):check(net, b) < 1e-4)\n-- > true\ttrue", many)
   define("alignments:apply", "r:apply() -> {m1, m2, …}", "The models that align.many was given, each moved.",
     made .. "print(#r:apply())\n-- > 3", methods.apply)

@@ -7,6 +7,7 @@
 -- permutation. Everything here works on any layout; hard maps move bits and round nothing.
 local net_of = require "nn.net"
 local axes = require "align.axis"
+local recorded_with = require "align.layout".example
 local record = require "probe.record"
 local told = require "train.told"
 local attempt = require "attempt"
@@ -293,7 +294,7 @@ return function(core)
 
   -- ---- the check against the network ----
 
-  -- Inputs to try a network with: of the data, or random ones of the kind it takes.
+  -- Inputs to try a network with: of the data, or random ones of the kind it takes, or was recorded with.
   function map.inputs(what, net, data, most)
     if data ~= nil then
       local x = core.kind(data) == "tensor" and data or type(data) == "table" and data.x or nil
@@ -304,7 +305,11 @@ return function(core)
       return x
     end
     if not net.input then
-      fail("%s: what the network takes is not known; give data = …, or input = {…} to the network", what)
+      local x = recorded_with(net)
+      if x == nil then
+        fail("%s: what the network takes is not known; give data = …, or input = {…} to the network", what)
+      end
+      return core.kind(x) == "tensor" and floating[x.dtype] and tensor.randn(x.shape, 1) or x
     end
     if net.tokens then return tensor.randint(0, net.tokens, { 2, table.unpack(net.input) }, 1) end
     return tensor.randn({ 4, table.unpack(net.input) }, 1)
@@ -440,7 +445,6 @@ return function(core)
     o = o or {}
     if o.check == false then return p end
     p.similarity = similarity(p, a, b)
-    if not net_of.is(p.net) or o.data == nil and not p.net.input then return p end
     local x = map.inputs("align." .. p.method, p.net, o.data, 32)
     p.change = p:check(p.net, b, x)
     if p.exact and p.change > 1e-4 then

@@ -10,7 +10,7 @@
 -- or, with readers = "sum", back = diag(1 / q) T': what reads a feature of b reads all that it is carried to, in
 -- shares, so that sums over wider layers stay as they are. The same where widths and marginals are.
 return function(define, check, core)
-  local is_dual = require "align.axis".is_dual
+  local axis = require "align.axis"
   local features = require "align.features"(core)
   local map = require "align.map"(core)
   local match = require "align.match"()
@@ -100,28 +100,13 @@ return function(define, check, core)
   -- ---- by weights ----
 
   -- The matrix [rows, places] of a term of b, the tensor moved into a's features along all that is not of the unit.
-  local function unfolded(term, axes, t, unit, others, a)
-    t = map.move(t, axes, others)
-    local segment, at = { dual = term.segment.dual }, 0
-    local function size_of(s, keep)
-      local n = 1
-      for k, f in ipairs(s) do
-        local size = f.class and not unit.has[f.class] and others[f.class] and a.classes[f.class].size or f.size
-        if keep then keep[k] = { size = size, class = f.class, dual = f.dual } end
-        n = n * size
+  local function unfolded(term, about, t, others)
+    local after = axis.after(term.segments, others)
+    for k, segment in ipairs(term.segments) do
+      if segment == term.segment then
+        return axis.unfold(map.move(t, about.axes, others), term.axis, after[k], term.own)
       end
-      return n
     end
-    for _, s in ipairs(axes[term.axis]) do
-      if s.offset < term.segment.offset then at = at + size_of(s) end
-    end
-    segment.offset, segment.size = at, size_of(term.segment, segment)
-    local rows = t:numel()
-    for d, n in ipairs(t.shape) do
-      if d == term.axis then rows = rows // n * segment.size end
-    end
-    local own = { shape = t.shape, segment = segment, rows = rows // term.n }
-    return terms_of.unfold(setmetatable(own, { __index = term }), t)
   end
 
   -- Which part writes with a tensor, and how early.
@@ -137,14 +122,13 @@ return function(define, check, core)
     local out, open, others = {}, false, {}
     for c, m in pairs(maps) do others[c] = not unit.has[c] and m or nil end
     for k, term in ipairs(unit.terms) do
-      local ready = not is_dual(term.segment, term.own[1]) and not term.twice
+      local ready = not axis.is_dual(term.segment, term.own[1]) and not term.twice
       for c in pairs(term.reads) do
         if ready and not others[c] then ready, open = false, true end
       end
       if ready then
         local x = terms_of.unfold(term, list[1].theta[term.name])
-        local y = unfolded(other.terms[k], list[2].layout.tensors[term.name].axes, list[2].theta[term.name], other,
-          others, list[1].layout)
+        local y = unfolded(other.terms[k], list[2].layout.tensors[term.name], list[2].theta[term.name], others)
         if x.shape[1] ~= y.shape[1] then
           fail("%s has %d entries a feature in a and %d in b: this width is of no group", term.name, x.shape[1],
             y.shape[1])

@@ -5,6 +5,7 @@
 -- that match units (matcher.solve), and rounding is the assignment whose direction is the point itself. Along a line
 -- the agreement of weights is a polynomial of low degree, so that the best step is exact (a few values give it).
 return function(core)
+  local multiply = require "align.axis".multiply
   local map = require "align.map"(core)
   local terms = require "align.terms"(core)
   local relaxed = {}
@@ -27,8 +28,7 @@ return function(core)
   function relaxed.moved(list, t, x, but)
     for _, term in ipairs(list or {}) do
       if term ~= but and x[term.key] then
-        local m = terms.unfold(term, t)
-        t = terms.fold(term, m:matmul(x[term.key]:t()), t)
+        t = multiply(t, term.axis, term.segments, term.segment, term.own, x[term.key])
       end
     end
     return t

@@ -127,7 +127,7 @@ return function(define, check, core)
     local list = {}
     for k, p in ipairs(stage) do
       list[k] = { path = p.path, side = "output", axis = p.out, rank = p.rank, size = p.channels,
-        segment = { offset = 0, { size = p.channels, class = true } } }
+        segment = { offset = 0, size = p.channels, { size = p.channels, class = true } } }
     end
     return list
   end

@@ -4,6 +4,7 @@
 -- an axis there is a term: with all other axes of B moved already, what the term adds is Σ_j S[j, k(j)], where
 -- S[j, k] is the inner product of what A has at place j of those factors and what B has at place k.
 return function(core)
+  local axes = require "align.axis"
   local map = require "align.map"(core)
   local terms = {}
 
@@ -44,24 +45,23 @@ return function(core)
     return n
   end
 
-  -- The term of a unit in one segment: which factors are its own, what the rows of its matrix are.
+  -- The term of a unit in one of the segments of an axis: which factors are its own, what the rows of its matrix are.
   local function term_of(unit, name, about, axis, segment)
-    local term = { unit = unit, name = name, axis = axis, segment = segment, shape = about.shape, own = {}, others = {},
-      classes = {}, sizes = {}, parts = {} }
+    local term = { unit = unit, name = name, axis = axis, shape = about.shape, segments = about.axes[axis],
+      segment = segment, own = {}, classes = {}, sizes = {}, parts = {} }
+    local rest = { offset = 0, dual = segment.dual }
     for k, f in ipairs(segment) do
-      local list = f.class and unit.has[f.class] and term.own or term.others
-      list[#list + 1] = k
+      if f.class and unit.has[f.class] then term.own[#term.own + 1] = k else rest[#rest + 1] = f end
     end
     if #term.own == 0 then return nil end
+    rest.size = size_of(rest)
     for i, k in ipairs(term.own) do term.classes[i], term.sizes[i] = segment[k].class, segment[k].size end
     for d = 1, #about.shape do
-      if d ~= axis then term.parts[#term.parts + 1] = { size = about.shape[d], segments = about.axes[d] or {} } end
-    end
-    if #term.others > 0 then
-      local rest = { offset = 0, dual = segment.dual }
-      for i, k in ipairs(term.others) do rest[i] = segment[k] end
-      rest.size = size_of(rest)
-      term.parts[#term.parts + 1] = { size = rest.size, segments = { rest } }
+      if d ~= axis then
+        term.parts[#term.parts + 1] = { size = about.shape[d], segments = about.axes[d] or {} }
+      elseif #rest > 0 then
+        term.parts[#term.parts + 1] = { size = rest.size, segments = { rest } }
+      end
     end
     term.rows = size_of(term.parts)
     local places = { offset = 0, dual = segment.dual }
@@ -107,56 +107,10 @@ return function(core)
     return names
   end
 
-  -- How a tensor's dimensions, with the axis of the term split into factors, stand in its matrix.
-  local function splitting(term)
-    local shape, order, own = {}, {}, nil
-    for d = 1, #term.shape do
-      if d == term.axis then
-        own = #shape
-        for _, f in ipairs(term.segment) do shape[#shape + 1] = f.size end
-      else
-        shape[#shape + 1] = term.shape[d]
-        order[#order + 1] = #shape
-      end
-    end
-    for _, k in ipairs(term.others) do order[#order + 1] = own + k end
-    for _, k in ipairs(term.own) do order[#order + 1] = own + k end
-    return shape, order
-  end
-
-  -- Places first to last (from 1) of the axis of a term.
-  local function cut(term, t, first, last)
-    local all = {}
-    for d = 1, #term.shape do all[d] = {} end
-    all[term.axis] = { first, last }
-    return t[all]
-  end
-
   -- A tensor as the matrix of a term, [rows, places], contiguous.
   function terms.unfold(term, t)
-    if t.dtype ~= "f64" then t = t:to "f32" end
-    local segment = term.segment
-    if segment.size < term.shape[term.axis] then t = cut(term, t, segment.offset + 1, segment.offset + segment.size) end
-    local shape, order = splitting(term)
-    if #shape > 1 then t = t:reshape(shape):permute(order) end
-    return t:reshape { term.rows, term.n }:clone()
-  end
-
-  -- t with the matrix of a term in the place of what terms.unfold takes from it.
-  function terms.fold(term, x, t)
-    local shape, order = splitting(term)
-    local permuted, home, whole = {}, {}, {}
-    for i, d in ipairs(order) do permuted[i], home[d] = shape[d], i end
-    for d = 1, #term.shape do whole[d] = term.shape[d] end
-    local segment, parts = term.segment, {}
-    whole[term.axis] = segment.size
-    if #shape > 1 then x = x:reshape(permuted):permute(home) end
-    x = x:reshape(whole)
-    local last, size = segment.offset + segment.size, term.shape[term.axis]
-    if segment.offset > 0 then parts[1] = cut(term, t, 1, segment.offset) end
-    parts[#parts + 1] = x
-    if last < size then parts[#parts + 1] = cut(term, t, last + 1, size) end
-    return #parts == 1 and x or tensor.cat(parts, term.axis)
+    t = t.dtype == "f64" and t or t:to "f32"
+    return axes.unfold(t, term.axis, term.segment, term.own):clone()
   end
 
   -- Parts of the rows of a matrix as one list: function(list, of one part) -> list.
@@ -176,10 +130,10 @@ return function(core)
   -- From which row each row of the matrix is taken by hard maps, [rows], and its factor; nil: as it is.
   function terms.rows_from(term, maps)
     local at = over_parts(term, function(part)
-      local index = map.gather(part.segments, maps, part.size)
+      local index = map.gather(part.segments, maps)
       return index and index - 1
     end, tensor.arange, function(before, own, size) return before * size + own end)
-    local factor = over_parts(term, function(part) return map.factor(part.segments, maps, part.size) end, tensor.ones,
+    local factor = over_parts(term, function(part) return map.factor(part.segments, maps) end, tensor.ones,
       function(before, own) return before * own end)
     return at and at + 1, factor
   end

@@ -94,6 +94,7 @@ static void small_ones_are_tried_out(void **state) {
         for (int64_t e = 0; e < n * m; e++) {
             double x = test_uniform(&seed);
             x = k % 4 == 1 ? floor(3 * x) : x;
+            x = k % 7 == 3 && e / m % 2 == 1 ? 0.5 * (double)(e / m % 4) : x;  // rows that are the same all over
             put(&q, e / m, e % m, k % 5 == 2 && test_random(&seed) % 3 == 0 ? sign * INFINITY : x);
         }
         double want = sign * all_from(&q, 0, 0, n < m ? n : m, sign);
@@ -113,9 +114,9 @@ static void small_ones_are_tried_out(void **state) {
 
 // ---- the proof on larger ones ----
 
-enum { UNIFORM, CORRELATION, TIES, PRODUCT, SUM, LINE, HOLES, OFFSET, TINY, BLOCKS, CONSTANT, STRIPES, KINDS };
+enum { UNIFORM, CORRELATION, TIES, PRODUCT, SUM, LINE, HOLES, OFFSET, TINY, BLOCKS, CONSTANT, STRIPES, STILL, KINDS };
 static const char *const kinds[] = {"uniform", "correlation", "ties", "product", "sum", "line",
-                                    "holes", "offset", "tiny", "blocks", "constant", "stripes"};
+                                    "holes", "offset", "tiny", "blocks", "constant", "stripes", "still"};
 
 static void fill(problem *q, int kind, uint64_t seed) {
     enum { DIM = 24 };
@@ -130,6 +131,12 @@ static void fill(problem *q, int kind, uint64_t seed) {
         for (int64_t j = 0; j < q->m; j++) {
             double x = test_uniform(&seed), y = 0;
             switch (kind) {
+            case STILL:  // features that never move
+                if (i % 3 == 1 || j % 4 == 2) {
+                    y = i % 3 == 1 ? (double)(i % 2) : 0;
+                    break;
+                }
+                // fall through
             case CORRELATION:
                 for (int d = 0; d < DIM; d++) {
                     y += a[i * DIM + d] * b[j * DIM + d];
@@ -204,7 +211,7 @@ static void a_start_changes_the_time_alone(void **state) {
     for (size_t z = 0; z < 3; z++) {
         for (int k = 0; k < 6; k++) {
             problem q = make(TARN_F64, sizes[z][0], sizes[z][1], k % 2);
-            fill(&q, k / 2 == 1 ? TIES : CORRELATION, (uint64_t)k);
+            fill(&q, k / 2 == 1 ? TIES : k / 2 == 2 ? STILL : CORRELATION, (uint64_t)k);
             solve_and_prove(*state, &q, "cold");
             double cold = q.value, *start = calloc(200, 8);
             int64_t longer = q.n > q.m ? q.n : q.m;

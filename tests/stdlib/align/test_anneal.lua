@@ -53,6 +53,9 @@ do
   check.near(p.energy_before, half, 1e-6)
   assert(p.energy <= half and seen == 200)
   check.equal(align.anneal(net, a, b, { loss = f, steps = 50 }).energy, align.anneal(net, a, b, { loss = f, steps = 50 }).energy)
+  local calls = 0
+  align.anneal(net, a, b, { loss = f, steps = 1000, log = function() calls = calls + 1 return calls < 2 end })
+  check.equal(calls, 2, "stopped by the log")
   check.raises("either loss or energy", align.anneal, net, a, b)
   check.raises("either loss or energy", align.anneal, net, a, b, { loss = f, energy = f })
   check.raises("steps is a whole number", align.anneal, net, a, b, { loss = f, steps = 0 })

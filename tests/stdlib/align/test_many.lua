@@ -62,6 +62,12 @@ do
     check.equal(around(r, list[1]), 0.0, "cycle")
     assert(r.objective > r.before)
     check.equal(align.many(net, list, o).objective, r.objective, "the same again")
+    local calls, own = 0, {}
+    function own.log() calls = calls + 1 return false end
+    for key, v in pairs(o) do own[key] = v end
+    local early = align.many(net, list, own)
+    check.equal({ calls, #early.trace }, { 1, 2 }, "stopped by the log")
+    assert(early.objective <= r.objective + 1e-6)
   end
 end
 

@@ -115,6 +115,11 @@ do
   check.raises("alignments only", function() return p * a end)
   check.raises("different networks", function() return p * align.random(nn.mlp { 5, 7, 8, 3 }) end)
   check.raises("not a file of alignment:save", align.load, "examples/data/base.safetensors")
+  -- a network that does not say what it takes is tried on what it was recorded with
+  local bare = nn.sequential { nn.conv2d(3, 4, 1), nn.activation "relu", nn.global_avg_pool(), nn.linear(4, 2) }
+  align.groups(bare, nil, { x = tensor.zeros { 1, 2, 2, 3 } })
+  local one, two = bare:init { seed = 1 }, bare:init { seed = 2 }
+  assert(align.weights(bare, one, two).change < 1e-5 and not align.weights(bare, one, two, { check = false }).change)
   local other = nn.mlp { 5, 6, 7, 3 }
   align.groups(other).layout.tensors["fc2.weight"].axes[2] = {} -- the layout itself is wrong
   check.raises("the first part that differs is fc2", align.weights, other, other:init { seed = 1 }, other:init { seed = 2 })
