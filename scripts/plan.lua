@@ -25,7 +25,7 @@ local function tensor_json(t)
   for i, p in ipairs(t.parameters) do t.parameters[i] = json.pick(p, { "node", "name", "model", "value", "origin" }) end
   for _, key in ipairs { "shape", "from", "parameters" } do t[key] = json.list(t[key]) end
   return json.pick(t, { "name", "dtype", "shape", "method", "note", "parameters", "from", "copied", "passes", "reads",
-    "more", "writes", "workspace", "held" })
+    "more", "writes", "workspace", "held", "with" })
 end
 
 local function print_json(plan, names)

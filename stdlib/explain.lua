@@ -15,9 +15,9 @@ return function(define, check)
     "What a merge would do, from headers alone, and why. Printed, it is the plan (passes, bytes read and written, peak "
     .. "memory, every parameter with its value and origin: given, default, or the by.… that it came from), then every "
     .. "tensor under the method and the values that make it, with its passes and cost. Its field tensors is a list of "
-    .. "{name, dtype, shape, method, note, parameters, from, copied, passes, reads, writes, workspace, held, more}, "
-    .. "parameters a list of {node, name, model, value, origin}; its field plan is m:plan(). `tarn plan` shows the "
-    .. "same of a script, `tarn merge --plan` of a configuration.\n"
+    .. "{name, dtype, shape, method, note, parameters, from, copied, passes, reads, writes, workspace, held, more, "
+    .. "with}, parameters a list of {node, name, model, value, origin}; its field plan is m:plan(). `tarn plan` shows "
+    .. "the same of a script, `tarn merge --plan` of a configuration.\n"
     .. "  names: only tensors in whose name this regular expression is found\n"
     .. "  dtype: of the output, as in m:save\n"
     .. "  time: true, or the path of the output: an estimate from some two seconds of measuring, as in m:plan",

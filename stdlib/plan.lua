@@ -75,9 +75,13 @@ local function sources(t)
   return table.concat(out, ", ")
 end
 
--- Cost of a tensor: "2 passes in memory; read 1.5 kB, write 512 B, 2.1 MB in memory".
+-- Cost of a tensor: "2 passes in memory; read 1.5 kB, write 512 B, 2.1 MB in memory"; of one that comes with
+-- another one: "with fc1.u; write 512 B".
 local function cost(t)
   local parts = { "read " .. (t.more and "at least " or "") .. bytes(t.reads), "write " .. bytes(t.writes) }
+  if t.with then
+    return "with " .. t.with .. "; " .. parts[2]
+  end
   if t.workspace > 65536 then
     parts[3] = bytes(t.workspace) .. " of workspace"
   end
@@ -147,7 +151,7 @@ Plan.__name = "plan"
 local function explain(plan, t)
   local row, method = { parameters = {} }, nil
   for _, key in ipairs { "name", "dtype", "shape", "from", "copied", "passes", "reads", "writes", "workspace", "held",
-    "more" } do
+    "more", "with" } do
     row[key] = t[key]
   end
   for _, step in ipairs(t.steps) do
@@ -167,8 +171,9 @@ local function explain(plan, t)
 end
 
 -- Every tensor with its method and all parameters: a list of {name, dtype, shape, method, note,
--- parameters, from, copied, passes, reads, writes, workspace, held, more}; a parameter is {node, name,
--- model, value, origin}, node the position in plan.nodes. method is the last method that made the
+-- parameters, from, copied, passes, reads, writes, workspace, held, more, with}; a parameter is {node, name,
+-- model, value, origin}, node the position in plan.nodes. with: the tensor it is computed with, which reads for
+-- both. method is the last method that made the
 -- tensor, else the operation that did; nil for a copy. note: what it does otherwise with this tensor.
 -- names: a set, only those.
 function Plan:explain(names)

@@ -57,13 +57,13 @@ const tarn_node *tarn_gram_shrunk(tarn_build *b, const char *name, int i, double
     return tarn_where(g, tarn_singular_diagonal(g, x), x, less);
 }
 
-// Σ w_m B_m X_m A_m with X_m = x[m], or the one x for all.
+// Σ w_m B_m X_m A_m with X_m = x[m], or the one for all where x is NULL. Nodes are NULL once memory ended.
 static const tarn_node *curve(tarn_build *b, const tarn_node *const *x, const tarn_node *one) {
     tarn_graph *g = b->g;
     const tarn_node *part[TARN_METHOD_MODELS];
     bool out = tarn_gram_has(b->model, b->slot, "outputs");
     for (int i = 0; i < b->n; i++) {
-        part[i] = tarn_matmul(g, one ? one : x[i], tarn_gram_shrunk(b, "inputs", i, 1));
+        part[i] = tarn_matmul(g, x ? x[i] : one, tarn_gram_shrunk(b, "inputs", i, 1));
         part[i] = out ? tarn_matmul(g, tarn_gram_shrunk(b, "outputs", i, 1), part[i]) : part[i];
         part[i] = tarn_mul(g, part[i], tarn_num(g, tarn_get_of(b, "weight", i)));
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long a plan would take on this machine, from some two seconds of measuring: reading the inputs
 // where they lie, running some of the jobs, writing where the output would go, hashing. Jobs of the
-// same cost are one class; classes are tried from the cheapest on while time is left, and what was
-// not tried is scaled from the dearest that was. A sample is read twice: the second reading comes
+// same cost are one class, those that are computed together one job; classes are tried from the cheapest
+// on while time is left, and what was not tried is scaled from the dearest that was. A sample is read twice: the second reading comes
 // from memory, as the run of a job does after it, so that the difference is what the disk adds.
 #include <errno.h>
 #include <fcntl.h>
@@ -80,9 +80,11 @@ static tarn_status swallow(void *arg, int64_t job, uint64_t at, const void *p, u
     return TARN_OK;
 }
 
+// Jobs that are computed together.
 typedef struct {
     tarn_job_plan plan;
-    tarn_job job;
+    int64_t job;
+    int n;
 } entry;
 
 static uint64_t traffic(const entry *e) { return e->plan.reads + e->plan.writes; }
@@ -124,8 +126,8 @@ static int64_t how_many(const tarn_plan *p, const entry *first, int64_t n) {
 
 static tarn_status try_class(tarn_plan *p, entry *list, int64_t n, double *each, disk *d,
                              tarn_error *err) {
-    int64_t some = how_many(p, list, n);
-    size_t bytes = sizeof(reading) + (size_t)some * sizeof(tarn_job);
+    int64_t some = how_many(p, list, n), count = 0;
+    size_t bytes = sizeof(reading) + (size_t)some * TARN_JOINED * sizeof(tarn_job);
     reading *r = tarn_alloc_zero(&p->cx->budget, bytes);
     if (!r) {
         return tarn_raise_nomem(err, "measuring", bytes);
@@ -133,8 +135,11 @@ static tarn_status try_class(tarn_plan *p, entry *list, int64_t n, double *each,
     tarn_job *jobs = (tarn_job *)(r + 1);
     r->plan = p;
     for (int64_t k = 0; k < some; k++) {
-        jobs[k] = list[k * n / some].job;
-        add_sources(r, &jobs[k]);
+        const entry *e = &list[k * n / some];
+        memcpy(jobs + count, p->jobs + e->job, (size_t)e->n * sizeof *jobs);
+        jobs[count].joined = false;
+        add_sources(r, &jobs[count]);
+        count += e->n;
     }
     tarn_sink sink = {swallow, NULL};
     tarn_stream_options o = {.allow_nonfinite = true};
@@ -142,20 +147,20 @@ static tarn_status try_class(tarn_plan *p, entry *list, int64_t n, double *each,
     s = s == TARN_OK ? time_reading(r, &d->again, err) : s;
     d->bytes += (double)r->bytes;
     double start = now();
-    s = s == TARN_OK ? tarn_stream_run(p->cx, some, jobs, &sink, &o, err) : s;
+    s = s == TARN_OK ? tarn_stream_run(p->cx, count, jobs, &sink, &o, err) : s;
     *each = (now() - start) / (double)some;
     tarn_free(&p->cx->budget, r, bytes);
     return s;
 }
 
-static tarn_status time_jobs(tarn_plan *p, entry *list, double seconds, tarn_measure *out,
+static tarn_status time_jobs(tarn_plan *p, int64_t count, entry *list, double seconds, tarn_measure *out,
                              tarn_error *err) {
     enum { LEAST = 1 << 20 };  // below it a job is all overhead, and nothing to scale from
     const entry *tried = NULL;
     double each = 0, end = now() + seconds;
     disk d = {0};
-    for (int64_t i = 0, n; i < p->count; i += n) {
-        for (n = 1; i + n < p->count && by_cost(&list[i], &list[i + n]) == 0; n++) {
+    for (int64_t i = 0, n; i < count; i += n) {
+        for (n = 1; i + n < count && by_cost(&list[i], &list[i + n]) == 0; n++) {
         }
         double guess = tried ? scaled(each, tried, &list[i]) : 0;
         double dear = risk(each, tried, &list[i]) * (double)how_many(p, &list[i], n);
@@ -262,12 +267,26 @@ static double time_hashing(tarn_plan *p) {
 static double unique_bytes(const tarn_plan *p) {
     double bytes = 0;
     for (int64_t i = 0; i < p->count; i++) {
-        for (int k = 0; k < p->jobs[i].graph->count; k++) {
+        for (int k = 0; !p->jobs[i].joined && k < p->jobs[i].graph->count; k++) {
             const tarn_source *s = tarn_node_source(p->jobs[i].graph->nodes[k]);
             bytes += s ? (double)s->bytes : 0;
         }
     }
     return bytes;
+}
+
+// Puts what is computed together into one entry; returns how many there are.
+static int64_t list_entries(const tarn_plan *p, const tarn_job_plan *plans, entry *list) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->count; i++) {
+        if (plans[i].with > 0) {
+            list[n - 1].plan.writes += plans[i].writes;
+            list[n - 1].n++;
+        } else {
+            list[n++] = (entry){plans[i], i, 1};
+        }
+    }
+    return n;
 }
 
 tarn_status tarn_plan_measure(tarn_plan *p, const char *folder, double seconds, tarn_measure *out,
@@ -285,12 +304,10 @@ tarn_status tarn_plan_measure(tarn_plan *p, const char *folder, double seconds, 
     tarn_job_plan *plans = (tarn_job_plan *)(list + p->count);
     tarn_status s = tarn_stream_plan_of(cx, p->count, p->jobs, &total, plans, err);
     s = s == TARN_OK ? tarn_plan_unhashed(p->model, &files, &unhashed, err) : s;
-    for (int64_t i = 0; i < p->count && s == TARN_OK; i++) {
-        list[i] = (entry){plans[i], p->jobs[i]};
-    }
     if (s == TARN_OK) {
-        qsort(list, (size_t)p->count, sizeof *list, by_cost);
-        s = time_jobs(p, list, 0.6 * seconds, out, err);
+        int64_t n = list_entries(p, plans, list);
+        qsort(list, (size_t)n, sizeof *list, by_cost);
+        s = time_jobs(p, n, list, 0.6 * seconds, out, err);
     }
     tarn_free(&cx->budget, list, bytes);
     TARN_TRY(s);

@@ -188,6 +188,9 @@ static void push_tensor(lua_State *L, const tarn_plan *p, int64_t k, const tarn_
     tarn_bind_set_integer(L, "reads", (lua_Integer)jp->reads);
     tarn_bind_set_integer(L, "writes", (lua_Integer)jp->writes);
     tarn_bind_set_integer(L, "workspace", (lua_Integer)jp->workspace);
+    if (jp->with > 0) {
+        tarn_bind_set_text(L, "with", p->jobs[k - jp->with].name);
+    }
     set_flag(L, "held", jp->held);
     set_flag(L, "more", jp->more);
     if (p->copied[k]) {

@@ -32,16 +32,19 @@ static size_t load_bytes(const tarn_program *p, const tarn_load *l) {
 static size_t band_bytes(const tarn_program *p, const tarn_band *b) {
     return padded((size_t)(tarn_window_of(p->numel, p->row) / p->row * b->each) * b->size);
 }
-static size_t store_bytes(const tarn_program *p) {
+static size_t store_bytes(const tarn_program *p, const tarn_output *o) {
     int64_t chunk = tarn_chunk_of(p->row);
-    return padded((size_t)(p->numel < chunk ? p->numel : chunk) * p->store_size);
+    return padded((size_t)(p->numel < chunk ? p->numel : chunk) * o->size);
 }
 
 static size_t pointer_bytes(const tarn_program *p) {
-    return padded((2 * (size_t)p->nload + (size_t)p->nband) * sizeof(char *));
+    return padded((2 * (size_t)p->nload + (size_t)p->nband + (size_t)p->nstore) * sizeof(char *));
 }
 static size_t chunk_bytes(const tarn_program *p) {
-    size_t bytes = padded(p->row_scratch) + store_bytes(p);
+    size_t bytes = padded(p->row_scratch);
+    for (int i = 0; i < p->nstore; i++) {
+        bytes += store_bytes(p, &p->store[i]);
+    }
     for (int i = 0; i < p->nload; i++) {
         bytes += load_bytes(p, &p->load[i]);
     }
@@ -98,7 +101,7 @@ typedef struct {
     char *row_scratch;
     int64_t chunk_at;          // first element of the chunk
     int64_t own_from, own_to;  // the block
-    char *store;               // of the chunk
+    char **store;              // per output: of the chunk
 } frame;
 
 static void *slot_of(const frame *f, int s) { return f->slots + (size_t)s * TARN_TILE * 8; }
@@ -216,7 +219,7 @@ static void run_tile(const program_run *x, const frame *f, const tarn_phase *pha
             if (p->again || skip >= n) {
                 break;
             }
-            char *dst = i->what == TARN_DO_STORE ? f->store + (at - f->chunk_at) * (int64_t)i->size
+            char *dst = i->what == TARN_DO_STORE ? f->store[i->index] + (at - f->chunk_at) * (int64_t)i->size
                                                  : (char *)p->keep[i->index]->storage->data +
                                                        (at + skip) * (int64_t)i->size;
             const char *src =
@@ -248,14 +251,13 @@ static void report(const program_run *x, uint64_t bytes) {
     }
 }
 
-static tarn_status put_chunk(program_run *x, int64_t at, int64_t n, const char *store,
+static tarn_status put_chunk(program_run *x, const tarn_output *o, int64_t at, int64_t n, const char *store,
                              tarn_error *err) {
-    const tarn_program *p = x->p;
     const tarn_runner *r = x->r;
-    TARN_TRY(tarn_check_finite(r, x->job, p->store_dtype, n, store, err));
-    TARN_TRY(r->sink->put(r->sink->arg, x->job, (uint64_t)at * p->store_size, store,
-                          (uint64_t)n * p->store_size, err));
-    report(x, (uint64_t)n * p->store_size);
+    int64_t job = x->job + o->which;
+    TARN_TRY(tarn_check_finite(r, job, o->dtype, n, store, err));
+    TARN_TRY(r->sink->put(r->sink->arg, job, (uint64_t)at * o->size, store, (uint64_t)n * o->size, err));
+    report(x, (uint64_t)n * o->size);
     return TARN_OK;
 }
 
@@ -391,6 +393,7 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
     f.load = (char **)(void *)memory;
     f.buffer = f.load + p->nload;
     f.band = f.buffer + p->nload;
+    f.store = f.band + p->nband;
     memory += pointer_bytes(p);
     char *folds = memory;
     memory += p->fold_scratch;
@@ -404,7 +407,10 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
         f.band[i] = memory;
         memory += band_bytes(p, &p->band[i]);
     }
-    f.store = memory;
+    for (int i = 0; i < p->nstore; i++) {
+        f.store[i] = memory;
+        memory += store_bytes(p, &p->store[i]);
+    }
     for (int i = 0; i < p->ninstr; i++) {
         if (p->instr[i].what == TARN_DO_SPLAT) {
             int s = p->instr[i].out;
@@ -425,8 +431,8 @@ static tarn_status run_block(void *arg, int64_t task, int worker, tarn_error *er
             run_tile(x, &f, &p->phase[p->nphase - 1], t,
                      at + n - t < TARN_TILE ? at + n - t : TARN_TILE);
         }
-        if (p->store_size) {
-            TARN_TRY(put_chunk(x, at, n, f.store, err));
+        for (int i = 0; i < p->nstore; i++) {
+            TARN_TRY(put_chunk(x, &p->store[i], at, n, f.store[i], err));
         }
         if (x->r->cx->progress.show) {
             x->r->cx->progress.show(&x->r->cx->progress);
@@ -470,6 +476,7 @@ tarn_status tarn_program_run(tarn_runner *r, int64_t job, tarn_program *p, tarn_
     program_run x = {.r = r, .job = job, .p = p, .worker_base = worker_base};
     int64_t last;
     blocks_of(p, &x.first, &last);
+    p->part = last - x.first < (p->numel + TARN_BLOCK - 1) / TARN_BLOCK;
     x.scratch_bytes = (size_t)p->nslots * TARN_TILE * 8 + ((size_t)p->nslots + 1) * 64 +
                       fold_bytes(p) + pointer_bytes(p) + p->fold_scratch + chunk_bytes(p);
     size_t total = x.scratch_bytes * (size_t)tarn_pool_size(pool);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One job: pass by pass, what is due is computed in memory or swept over the data. Inputs that fit
-// the hold budget are read in the first pass and swept in memory after it.
+// One job, with those that are joined to it: pass by pass, what is due is computed in memory or swept over the
+// data. Inputs that fit the hold budget are read in the first pass and swept in memory after it.
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 typedef struct {
     tarn_runner *r;
     int64_t job;
-    const tarn_job *it;  // with its expression
+    const tarn_unit *it;
     tarn_graph *g;
     tarn_pool *pool;   // NULL: the whole job on this worker
     int worker;        // of this job, when pool is NULL
@@ -36,6 +36,34 @@ static void let_go(job_run *j, int id) {
         tarn_free(&j->r->cx->budget, j->held[id], tarn_node_source(j->g->nodes[id])->bytes);
         j->held[id] = NULL;
     }
+}
+
+// One operation on values in memory. What was kept of tiles is as wide as its arithmetic, what an operation
+// made as narrow as it says: where they meet, and a row asks for one dtype, all are as they say, exactly.
+static tarn_status apply(job_run *j, const tarn_node *n, tarn_tensor *in, tarn_tensor *out) {
+    bool alike = n->op->cls != TARN_CLASS_WHOLE;
+    for (int k = 1; k < n->nin && !alike && in[k].dtype == in[0].dtype; k++) {
+        alike = k + 1 == n->nin;
+    }
+    int own = 0;
+    tarn_status s = TARN_OK;
+    for (; own < n->nin && n->nin > 1 && !alike; own++) {
+        tarn_tensor t = in[own];
+        bool same = t.dtype == n->in[own]->desc.dtype;
+        s = same ? TARN_OK : tarn_tensor_cast(j->r->cx, &t, n->in[own]->desc.dtype, &in[own], j->err);
+        if (s != TARN_OK) {
+            break;
+        }
+        if (same) {
+            tarn_tensor_share(&t, &in[own]);
+        }
+        in[own].weak = t.weak;
+    }
+    s = s == TARN_OK ? tarn_op_apply(j->r->cx, n->op, n->nin, in, &n->attr, out, j->err) : s;
+    for (int k = 0; k < own; k++) {
+        tarn_tensor_release(&in[k]);
+    }
+    return s;
 }
 
 // Computes what lives in memory and is due before pass `pass`; operands go after their last use.
@@ -68,7 +96,7 @@ static tarn_status compute_memory(job_run *j, int pass) {
         for (int k = 0; k < n->nin; k++) {
             in[k] = j->values[n->in[k]->id];
         }
-        TARN_TRY(tarn_op_apply(j->r->cx, n->op, n->nin, in, &n->attr, &j->values[i], j->err));
+        TARN_TRY(apply(j, n, in, &j->values[i]));
         for (int k = 0; k < n->nin; k++) {
             if (j->layout.spot[n->in[k]->id].last == tarn_moment(&j->layout, pass, i)) {
                 let_go(j, n->in[k]->id);
@@ -202,7 +230,7 @@ static tarn_status sweep(job_run *j, tarn_program *p, int64_t numel) {
     for (;;) {
         TARN_TRY(tarn_program_run(j->r, j->job, p, j->pool, j->worker, j->err));
         for (int i = 0; i < p->nload; i++) {
-            if (p->load[i].held) {
+            if (p->load[i].held && !p->part) {
                 union {
                     const bool *in;
                     bool *out;
@@ -222,7 +250,7 @@ static tarn_status sweep(job_run *j, tarn_program *p, int64_t numel) {
         }
         // Further sweeps only count: what was stored or kept is there already.
         p->again = true;
-        p->store_size = 0;
+        p->nstore = 0;
     }
 }
 
@@ -271,9 +299,9 @@ static int64_t domain_of(const job_run *j, const tarn_goal *goal) {
                                         : tarn_domain(&j->layout, goal->node);
 }
 
-static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
+static tarn_status run_pass(job_run *j, int pass, bool last) {
     TARN_TRY(compute_memory(j, pass));
-    int most = j->layout.count * 2 + 2, ngoals = 0;
+    int most = j->layout.count * 2 + TARN_JOINED, ngoals = 0;
     tarn_goal *goals = tarn_arena_take(&j->arena, (size_t)most * sizeof *goals);
     tarn_goal *group = tarn_arena_take(&j->arena, (size_t)most * sizeof *group);
     if (!goals || !group) {
@@ -302,9 +330,12 @@ static tarn_status run_pass(job_run *j, int pass, const tarn_node *root) {
             goals[ngoals++] = (tarn_goal){.node = n, .what = TARN_GOAL_KEEP, .keep = keep};
         }
     }
-    if (root && tarn_in_tiles(&j->layout.spot[root->id]) && j->layout.spot[root->id].ready == pass) {
-        goals[ngoals++] = (tarn_goal){.node = root, .what = TARN_GOAL_STORE,
-                                      .store = j->it->store};
+    for (int k = 0; last && k < j->it->n; k++) {
+        const tarn_node *root = j->it->root[k];
+        if (tarn_in_tiles(&j->layout.spot[root->id]) && j->layout.spot[root->id].ready == pass) {
+            goals[ngoals++] = (tarn_goal){.node = root, .what = TARN_GOAL_STORE,
+                                          .store = j->it->jobs[k].store, .which = k};
+        }
     }
     // Goals over equally many elements share one sweep.
     for (int left = ngoals; left > 0 && s == TARN_OK;) {
@@ -355,10 +386,10 @@ static tarn_status hold_inputs(job_run *j) {
     return TARN_OK;
 }
 
-static tarn_status put_root(job_run *j, const tarn_node *root) {
-    const tarn_tensor *v = &j->values[root->id];
+static tarn_status put_root(job_run *j, int k) {
+    const tarn_tensor *v = &j->values[j->it->root[k]->id];
     tarn_tensor t;
-    tarn_dtype store = j->it->store;
+    tarn_dtype store = j->it->jobs[k].store;
     tarn_status s = TARN_OK;
     if (v->dtype == store && tarn_tensor_contiguous(v)) {
         tarn_tensor_share(v, &t);
@@ -366,9 +397,9 @@ static tarn_status put_root(job_run *j, const tarn_node *root) {
         TARN_TRY(tarn_tensor_cast(j->r->cx, v, store, &t, j->err));
     }
     int64_t numel = tarn_tensor_numel(&t);
-    s = tarn_check_finite(j->r, j->job, t.dtype, numel, tarn_tensor_data(&t), j->err);
+    s = tarn_check_finite(j->r, j->job + k, t.dtype, numel, tarn_tensor_data(&t), j->err);
     if (s == TARN_OK) {
-        s = j->r->sink->put(j->r->sink->arg, j->job, 0, tarn_tensor_data(&t), tarn_tensor_bytes(&t),
+        s = j->r->sink->put(j->r->sink->arg, j->job + k, 0, tarn_tensor_data(&t), tarn_tensor_bytes(&t),
                             j->err);
     }
     report(j, s == TARN_OK && !j->share ? tarn_tensor_bytes(&t) : 0);
@@ -390,25 +421,26 @@ static tarn_status copy_root(job_run *j, const tarn_source *s) {
 }
 
 static tarn_status run_passes(job_run *j, bool last) {
-    const tarn_node *root = last ? j->it->root : NULL;
-    const tarn_source *source = root ? tarn_node_source(root) : NULL;
+    const tarn_source *source = last && j->it->n == 1 ? tarn_node_source(j->it->root[0]) : NULL;
     if (source && tarn_dtype_get(source->dtype)->bits % 8 != 0) {
         return copy_root(j, source);
     }
     TARN_TRY(hold_inputs(j));
     for (int pass = 0; pass < j->layout.passes; pass++) {
-        TARN_TRY(run_pass(j, pass, root));
+        TARN_TRY(run_pass(j, pass, last));
         for (int i = 0; i < j->layout.count; i++) {
             if (j->layout.spot[i].last == tarn_moment(&j->layout, pass, j->layout.count)) {
                 let_go(j, i);
             }
         }
     }
-    for (int pass = j->layout.passes; root && pass <= j->layout.passes + 1; pass++) {
+    for (int pass = j->layout.passes; last && pass <= j->layout.passes + 1; pass++) {
         TARN_TRY(compute_memory(j, pass));
     }
-    if (root && !tarn_in_tiles(&j->layout.spot[root->id])) {
-        return put_root(j, root);
+    for (int k = 0; last && k < j->it->n; k++) {
+        if (!tarn_in_tiles(&j->layout.spot[j->it->root[k]->id])) {
+            TARN_TRY(put_root(j, k));
+        }
     }
     return TARN_OK;
 }
@@ -417,7 +449,7 @@ static tarn_status run_passes(job_run *j, bool last) {
 static tarn_status find_due(job_run *j, const tarn_node ***roots, int *nroots) {
     const tarn_runner *r = j->r;
     tarn_layout all;
-    TARN_TRY(tarn_stream_layout_make(j->g, 1, &j->it->root, r->known, &all, j->err));
+    TARN_TRY(tarn_stream_layout_make(j->g, j->it->n, j->it->root, r->known, &all, j->err));
     const tarn_node **due = tarn_arena_take(&j->arena, ((size_t)all.count + 1) * sizeof *due);
     *nroots = 0;
     for (int i = 0; due && i < all.count; i++) {
@@ -445,7 +477,7 @@ static tarn_status run_roots(job_run *j, int nroots, const tarn_node *const *roo
                         : tarn_raise_nomem(j->err, "a job", count * sizeof *j->values);
     if (s == TARN_OK) {
         if (j->layout.serial > 0 && r->nbarriers == 0) {
-            j->share = (j->layout.reads + tarn_job_writes(j->it)) / (uint64_t)j->layout.serial;
+            j->share = (j->layout.reads + tarn_unit_writes(j->it)) / (uint64_t)j->layout.serial;
         }
         s = run_passes(j, last);
     }
@@ -469,26 +501,35 @@ static bool contributes(const tarn_runner *r, int64_t job) {
     return false;
 }
 
+// Whether an error names one of the jobs already.
+static bool named(const tarn_unit *u, const tarn_error *err) {
+    bool any = false;
+    for (int k = 0; k < u->n; k++) {
+        any = any || strstr(err->message, u->jobs[k].name);
+    }
+    return any;
+}
+
 tarn_status tarn_job_run(tarn_runner *r, int64_t job, tarn_pool *pool, int worker, tarn_error *err) {
     bool last = r->stage == r->stages;
     if (last ? r->jobs[job].hidden : !contributes(r, job)) {
         return TARN_OK;
     }
-    tarn_job it;
-    TARN_TRY(tarn_job_take(r, job, &it, err));
+    tarn_unit it;
+    TARN_TRY(tarn_unit_take(r, job, &it, err));
     job_run j = {.r = r, .job = job, .it = &it, .g = it.graph, .pool = pool, .worker = worker,
                  .err = err};
     tarn_arena_init(&j.arena, &r->cx->budget);
-    const tarn_node *one = it.root, **roots = &one;
-    int nroots = 1;
+    const tarn_node **roots = it.root;
+    int nroots = it.n;
     tarn_status s = last ? TARN_OK : find_due(&j, &roots, &nroots);
     if (s == TARN_OK && nroots > 0) {
         s = run_roots(&j, nroots, roots, last);
     }
     tarn_arena_free(&j.arena);
-    tarn_job_drop(&it);
-    if (s == TARN_ERROR && err && !strstr(err->message, it.name)) {
-        tarn_error_prefix(err, "%s", it.name);
+    tarn_unit_drop(&it);
+    if (s == TARN_ERROR && err && !named(&it, err)) {
+        tarn_error_prefix(err, "%s", it.jobs[0].name);
     }
     return s;
 }

@@ -263,8 +263,11 @@ static void measure_scratch(const tarn_graph *g, const tarn_node *n, const tarn_
     }
 }
 
-static void measure(tarn_graph *g, tarn_layout *l) {
-    l->scratch = TARN_CHUNK * 8;  // what is stored
+static void measure(tarn_graph *g, int nroots, const tarn_node *const *roots, tarn_layout *l) {
+    l->scratch = TARN_CHUNK * 8;  // what is stored: of each root
+    for (int r = 1; r < nroots; r++) {
+        l->scratch += tarn_in_tiles(&l->spot[roots[r]->id]) ? TARN_CHUNK * 8 : 0;
+    }
     for (int i = 0; i < l->count; i++) {
         l->steps = l->spot[i].step > l->steps ? l->spot[i].step : l->steps;
     }
@@ -319,7 +322,7 @@ tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *
         tarn_spot *s = &l->spot[roots[r]->id];
         s->keep = s->keep || (s->kind == TARN_AT_TILE && s->rows);  // stored from memory
     }
-    measure(g, l);
+    measure(g, nroots, roots, l);
     tarn_status s = tarn_layout_lives(g, l, nroots, roots, use, err);
     free(use);
     if (s != TARN_OK) {

@@ -94,14 +94,50 @@ tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *
 tarn_status tarn_layout_lives(const tarn_graph *g, tarn_layout *l, int nroots,
                               const tarn_node *const *roots, unsigned char *use, tarn_error *err);
 // The most that a job takes at any moment, with so many workers; values: by tensors in memory alone.
-// output: bytes of a root in memory as it is stored.
+// output: bytes of a root in memory as it is stored, of the largest.
 uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads, bool held,
                           uint64_t output, bool values);
 void tarn_stream_layout_free(tarn_layout *l);
 
-// What a job takes, and how it is run for it.
+// A job with those that are joined to it: outputs of one graph, which are computed together.
+typedef struct tarn_unit {
+    int64_t job;            // the first of them
+    int n;
+    const tarn_job *jobs;   // [n] names and dtypes
+    tarn_graph *graph;      // NULL: not made yet
+    const tarn_node *root[TARN_JOINED];
+} tarn_unit;
+
+// The one that begins with job i of n.
+static inline tarn_unit tarn_unit_of(int64_t n, const tarn_job *jobs, int64_t i) {
+    tarn_unit u = {.job = i, .jobs = jobs + i, .graph = jobs[i].graph};
+    do {
+        u.root[u.n] = jobs[i + u.n].root;
+        u.n++;
+    } while (u.n < TARN_JOINED && i + u.n < n && jobs[i + u.n].joined);
+    return u;
+}
+static inline int tarn_unit_nodes(const tarn_unit *u) {  // ids of what it needs are below it
+    int top = 0;
+    for (int k = 0; k < u->n; k++) {
+        top = u->root[k]->id > top ? u->root[k]->id : top;
+    }
+    return top + 1;
+}
+static inline uint64_t tarn_unit_output(const tarn_unit *u, int k) {  // bytes
+    return tarn_dtype_bytes(u->jobs[k].store, tarn_desc_numel(&u->root[k]->desc));
+}
+static inline uint64_t tarn_unit_writes(const tarn_unit *u) {
+    uint64_t bytes = 0;
+    for (int k = 0; k < u->n; k++) {
+        bytes += tarn_unit_output(u, k);
+    }
+    return bytes;
+}
+
+// What a unit takes, and how it is run for it.
 typedef struct tarn_job_size {
-    int64_t job;
+    int64_t job;  // its first
     enum {
         TARN_JOB_SMALL,  // one worker each, as many as there are workers
         TARN_JOB_SIDE,   // long work on one processor: side by side as far as memory allows
@@ -113,19 +149,19 @@ typedef struct tarn_job_size {
     uint64_t single, shared;  // everything, on one worker; on all
 } tarn_job_size;
 
-static inline uint64_t tarn_job_writes(const tarn_job *job) {
-    return tarn_dtype_bytes(job->store, tarn_desc_numel(&job->root->desc));
-}
-void tarn_job_size_of(const tarn_context *cx, int64_t i, const tarn_job *job, const tarn_layout *l,
-                      tarn_job_size *s);
-// Jobs of kind SIDE, the largest first; and how many of s[0 .. n) are run next within `room` bytes:
+// Lays a unit out and says what it takes. The layout is the caller's to free.
+tarn_status tarn_unit_look(const tarn_context *cx, const tarn_unit *u, tarn_layout *l, tarn_job_size *s,
+                           tarn_error *err);
+// Whether there is room to compute it as one; else each of its jobs is a unit of its own.
+bool tarn_unit_whole(const tarn_context *cx, const tarn_unit *u, const tarn_job_size *s);
+// Units of kind SIDE, the largest first; and how many of s[0 .. n) are run next within `room` bytes:
 // one, which then has the pool if that fits, or several on a worker each. peak: what they take.
 void tarn_side_order(int64_t n, tarn_job_size *s);
 int64_t tarn_side_next(const tarn_context *cx, int64_t n, const tarn_job_size *s, uint64_t room,
                        uint64_t *peak);
 uint64_t tarn_room(const tarn_context *cx);  // bytes that the budget has left
-// OutOfMemory, naming the job and what it needs.
-tarn_status tarn_job_fits(const tarn_context *cx, const tarn_job *job, const tarn_job_size *s,
-                          tarn_error *err);
+// OutOfMemory, naming its first job and what it needs.
+tarn_status tarn_unit_fits(const tarn_context *cx, const tarn_unit *u, const tarn_job_size *s,
+                           tarn_error *err);
 
 #endif

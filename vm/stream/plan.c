@@ -5,12 +5,12 @@
 
 #include "vm/stream/layout.h"
 
-// Bytes of the parts of whole-model reductions that job i is the first to show. seen: [gids + 1].
-static uint64_t barrier_bytes(const tarn_job *job, const tarn_layout *l, uint64_t workers,
+// Bytes of the parts of whole-model reductions that a unit is the first to show. seen: [gids + 1].
+static uint64_t barrier_bytes(const tarn_unit *u, const tarn_layout *l, uint64_t workers,
                               uint64_t members, bool *seen) {
     uint64_t bytes = 0;
     for (int k = 0; k < l->count; k++) {
-        const tarn_node *n = job->graph->nodes[k];
+        const tarn_node *n = u->graph->nodes[k];
         int64_t gid = l->spot[k].kind ? tarn_gid(n) : 0;
         if (gid && !seen[gid]) {
             seen[gid] = true;
@@ -33,14 +33,16 @@ static int64_t largest_gid(int64_t n, const tarn_job *jobs) {
 
 // ---- what jobs take ----
 
-void tarn_job_size_of(const tarn_context *cx, int64_t i, const tarn_job *job, const tarn_layout *l,
-                      tarn_job_size *s) {
+static void size_of(const tarn_context *cx, const tarn_unit *u, const tarn_layout *l, tarn_job_size *s) {
     int workers = tarn_pool_size(cx->pool);
-    bool tiles = tarn_in_tiles(&l->spot[job->root->id]);
-    uint64_t output = tiles ? 0 : tarn_job_writes(job);
-    *s = (tarn_job_size){.job = i};
-    s->least = tarn_layout_peak(job->graph, l, 1, false, output, true);
-    s->whole = tarn_layout_peak(job->graph, l, workers, false, output, true);
+    uint64_t output = 0;
+    for (int k = 0; k < u->n; k++) {
+        uint64_t bytes = tarn_in_tiles(&l->spot[u->root[k]->id]) ? 0 : tarn_unit_output(u, k);
+        output = bytes > output ? bytes : output;
+    }
+    *s = (tarn_job_size){.job = u->job};
+    s->least = tarn_layout_peak(u->graph, l, 1, false, output, true);
+    s->whole = tarn_layout_peak(u->graph, l, workers, false, output, true);
     s->kind = l->largest <= TARN_BLOCK && s->whole <= (uint64_t)1 << 20 ? TARN_JOB_SMALL
               : l->serial > 0                                           ? TARN_JOB_SIDE
                                                                         : TARN_JOB_LARGE;
@@ -48,8 +50,26 @@ void tarn_job_size_of(const tarn_context *cx, int64_t i, const tarn_job *job, co
     s->held = l->stages == 0 ? tarn_worth_holding(cx, l, pooled)
                              : l->passes - l->stages > 1 &&
                                    l->source_bytes <= cx->hold / (pooled ? 1 : 8);
-    s->single = tarn_layout_peak(job->graph, l, 1, s->held, output, false);
-    s->shared = tarn_layout_peak(job->graph, l, workers, s->held, output, false);
+    s->single = tarn_layout_peak(u->graph, l, 1, s->held, output, false);
+    s->shared = tarn_layout_peak(u->graph, l, workers, s->held, output, false);
+}
+
+tarn_status tarn_unit_look(const tarn_context *cx, const tarn_unit *u, tarn_layout *l, tarn_job_size *s,
+                           tarn_error *err) {
+    TARN_TRY(tarn_stream_layout_make(u->graph, u->n, u->root, NULL, l, err));
+    size_of(cx, u, l, s);
+    return TARN_OK;
+}
+
+// What it takes as it is run, where nothing else is run beside it but other small ones.
+static uint64_t taken(const tarn_context *cx, const tarn_job_size *s) {
+    return s->kind == TARN_JOB_SMALL  ? s->single * (uint64_t)tarn_pool_size(cx->pool)
+           : s->kind == TARN_JOB_SIDE ? s->single
+                                      : s->shared;
+}
+
+bool tarn_unit_whole(const tarn_context *cx, const tarn_unit *u, const tarn_job_size *s) {
+    return u->n == 1 || taken(cx, s) <= tarn_room(cx);
 }
 
 static int by_single(const void *a, const void *b) {
@@ -83,8 +103,8 @@ uint64_t tarn_room(const tarn_context *cx) {
     return cx->budget.limit > used ? cx->budget.limit - used : 0;
 }
 
-tarn_status tarn_job_fits(const tarn_context *cx, const tarn_job *job, const tarn_job_size *s,
-                          tarn_error *err) {
+tarn_status tarn_unit_fits(const tarn_context *cx, const tarn_unit *u, const tarn_job_size *s,
+                           tarn_error *err) {
     uint64_t room = tarn_room(cx);
     if (s->least <= room) {
         return TARN_OK;
@@ -93,7 +113,7 @@ tarn_status tarn_job_fits(const tarn_context *cx, const tarn_job *job, const tar
                              "%s needs %llu MB of memory at least for its tensors and the "
                              "workspace of their operations; %llu MB of the %llu MB allowed are "
                              "left (raise it with --memory)",
-                             job->name, (unsigned long long)(s->least >> 20) + 1,
+                             u->jobs[0].name, (unsigned long long)(s->least >> 20) + 1,
                              (unsigned long long)(room >> 20),
                              (unsigned long long)(cx->budget.limit >> 20));
 }
@@ -101,13 +121,13 @@ tarn_status tarn_job_fits(const tarn_context *cx, const tarn_job *job, const tar
 tarn_status tarn_stream_fits(tarn_context *cx, const tarn_job *job, tarn_error *err) {
     tarn_layout l;
     tarn_job_size s;
-    TARN_TRY(tarn_stream_layout_make(job->graph, 1, &job->root, NULL, &l, err));
-    tarn_job_size_of(cx, 0, job, &l, &s);
+    tarn_unit u = tarn_unit_of(1, job, 0);
+    TARN_TRY(tarn_unit_look(cx, &u, &l, &s, err));
     tarn_stream_layout_free(&l);
-    return tarn_job_fits(cx, job, &s, err);
+    return tarn_unit_fits(cx, &u, &s, err);
 }
 
-// The most that the jobs of kind SIDE take together, in the rounds that they are run in.
+// The most that the units of kind SIDE take together, in the rounds that they are run in.
 static uint64_t side_peak(const tarn_context *cx, int64_t n, tarn_job_size *side) {
     uint64_t most = 0, here;
     tarn_side_order(n, side);
@@ -118,13 +138,13 @@ static uint64_t side_peak(const tarn_context *cx, int64_t n, tarn_job_size *side
     return most;
 }
 
-static void plan_job(const tarn_job *job, const tarn_layout *l, const tarn_job_size *s,
+static void plan_job(const tarn_unit *u, const tarn_layout *l, const tarn_job_size *s,
                      tarn_job_plan *p) {
     *p = (tarn_job_plan){.passes = l->passes > 0 ? l->passes : 1, .held = s->held};
     p->hold = !p->held ? 0 : l->stages > 0 ? l->source_bytes : l->hold_bytes;
     p->more = l->again && (!p->held || l->stages > 0);
     p->reads = p->held ? l->source_bytes * (uint64_t)(1 + l->stages) : l->reads;
-    p->writes = tarn_job_writes(job);
+    p->writes = tarn_unit_writes(u);
     p->workspace = s->whole;
 }
 
@@ -136,43 +156,75 @@ static void add_plan(tarn_stream_plan *total, const tarn_layout *l, const tarn_j
     total->writes += p->writes;
 }
 
+// Of each job: the first reads for all.
+static void share_plan(const tarn_unit *u, tarn_job_plan p, tarn_job_plan *plans) {
+    for (int k = 0; k < u->n; k++) {
+        p.with = k;
+        p.writes = tarn_unit_output(u, k);
+        plans[k] = p;
+        p.reads = p.hold = 0;
+    }
+}
+
+typedef struct {
+    tarn_context *cx;
+    int64_t n;
+    const tarn_job *jobs;
+    tarn_stream_plan *total;
+    tarn_job_plan *plans;
+    uint64_t most, barriers;
+    bool *seen;           // [gids + 1]
+    tarn_job_size *side;  // [n]
+    int64_t nside;
+} planning;
+
+// Takes in the unit that begins with job i; *next: the job after it. alone: up to it, none is joined.
+static tarn_status plan_unit(planning *p, int64_t i, int64_t *alone, int64_t *next, tarn_error *err) {
+    tarn_layout l;
+    tarn_job_size size;
+    tarn_job_plan one;
+    tarn_unit u = tarn_unit_of(i < *alone ? i + 1 : p->n, p->jobs, i);
+    uint64_t workers = (uint64_t)tarn_pool_size(p->cx->pool);
+    TARN_TRY(tarn_unit_look(p->cx, &u, &l, &size, err));
+    if (tarn_unit_whole(p->cx, &u, &size)) {
+        p->barriers += barrier_bytes(&u, &l, workers, (uint64_t)p->n, p->seen);
+        plan_job(&u, &l, &size, &one);
+        add_plan(p->total, &l, &one);
+        if (size.kind == TARN_JOB_SIDE) {
+            p->side[p->nside++] = size;
+        } else {
+            uint64_t here = taken(p->cx, &size);
+            p->most = here > p->most ? here : p->most;
+        }
+        if (p->plans) {
+            share_plan(&u, one, p->plans + i);
+        }
+        *next = i + u.n;
+    } else {
+        *alone = i + u.n;
+        *next = i;
+    }
+    tarn_stream_layout_free(&l);
+    return TARN_OK;
+}
+
 tarn_status tarn_stream_plan_of(tarn_context *cx, int64_t n, const tarn_job *jobs,
                                 tarn_stream_plan *total, tarn_job_plan *plans, tarn_error *err) {
     memset(total, 0, sizeof *total);
-    uint64_t workers = (uint64_t)tarn_pool_size(cx->pool), most = 0, barriers = 0;
-    bool *seen = calloc((size_t)largest_gid(n, jobs) + 1, sizeof *seen);
-    tarn_job_size *side = calloc((size_t)n + 1, sizeof *side);
-    int64_t nside = 0;
-    tarn_status s = seen && side ? TARN_OK : tarn_raise_nomem(err, "a plan", (size_t)n * sizeof *side);
-    for (int64_t i = 0; i < n && s == TARN_OK; i++) {
-        tarn_layout l;
-        s = tarn_stream_layout_make(jobs[i].graph, 1, &jobs[i].root, NULL, &l, err);
-        if (s != TARN_OK) {
-            break;
-        }
-        tarn_job_size size;
-        tarn_job_plan p;
-        barriers += barrier_bytes(&jobs[i], &l, workers, (uint64_t)n, seen);
-        tarn_job_size_of(cx, i, &jobs[i], &l, &size);
-        plan_job(&jobs[i], &l, &size, &p);
-        add_plan(total, &l, &p);
-        tarn_stream_layout_free(&l);
-        uint64_t here = size.kind == TARN_JOB_SMALL ? size.single * workers : size.shared;
-        if (size.kind == TARN_JOB_SIDE) {
-            side[nside++] = size;
-        } else {
-            most = here > most ? here : most;
-        }
-        if (plans) {
-            plans[i] = p;
-        }
+    planning p = {.cx = cx, .n = n, .jobs = jobs, .total = total, .plans = plans};
+    p.seen = calloc((size_t)largest_gid(n, jobs) + 1, sizeof *p.seen);
+    p.side = calloc((size_t)n + 1, sizeof *p.side);
+    tarn_status s = p.seen && p.side ? TARN_OK
+                                     : tarn_raise_nomem(err, "a plan", (size_t)n * sizeof *p.side);
+    for (int64_t i = 0, alone = 0; i < n && s == TARN_OK;) {
+        s = plan_unit(&p, i, &alone, &i, err);
     }
     if (s == TARN_OK) {
-        uint64_t beside = side_peak(cx, nside, side);
-        total->peak = (beside > most ? beside : most) + barriers + ((uint64_t)1 << 20);
+        uint64_t beside = side_peak(cx, p.nside, p.side);
+        total->peak = (beside > p.most ? beside : p.most) + p.barriers + ((uint64_t)1 << 20);
     }
-    free(side);
-    free(seen);
+    free(p.side);
+    free(p.seen);
     return s;
 }
 

@@ -245,8 +245,8 @@ static tarn_status emit_goal(builder *b, const tarn_goal *goal) {
     i->size = (size_t)tarn_dtype_get(to)->bits / 8;
     i->size_in = tarn_work_size(have);
     if (goal->what == TARN_GOAL_STORE) {
-        p->store_size = i->size;
-        p->store_dtype = to;
+        i->index = p->nstore;
+        p->store[p->nstore++] = (tarn_output){goal->which, i->size, to};
     } else {
         i->index = p->nkeep;
         p->keep[p->nkeep++] = goal->keep;
@@ -515,8 +515,10 @@ tarn_status tarn_program_make(tarn_context *cx, tarn_arena *a, const tarn_graph 
     p->load = tarn_arena_take(a, phases * (count + 1) * sizeof *p->load);
     p->fold = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->fold);
     p->keep = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->keep);
+    p->store = tarn_arena_take(a, ((size_t)ngoals + 1) * sizeof *p->store);
     if (!some || !b.slot || !b.last || !b.seen || !b.use || !b.free_slot || !p->phase ||
-        !p->row_step || !p->band || !p->instr || !p->fetch || !p->load || !p->fold || !p->keep) {
+        !p->row_step || !p->band || !p->instr || !p->fetch || !p->load || !p->fold || !p->keep ||
+        !p->store) {
         return tarn_raise_nomem(err, "a program", most * sizeof *p->instr);
     }
     memset(b.free_slot, 0, most);

@@ -22,7 +22,7 @@ typedef struct tarn_instr {
         TARN_DO_POINT,
         TARN_DO_ROUND,  // a cast: through a stored dtype and back
         TARN_DO_FOLD,
-        TARN_DO_STORE,  // to the job's output
+        TARN_DO_STORE,  // to an output
         TARN_DO_KEEP,   // to a tensor in memory
         TARN_DO_BAND,   // from a band, at the same place or one element a row
         TARN_DO_FILL,   // to a band
@@ -30,8 +30,8 @@ typedef struct tarn_instr {
     int nin;
     int in[16];  // slots
     int out;     // slot
-    int index;   // LOAD: source; FETCH, SPLAT: fetch; FOLD: fold; KEEP: kept tensor; BAND, FILL:
-                 // band
+    int index;   // LOAD: source; FETCH, SPLAT: fetch; FOLD: fold; STORE: output; KEEP: kept tensor;
+                 // BAND, FILL: band
     tarn_tile_fn fn;
     const tarn_attr *attr;
     tarn_convert_fn first, second;  // conversions; NULL: none
@@ -70,6 +70,13 @@ typedef struct tarn_band {
     int64_t each;  // elements a row
 } tarn_band;
 
+// What is stored tile by tile.
+typedef struct tarn_output {
+    int which;        // of the unit's jobs
+    size_t size;      // bytes per element
+    tarn_dtype dtype;
+} tarn_output;
+
 typedef struct tarn_row_step {
     tarn_row_plan plan;
     int in, out;  // bands
@@ -86,9 +93,10 @@ typedef struct tarn_phase {
 typedef struct tarn_program {
     int64_t numel;
     int64_t row;  // elements of a row of the bands; 1 without
-    int ninstr, nslots, nfetch, nload, nfold, nkeep, nband, nrow_step, nphase;
+    int ninstr, nslots, nfetch, nload, nfold, nkeep, nstore, nband, nrow_step, nphase;
     bool again;  // a further sweep: folds only
     bool quiet;  // reports no progress: the time goes elsewhere
+    bool part;   // its last sweep left out blocks that no fold had to see
     tarn_phase *phase;
     tarn_row_step *row_step;
     tarn_band *band;
@@ -98,9 +106,7 @@ typedef struct tarn_program {
     tarn_load *load;
     tarn_fold_spec *fold;
     tarn_tensor **keep;
-    tarn_convert_fn store;  // root dtype → stored; NULL: same
-    size_t store_size;      // bytes per element; 0: no store
-    tarn_dtype store_dtype;
+    tarn_output *store;
     size_t fold_scratch;    // bytes per worker
 } tarn_program;
 
@@ -109,7 +115,8 @@ typedef struct tarn_goal {
     const tarn_node *node;
     enum { TARN_GOAL_FOLD, TARN_GOAL_STORE, TARN_GOAL_KEEP, TARN_GOAL_BAND } what;
     tarn_tensor *keep;   // KEEP: where to
-    tarn_dtype store;    // STORE
+    tarn_dtype store;    // STORE: as what,
+    int which;           // of which of the unit's jobs
 } tarn_goal;
 
 // values[id]: tensors in memory that are ready. numel: of the goals' domain. Everything is

@@ -17,8 +17,8 @@ enum { SMALL = 4096 };  // bytes of a tensor in memory that is part of a key
 typedef enum { UNKNOWN, NONE, KEYED } state;
 
 typedef struct {
-    const tarn_job *job;
-    unsigned char *use;   // [nodes] that the root needs
+    const tarn_unit *unit;
+    unsigned char *use;   // [nodes] that the roots need
     unsigned char *state; // [nodes]
     tarn_known_key *key;   // [nodes]
     int nodes;
@@ -63,7 +63,7 @@ static void begin_key(tarn_sha256 *h, const tarn_node *n) {
 
 // Everything below node i has its state; whole-model reductions get theirs elsewhere.
 static void make_key(walk *w, int i) {
-    const tarn_node *n = w->job->graph->nodes[i];
+    const tarn_node *n = w->unit->graph->nodes[i];
     for (int k = 0; k < n->nin; k++) {
         if (w->state[n->in[k]->id] != KEYED) {
             w->state[i] = w->state[n->in[k]->id];
@@ -91,7 +91,7 @@ static void make_keys(walk *w, const tarn_recall *r) {
         if (!w->use[i] || w->state[i] != UNKNOWN) {
             continue;
         }
-        int64_t gid = tarn_gid(w->job->graph->nodes[i]);
+        int64_t gid = tarn_gid(w->unit->graph->nodes[i]);
         if (!gid) {
             make_key(w, i);
         } else if (gid <= r->gids && r->gid[gid].keyed) {
@@ -107,9 +107,9 @@ static void close_walk(walk *w) {
     *w = (walk){0};
 }
 
-static tarn_status open_walk(walk *w, const tarn_job *job, const tarn_recall *r, tarn_error *err) {
-    size_t n = (size_t)job->root->id + 1;
-    *w = (walk){.job = job, .nodes = (int)n};
+static tarn_status open_walk(walk *w, const tarn_unit *u, const tarn_recall *r, tarn_error *err) {
+    size_t n = (size_t)tarn_unit_nodes(u);
+    *w = (walk){.unit = u, .nodes = (int)n};
     w->use = calloc(n, 2);
     w->key = calloc(n, sizeof *w->key);
     if (!w->use || !w->key) {
@@ -117,7 +117,7 @@ static tarn_status open_walk(walk *w, const tarn_job *job, const tarn_recall *r,
         return tarn_raise_nomem(err, "a run", n * sizeof *w->key);
     }
     w->state = w->use + n;
-    tarn_graph_mark(job->graph, 1, &job->root, w->use);
+    tarn_graph_mark(u->graph, u->n, u->root, w->use);
     make_keys(w, r);
     return TARN_OK;
 }
@@ -126,9 +126,9 @@ static bool remembers(const tarn_node *n) {
     return n->op->cls == TARN_CLASS_REDUCE && tarn_is_total(n) && n->op->reducer->outputs <= 4;
 }
 
-static bool reduces(const tarn_job *job) {
-    for (int i = 0; i <= job->root->id; i++) {
-        if (remembers(job->graph->nodes[i])) {
+static bool reduces(const tarn_unit *u) {
+    for (int i = 0; i < tarn_unit_nodes(u); i++) {
+        if (remembers(u->graph->nodes[i])) {
             return true;
         }
     }
@@ -137,7 +137,7 @@ static bool reduces(const tarn_job *job) {
 
 // ---- keys of whole-model reductions ----
 
-// What one job contributes to one of them: a digest of the keys of its operands.
+// What one unit contributes to one of them: a digest of the keys of its operands.
 typedef struct {
     int64_t gid, start;
     tarn_known_key key;
@@ -203,12 +203,12 @@ static tarn_status add_part(tarn_recall *r, const walk *w, const tarn_node *x, p
 }
 
 // One part for each reduction that has no key yet.
-static tarn_status add_parts(tarn_recall *r, const tarn_job *job, parts *p, tarn_error *err) {
+static tarn_status add_parts(tarn_recall *r, const tarn_unit *u, parts *p, tarn_error *err) {
     walk w;
-    TARN_TRY(open_walk(&w, job, r, err));
+    TARN_TRY(open_walk(&w, u, r, err));
     tarn_status s = TARN_OK;
     for (int i = 0, first = (int)p->n; i < w.nodes && s == TARN_OK; i++) {
-        int64_t gid = w.use[i] ? tarn_gid(job->graph->nodes[i]) : 0;
+        int64_t gid = w.use[i] ? tarn_gid(u->graph->nodes[i]) : 0;
         if (!gid) {
             continue;
         }
@@ -217,7 +217,7 @@ static tarn_status add_parts(tarn_recall *r, const tarn_job *job, parts *p, tarn
         for (int64_t k = first; k < p->n && !met; k++) {
             met = p->list[k].gid == gid;
         }
-        s = s == TARN_OK && !met ? add_part(r, &w, job->graph->nodes[i], p, err) : s;
+        s = s == TARN_OK && !met ? add_part(r, &w, u->graph->nodes[i], p, err) : s;
     }
     close_walk(&w);
     return s;
@@ -266,14 +266,16 @@ tarn_status tarn_recall_open(tarn_runner *r, tarn_error *err) {
     tarn_status s = TARN_OK;
     for (bool more = !r->cx->rehash; more && s == TARN_OK;) {  // one may stand below another
         p.n = 0;
-        for (int64_t i = 0; i < r->njobs && s == TARN_OK; i++) {
-            tarn_job job;
-            s = tarn_job_fresh(r, i, &job, err);
-            if (s == TARN_OK && reduces(&job)) {
+        for (int64_t i = 0; i < r->njobs && s == TARN_OK;) {
+            tarn_unit u = {0};
+            s = tarn_cancel_check(&r->cx->cancel, err);
+            s = s == TARN_OK ? tarn_unit_fresh(r, i, &u, err) : s;
+            if (s == TARN_OK && reduces(&u)) {
                 m->any = true;
-                s = add_parts(m, &job, &p, err);
+                s = add_parts(m, &u, &p, err);
             }
-            tarn_job_drop(&job);
+            tarn_unit_drop(&u);
+            i += u.n;
         }
         more = s == TARN_OK && key_all(m, &p);
     }
@@ -313,34 +315,36 @@ static tarn_status replace(tarn_context *cx, tarn_graph *g, const tarn_recall_gi
     return g->err.status;
 }
 
-// Puts given[from ..) of job i in its expression; instead: [nodes], what stands for each node now.
-static tarn_status put_given(tarn_runner *r, int64_t i, int64_t from, tarn_job *job,
-                             const tarn_node **instead, tarn_error *err) {
+// Puts given[from ..) of a unit in its expressions; instead: [nodes], what stands for each node now.
+static tarn_status put_given(tarn_runner *r, int64_t from, tarn_unit *u, const tarn_node **instead,
+                             tarn_error *err) {
     const tarn_recall *m = &r->recall;
-    for (int64_t k = from; k < m->ngiven && m->given[k].job == i; k++) {
-        TARN_TRY(replace(r->cx, job->graph, &m->given[k], instead, err));
+    for (int64_t k = from; k < m->ngiven && m->given[k].job == u->job; k++) {
+        TARN_TRY(replace(r->cx, u->graph, &m->given[k], instead, err));
     }
-    const tarn_node *root = tarn_node_rebuild(job->graph, job->root, instead);
-    if (!root) {
-        *err = job->graph->err;
-        return err->status;
+    for (int k = 0; k < u->n; k++) {
+        const tarn_node *root = tarn_node_rebuild(u->graph, u->root[k], instead);
+        if (!root) {
+            *err = u->graph->err;
+            return err->status;
+        }
+        u->root[k] = root;
     }
-    job->root = root;
     return TARN_OK;
 }
 
-tarn_status tarn_recall_put(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err) {
+tarn_status tarn_recall_put(tarn_runner *r, tarn_unit *u, tarn_error *err) {
     const tarn_recall *m = &r->recall;
-    int64_t from = first_of(m->given, m->ngiven, sizeof *m->given, i);
-    if (from == m->ngiven || m->given[from].job != i) {
+    int64_t from = first_of(m->given, m->ngiven, sizeof *m->given, u->job);
+    if (from == m->ngiven || m->given[from].job != u->job) {
         return TARN_OK;
     }
-    size_t n = (size_t)job->root->id + 1;
+    size_t n = (size_t)tarn_unit_nodes(u);
     const tarn_node **instead = calloc(n, sizeof *instead);
     if (!instead) {
         return tarn_raise_nomem(err, "a run", n * sizeof *instead);
     }
-    tarn_status s = put_given(r, i, from, job, instead, err);
+    tarn_status s = put_given(r, from, u, instead, err);
     free((void *)instead);
     return s;
 }
@@ -367,25 +371,25 @@ static tarn_status add_one(tarn_recall *m, int64_t job, int node, const tarn_kno
 }
 
 static bool keyed(const walk *w, int i) {
-    return w->use[i] && w->state[i] == KEYED && remembers(w->job->graph->nodes[i]);
+    return w->use[i] && w->state[i] == KEYED && remembers(w->unit->graph->nodes[i]);
 }
 
-static tarn_status find(tarn_runner *r, int64_t i, tarn_job *job, const walk *w,
-                        const tarn_node **instead, tarn_error *err) {
+static tarn_status find(tarn_runner *r, tarn_unit *u, const walk *w, const tarn_node **instead,
+                        tarn_error *err) {
     tarn_recall *m = &r->recall;
     int64_t given = m->ngiven, one = m->n;
     double value[4];
     for (int k = 0; k < w->nodes; k++) {
         if (keyed(w, k) && tarn_known_get(&r->cx->known, &w->key[k], value)) {
-            TARN_TRY(add_given(m, i, k, value, err));
+            TARN_TRY(add_given(m, u->job, k, value, err));
         }
     }
     bool any = m->ngiven > given;
-    TARN_TRY(any ? put_given(r, i, given, job, instead, err) : TARN_OK);
+    TARN_TRY(any ? put_given(r, given, u, instead, err) : TARN_OK);
     for (int k = 0; k < w->nodes; k++) {
-        const tarn_node *n = any ? instead[k] : job->graph->nodes[k];
+        const tarn_node *n = any ? instead[k] : u->graph->nodes[k];
         if (keyed(w, k) && n && remembers(n) && !tarn_gid(n)) {
-            TARN_TRY(add_one(m, i, n->id, &w->key[k], err));
+            TARN_TRY(add_one(m, u->job, n->id, &w->key[k], err));
         }
     }
     if (m->n > one) {
@@ -394,16 +398,16 @@ static tarn_status find(tarn_runner *r, int64_t i, tarn_job *job, const walk *w,
     return TARN_OK;
 }
 
-tarn_status tarn_recall_find(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err) {
-    if (!r->recall.any || !reduces(job)) {
+tarn_status tarn_recall_find(tarn_runner *r, tarn_unit *u, tarn_error *err) {
+    if (!r->recall.any || !reduces(u)) {
         return TARN_OK;
     }
     walk w;
-    TARN_TRY(open_walk(&w, job, &r->recall, err));
-    tarn_job given = *job;  // the walk goes over the expression as it came
-    w.job = &given;
+    TARN_TRY(open_walk(&w, u, &r->recall, err));
+    tarn_unit given = *u;  // the walk goes over the expressions as they came
+    w.unit = &given;
     const tarn_node **instead = calloc((size_t)w.nodes, sizeof *instead);
-    tarn_status s = instead ? find(r, i, job, &w, instead, err)
+    tarn_status s = instead ? find(r, u, &w, instead, err)
                             : tarn_raise_nomem(err, "a run", (size_t)w.nodes * sizeof *instead);
     free((void *)instead);
     close_walk(&w);

@@ -7,18 +7,19 @@
 #ifndef TARN_STREAM_RECALL_H
 #define TARN_STREAM_RECALL_H
 
-#include "vm/stream/stream.h"
+#include "vm/stream/layout.h"
 
 struct tarn_runner;
 
-// A reduction of one job that is to be remembered; nodes are counted with what is known in place.
+// A reduction of one unit (that begins with `job`) that is to be remembered; nodes are counted with what is known
+// in place.
 typedef struct tarn_recall_one {
     int64_t job;
     int node;
     tarn_known_key key;
 } tarn_recall_one;
 
-// One that was known when the run began; nodes are counted as the job was given or made.
+// One that was known when the run began; nodes are counted as the unit was given or made.
 typedef struct tarn_recall_given {
     int64_t job;
     int node;
@@ -44,9 +45,9 @@ typedef struct tarn_recall {
 // Finds the keys of whole-model reductions.
 tarn_status tarn_recall_open(struct tarn_runner *r, tarn_error *err);
 void tarn_recall_close(tarn_recall *r);
-// Finds what is known of job i, in their order, and puts it in place; the same of a job that is made again.
-tarn_status tarn_recall_find(struct tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err);
-tarn_status tarn_recall_put(struct tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err);
+// Finds what is known of a unit, in their order, and puts it in place; the same of one that is made again.
+tarn_status tarn_recall_find(struct tarn_runner *r, tarn_unit *u, tarn_error *err);
+tarn_status tarn_recall_put(struct tarn_runner *r, tarn_unit *u, tarn_error *err);
 // The value of a reduction of a job, or of a whole-model one.
 void tarn_recall_keep(tarn_context *cx, const tarn_recall *r, int64_t job, int node, const double out[4]);
 void tarn_recall_keep_global(tarn_context *cx, const tarn_recall *r, int64_t gid, const double out[4]);

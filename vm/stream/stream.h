@@ -3,7 +3,8 @@
 // with bounded memory. A job's passes follow from its expression: a reduction makes what uses it wait
 // for the next pass. Element-wise work of a pass is fused into one program over tiles; reductions use
 // the same leaves and tree as in memory, so results equal the eager evaluator's to the bit, for any
-// number of threads and any block sizes of the sources. Writes nothing itself: a sink takes the bytes.
+// number of threads and any block sizes of the sources. Outputs of one computation (the factors of a
+// matrix) are jobs that are joined. Writes nothing itself: a sink takes the bytes.
 #ifndef TARN_STREAM_STREAM_H
 #define TARN_STREAM_STREAM_H
 
@@ -15,7 +16,11 @@ typedef struct tarn_job {
     const tarn_node *root;
     tarn_dtype store;  // dtype of the output
     bool hidden;       // contributes to whole-model reductions only; nothing is written
+    bool joined;       // another output of what the job before it makes, in its graph: what they share is
+                       // computed once, where memory allows. Never hidden
 } tarn_job;
+
+enum { TARN_JOINED = 8 };  // of jobs that are joined to each other, as many as are computed together
 
 // Receives n bytes of output `job` at byte `at`, row-major; from any thread, in any order.
 typedef struct tarn_sink {
@@ -25,9 +30,10 @@ typedef struct tarn_sink {
 } tarn_sink;
 
 // Makes the expressions of jobs that come without one, whenever a run needs them: each time the same nodes in
-// the same order, in a graph for the run to release. Called by one thread at a time, any.
+// the same order, in a graph for the run to release. Called by one thread at a time, any. root: [n], of the job
+// and of those after it that are joined to it, or of it alone.
 typedef struct tarn_maker {
-    tarn_status (*make)(void *arg, int64_t job, tarn_graph **g, const tarn_node **root,
+    tarn_status (*make)(void *arg, int64_t job, int n, tarn_graph **g, const tarn_node **root,
                         tarn_error *err);
     void *arg;
 } tarn_maker;
@@ -40,6 +46,8 @@ typedef struct tarn_stream_options {
 typedef struct tarn_job_plan {
     int passes;          // over the data, whole-model barriers included; a reduction that asks for
                          // further sweeps adds to them when it runs
+    int with;            // how many jobs before it the one is that it is computed with, and that reads for
+                         // both; 0: by itself. Passes and workspace are those of all that go together
     bool held;           // inputs are read once and swept in memory
     bool more;           // an exact selection may sweep the sources again: `reads` is the least
     uint64_t reads;      // bytes read from sources

@@ -9,31 +9,30 @@
 
 // ---- expressions ----
 
-tarn_status tarn_job_fresh(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err) {
-    *job = r->jobs[i];
-    if (job->graph) {
-        tarn_graph_retain(job->graph);
+tarn_status tarn_unit_fresh(tarn_runner *r, int64_t i, tarn_unit *u, tarn_error *err) {
+    *u = tarn_unit_of(r->njobs, r->jobs, i);
+    if (u->graph) {
+        tarn_graph_retain(u->graph);
         return TARN_OK;
     }
     pthread_mutex_lock(&r->making);
-    tarn_status s = r->maker->make(r->maker->arg, i, &job->graph, &job->root, err);
+    tarn_status s = r->maker->make(r->maker->arg, i, u->n, &u->graph, u->root, err);
     pthread_mutex_unlock(&r->making);
     return s;
 }
 
-tarn_status tarn_job_take(tarn_runner *r, int64_t i, tarn_job *job, tarn_error *err) {
-    TARN_TRY(tarn_job_fresh(r, i, job, err));
-    tarn_status s = r->jobs[i].graph ? TARN_OK : tarn_recall_put(r, i, job, err);
+tarn_status tarn_unit_take(tarn_runner *r, int64_t i, tarn_unit *u, tarn_error *err) {
+    TARN_TRY(tarn_unit_fresh(r, i, u, err));
+    tarn_status s = r->jobs[i].graph ? TARN_OK : tarn_recall_put(r, u, err);
     if (s != TARN_OK) {
-        tarn_job_drop(job);
+        tarn_unit_drop(u);
     }
     return s;
 }
 
-void tarn_job_drop(tarn_job *job) {
-    tarn_graph_release(job->graph);
-    job->graph = NULL;
-    job->root = NULL;
+void tarn_unit_drop(tarn_unit *u) {
+    tarn_graph_release(u->graph);
+    u->graph = NULL;
 }
 
 void *tarn_run_grow(void *list, int64_t n, int64_t *room, size_t size) {
@@ -86,12 +85,12 @@ static tarn_status room_for(tarn_runner *r, int64_t gid, members *m, tarn_error 
     return TARN_OK;
 }
 
-// The reductions that job i contributes to, one part to each.
-static tarn_status add_members(tarn_runner *r, int64_t i, const tarn_job *job, const tarn_layout *l,
-                               members *m, tarn_error *err) {
+// The reductions that a unit contributes to, one part to each.
+static tarn_status add_members(tarn_runner *r, const tarn_unit *u, const tarn_layout *l, members *m,
+                               tarn_error *err) {
     int64_t first = m->n;
     for (int k = 0; k < l->count; k++) {
-        const tarn_node *n = job->graph->nodes[k];
+        const tarn_node *n = u->graph->nodes[k];
         int64_t gid = tarn_gid(n);
         if (!gid) {
             continue;
@@ -109,11 +108,11 @@ static tarn_status add_members(tarn_runner *r, int64_t i, const tarn_job *job, c
         if (met) {
             continue;
         }
-        m->list[m->n++] = (member){gid, (int64_t)n->attr.f[n->attr.nf - 1], i,
+        m->list[m->n++] = (member){gid, (int64_t)n->attr.f[n->attr.nf - 1], u->job,
                                    tarn_desc_numel(&n->in[0]->desc)};
         if (!b->node) {
             b->node = n;
-            b->graph = tarn_graph_retain(job->graph);
+            b->graph = tarn_graph_retain(u->graph);
         }
     }
     return TARN_OK;
@@ -147,36 +146,56 @@ static tarn_status place_members(tarn_runner *r, const members *m, tarn_error *e
 
 // ---- every job once ----
 
-static tarn_status look_at(tarn_runner *r, int64_t i, const tarn_job *job, members *m,
-                           tarn_error *err) {
+static tarn_status look_at(tarn_runner *r, const tarn_unit *u, members *m, tarn_error *err) {
     tarn_layout l;
     tarn_job_size size;
-    TARN_TRY(tarn_stream_layout_make(job->graph, 1, &job->root, NULL, &l, err));
-    tarn_job_size_of(r->cx, i, job, &l, &size);
+    TARN_TRY(tarn_unit_look(r->cx, u, &l, &size, err));
     r->stages = l.stages > r->stages ? l.stages : r->stages;
-    tarn_status s = add_members(r, i, job, &l, m, err);
+    tarn_status s = add_members(r, u, &l, m, err);
     tarn_stream_layout_free(&l);
     TARN_TRY(s);
-    TARN_TRY(tarn_job_fits(r->cx, job, &size, err));
+    TARN_TRY(tarn_unit_fits(r->cx, u, &size, err));
     if (size.kind == TARN_JOB_SMALL) {
-        r->small[r->nsmall++] = i;
+        r->small[r->nsmall++] = u->job;
     } else if (size.kind == TARN_JOB_SIDE) {
         r->side[r->nside++] = size;
     } else {
-        r->large[r->nlarge++] = i;
+        r->large[r->nlarge++] = u->job;
+    }
+    return TARN_OK;
+}
+
+// Takes a unit apart that there is no room for; asked before anything that is known is put in place, as the
+// plan asks.
+static tarn_status split(tarn_runner *r, const tarn_unit *u, bool *apart, tarn_error *err) {
+    tarn_layout l;
+    tarn_job_size size;
+    TARN_TRY(tarn_unit_look(r->cx, u, &l, &size, err));
+    tarn_stream_layout_free(&l);
+    *apart = !tarn_unit_whole(r->cx, u, &size);
+    for (int k = 1; k < u->n && *apart; k++) {
+        r->jobs[u->job + k].joined = false;
     }
     return TARN_OK;
 }
 
 static tarn_status look_at_all(tarn_runner *r, members *m, tarn_error *err) {
     tarn_status s = TARN_OK;
-    for (int64_t i = 0; i < r->njobs && s == TARN_OK; i++) {
-        tarn_job job;
-        TARN_TRY(tarn_job_fresh(r, i, &job, err));
-        s = tarn_recall_find(r, i, &job, err);
-        s = s == TARN_OK ? look_at(r, i, &job, m, err) : s;
-        r->jobs[i].root = r->jobs[i].graph ? job.root : NULL;
-        tarn_job_drop(&job);
+    for (int64_t i = 0; i < r->njobs && s == TARN_OK;) {
+        tarn_unit u;
+        bool apart = false;
+        TARN_TRY(tarn_cancel_check(&r->cx->cancel, err));
+        TARN_TRY(tarn_unit_fresh(r, i, &u, err));
+        s = u.n > 1 ? split(r, &u, &apart, err) : TARN_OK;
+        if (s == TARN_OK && !apart) {
+            s = tarn_recall_find(r, &u, err);
+            s = s == TARN_OK ? look_at(r, &u, m, err) : s;
+            for (int k = 0; k < u.n; k++) {
+                r->jobs[i + k].root = r->jobs[i + k].graph ? u.root[k] : NULL;
+            }
+            i += u.n;
+        }
+        tarn_unit_drop(&u);
     }
     return s;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part of the method row that no catalogue method uses yet: several outputs for one tensor, with
 // names and shapes of their own (masks, factors). A row made for the test yields the trimmed offset and
-// a vector of two numbers; tensors called "skip" have no output at all.
+// a vector of two numbers; tensors called "skip" have no output at all. Outputs of one tensor are jobs that are
+// joined, by whatever names and dtypes they go.
 #include "tests/merge/method/values.h"
 
 enum { N = 5000 };
@@ -98,7 +99,55 @@ static void test_outputs(void **state) {
     tarn_context_free(&cx);
 }
 
+// The plan's jobs for m: what is joined to what is before it, as a text of + and -.
+static void expect_joined(tarn_context *cx, tarn_model *m, const unsigned char *want, const char *joined) {
+    tarn_error err = {0};
+    tarn_plan *p;
+    OK(tarn_plan_make(cx, m, want, NULL, &p, &err));
+    assert_int_equal(p->n, strlen(joined));
+    for (int64_t i = 0; i < p->count; i++) {
+        assert_int_equal(p->jobs[i].joined, i < p->n && joined[i] == '+');
+        assert_true(!p->jobs[i].joined || p->jobs[i].graph == p->jobs[i - 1].graph);
+        for (int k = p->parts[i].n; k < p->parts[i].all; k++) {  // each is made of its own operations only
+            const tarn_part *part = &p->parts[i].list[k];
+            assert_true(part->model != m || part->slot == p->slot[i]);
+        }
+    }
+    tarn_plan_free(p);
+}
+
+static void test_joined(void **state) {
+    (void)state;
+    static const char *const names[4] = {"one", "two", "three", "four"};
+    const unsigned char two[4] = {1, 1, 0, 0}, ends[4] = {1, 0, 0, 1}, all[4] = {1, 1, 1, 1};
+    tarn_context cx;
+    tarn_error err = {0};
+    open_context(&cx, 2, NULL);
+    tarn_model *base = family(&cx, 1), *x = family(&cx, 10), *m[6];
+    OK(tarn_method_apply(&cx, &row, base, 1, &x, 0, NULL, NULL, &m[0], &err));
+    expect_joined(&cx, m[0], NULL, "-+-+");
+    expect_joined(&cx, m[0], two, "-+");
+    expect_joined(&cx, m[0], ends, "--");
+    OK(tarn_model_rename(&cx, m[0], names, &m[1], &err));
+    OK(tarn_model_cast(&cx, m[1], TARN_BF16, &m[2], &err));
+    OK(tarn_model_only(&cx, m[2], all, &m[3], &err));
+    expect_joined(&cx, m[3], NULL, "-+-+");
+    tarn_model *parts[2] = {m[3], base};
+    OK(tarn_model_join(&cx, 2, parts, &m[4], &err));
+    expect_joined(&cx, m[4], NULL, "-+-+---");
+    OK(tarn_model_binary(&cx, &tarn_op_add, m[3], m[3], &m[5], &err));
+    expect_joined(&cx, m[5], NULL, "----");  // of two operands: nobody knows that they are one
+    expect_joined(&cx, base, NULL, "---");
+    for (int k = 5; k >= 0; k--) {
+        tarn_model_release(m[k]);
+    }
+    tarn_model_release(x);
+    tarn_model_release(base);
+    assert_int_equal(atomic_load(&cx.budget.used), 0);
+    tarn_context_free(&cx);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_joined)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

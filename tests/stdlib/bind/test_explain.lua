@@ -78,6 +78,26 @@ do
   assert(tostring(merge.explain { merge.linear { x, 2 * x } }):find("by nothing: copied:\n    n i64[1] <- x; copied: integers", 1, true))
 end
 
+-- ---- outputs of one computation ----
+
+do
+  local m = merge.tsv_c { base = base, a, b }
+  local e = merge.explain { m, names = "^fc1.weight" }
+  local u, s, vt = table.unpack(e.tensors)
+  check.equal({ u.name, s.name, vt.name, s.with, vt.with }, { "fc1.weight.u", "fc1.weight.s", "fc1.weight.vt", u.name, u.name })
+  check.equal({ u.with or "", s.reads, vt.reads, s.workspace }, { "", 0, 0, u.workspace })
+  assert(u.reads > 0 and u.note == s.note and #s.parameters == #u.parameters)
+  local reads, writes = 0, 0
+  for _, t in ipairs(m:plan().tensors) do reads, writes = reads + t.reads, writes + t.writes end
+  check.equal({ reads, writes }, { e.plan.reads, e.plan.writes })
+  check.equal(reads, 3 * 4 * 17226) -- every input once
+  assert(tostring(e):find("    fc1.weight.s f32[2, 32] <- base: fc1.weight, low: fc1.weight, high: fc1.weight; with fc1.weight.u; "
+    .. "write 256 B", 1, true), tostring(e))
+  m:save(folder "parts.safetensors")
+  local saved, loaded = model.open(folder "parts.safetensors"), m:load()
+  for _, name in ipairs(loaded:names()) do check.tensor(saved[name], loaded[name]:totable()) end
+end
+
 -- ---- lower bounds are said to be such ----
 
 do

@@ -13,6 +13,7 @@ typedef struct {
     tarn_tensor data;
     int jobs;
     int fails;     // the call that fails; 0: none
+    int stops;     // the call during which a stop comes; 0: none
     int calls;
     size_t most;   // bytes of the budget in use when an expression is asked for, at most
     float *out;    // [jobs][N]
@@ -54,12 +55,16 @@ static const tarn_node *expression(tarn_graph *g, const tarn_source *s, int64_t 
     return tarn_div(g, cut, tarn_sqrt(g, tarn_reduce_global(g, &tarn_op_sum, 1, &square, 2, start, NULL)));
 }
 
-static tarn_status make(void *arg, int64_t job, tarn_graph **g, const tarn_node **root, tarn_error *err) {
+static tarn_status make(void *arg, int64_t job, int n, tarn_graph **g, const tarn_node **root, tarn_error *err) {
     world *w = arg;
     size_t used = atomic_load(&w->cx.budget.used);
     w->most = used > w->most ? used : w->most;
+    assert_int_equal(n, 1);
     if (++w->calls == w->fails) {
         TARN_RAISE(err, "Test", "no expression");
+    }
+    if (w->calls == w->stops) {
+        tarn_cancel_set(&w->cx.cancel, TARN_STOP_INT);
     }
     *g = tarn_graph_new(&w->cx);
     *root = expression(*g, &w->source, job);
@@ -81,7 +86,7 @@ static tarn_status run(world *w, bool made, tarn_error *err) {
     for (int k = 0; k < w->jobs; k++) {
         jobs[k] = (tarn_job){.name = "x", .store = TARN_F32, .hidden = k % 5 == 4};
         if (!made) {
-            make(w, k, &jobs[k].graph, &jobs[k].root, err);
+            make(w, k, 1, &jobs[k].graph, &jobs[k].root, err);
         }
     }
     w->calls = 0;
@@ -137,8 +142,24 @@ static void test_failure(void **state) {
     close_world(&w);
 }
 
+// A stop is heard before the next expression is made, wherever the run is: some take long to make, or are many.
+static void test_stop(void **state) {
+    tarn_error err = {0};
+    world w;
+    open_world(&w, 1, 10);
+    OK(run(&w, true, &err));
+    int calls = w.calls;
+    for (int n = 1; n < calls; n++) {
+        w.stops = n;
+        assert_int_equal(run(&w, true, &err), TARN_CANCELLED);
+        assert_true(w.calls <= n + 1);
+        tarn_cancel_clear(&w.cx.cancel);
+    }
+    close_world(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_memory),
-                                       cmocka_unit_test(test_failure)};
+                                       cmocka_unit_test(test_failure), cmocka_unit_test(test_stop)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

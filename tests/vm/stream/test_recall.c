@@ -93,8 +93,8 @@ typedef struct {
     tarn_tensor *out;
 } request;
 
-static tarn_status make(void *arg, int64_t job, tarn_graph **g, const tarn_node **root, tarn_error *err) {
-    (void)err;
+static tarn_status make(void *arg, int64_t job, int n, tarn_graph **g, const tarn_node **root, tarn_error *err) {
+    (void)err, (void)n;
     const request *q = arg;
     int64_t start = 0;
     for (int64_t k = 0; k < job; k++) {
@@ -125,7 +125,7 @@ static double run(files *f, expression *e, double factor, double density, tarn_t
     for (int k = 0; k < TENSORS; k++) {
         jobs[k] = (tarn_job){.name = f->of[k].source.name, .store = TARN_F32};
         if (!f->made) {
-            make(&q, k, &jobs[k].graph, &jobs[k].root, &err);
+            make(&q, k, 1, &jobs[k].graph, &jobs[k].root, &err);
         }
         OK(tarn_tensor_new(&f->cx, TARN_F32, 1, f->of[k].tensor.shape, &out[k], &err));
         atomic_store(&f->of[k].read, 0);
