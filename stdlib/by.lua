@@ -282,7 +282,7 @@ local function resolver(schedule, m, structure)
   end
 end
 
-local function resolve(schedule, m)
+local function values_for(schedule, m)
   local value_of = resolver(schedule, m, m:structure())
   local out = {}
   for i, n in ipairs(m:names()) do
@@ -293,6 +293,14 @@ local function resolve(schedule, m)
     out[i] = v
   end
   return out
+end
+
+-- nil and a message, to be told at the place in the script, where a schedule has no value for a tensor.
+local function resolve(schedule, m)
+  local ok, out = pcall(values_for, schedule, m)
+  if ok then return out end
+  if type(out) == "string" and out:find "^by%.%l+: " then return nil, out end
+  error(out, 0)
 end
 
 return function(checker)

@@ -28,7 +28,11 @@ bool tarn_bind_schedule_values(lua_State *L, int idx, tarn_model *m) {
     lua_getfield(L, -1, "resolve");
     lua_pushvalue(L, idx);
     *tarn_bind_new_model(L) = tarn_model_retain(m);
-    lua_call(L, 2, 1);
+    lua_call(L, 2, 2);
+    if (lua_isnil(L, -2)) {
+        return tarn_lua_error(L, "%s", lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
     lua_remove(L, -2);
     return true;
 }

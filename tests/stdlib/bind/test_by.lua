@@ -209,3 +209,13 @@ do
   collectgarbage()
   check.equal(held[names[4]]:item(), 1.0)
 end
+
+-- what has no value for a tensor is told at the line that asked
+do
+  local m = model.new { { "a.weight", tensor.ones { 2, 2 } } }
+  local ok, why = pcall(function()
+    local out = merge.linear { m, m, weight = by.name { { "b", 1 } } }
+    return out
+  end)
+  assert(not ok and tostring(why):find "test_by.lua:%d+: by.name: no rule matches a.weight", tostring(why))
+end
