@@ -123,7 +123,7 @@ static tarn_status read_number(const config *c, const char *key, double def, dou
 }
 
 static tarn_status read_config(tarn_budget *b, const char *text, size_t len, config *c, tarn_error *err) {
-    json_error_t why;
+    json_error_t why = {.line = 1};
     c->root = tarn_tree_read(b, text, len, JSON_REJECT_DUPLICATES, &why);
     if (!c->root && tarn_tree_nomem(&why)) {
         return tarn_raise_nomem(err, "adapter_config.json", len);

@@ -198,9 +198,19 @@ static tarn_status open_plan(tarn_context *cx, tarn_model *m, const tarn_plan_op
     return TARN_OK;
 }
 
+// Whether a job so far contributes to a reduction over all of m.
+static bool reduced(const tarn_plan *p, const tarn_model *m) {
+    bool any = false;
+    for (int k = 0; k < p->globals->n; k++) {
+        any = any || p->globals->list[k].model == m;
+    }
+    return any;
+}
+
 // Goes down to what slot i of m was made of, as long as that is one tensor and a method has not made several of it.
-static void find_maker(const tarn_model **m, int64_t *i) {
-    while (!(*m)->first && (*m)->map) {
+// Not through whole-model reductions: jobs that are joined have one part in each.
+static void find_maker(const tarn_plan *p, const tarn_model **m, int64_t *i) {
+    while (!(*m)->first && (*m)->map && !reduced(p, *m)) {
         const tarn_model *one = NULL;
         int64_t at = 0;
         int n = 0;
@@ -220,10 +230,10 @@ static void find_maker(const tarn_model **m, int64_t *i) {
 }
 
 // Whether slots i and j are outputs of one method for one tensor, by whatever names and dtypes.
-static bool made_together(const tarn_model *m, int64_t i, int64_t j) {
+static bool made_together(const tarn_plan *p, const tarn_model *m, int64_t i, int64_t j) {
     const tarn_model *x = m, *y = m;
-    find_maker(&x, &i);
-    find_maker(&y, &j);
+    find_maker(p, &x, &i);
+    find_maker(p, &y, &j);
     return x == y && x->first && x->first[i] == x->first[j];
 }
 
@@ -237,7 +247,7 @@ static tarn_status add_slots(tarn_plan *p, tarn_model *m, const unsigned char *w
             TARN_TRY(add_job(p, m, j, false, p->count > first, err));
         }
         j++;
-    } while (j < m->n && j - i < TARN_JOINED && made_together(m, i, j));
+    } while (j < m->n && j - i < TARN_JOINED && made_together(p, m, i, j));
     *next = j;
     return lighten(p, first, err);
 }

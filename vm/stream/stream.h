@@ -17,7 +17,8 @@ typedef struct tarn_job {
     tarn_dtype store;  // dtype of the output
     bool hidden;       // contributes to whole-model reductions only; nothing is written
     bool joined;       // another output of what the job before it makes, in its graph: what they share is
-                       // computed once, where memory allows. Never hidden
+                       // computed once, where memory allows. Never hidden; all that are joined have one
+                       // part in each whole-model reduction
 } tarn_job;
 
 enum { TARN_JOINED = 8 };  // of jobs that are joined to each other, as many as are computed together

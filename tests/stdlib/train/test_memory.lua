@@ -15,6 +15,9 @@ do
   check.equal(calls, 2)
   check.equal(compile.memory(function(x) return x:matmul(x):exp() end, tensor.zeros { 400, 400 }), much)
   check.equal(compile.memory(function() return 3 end), 0)
+  local net, x = nn.mlp { 3, 4, 2 }, tensor.ones { 5, 3 }
+  check.equal(compile.memory(net, net:init { seed = 1 }, x), compile.memory(function(t, v) return net(t, v) end,
+    net:init { seed = 1 }, x))
   -- more than there is: said, not taken
   local far = tensor.zeros { 1, 1 }:expand { 100000, 1 }
   assert(compile.memory(function(x) return (x * x:t()):sum() + (x:matmul(x:t())):sum() end, far) > 4e10)
