@@ -113,7 +113,9 @@ return function(define, check, core, told, whole)
     o = o or {}
     local steps = o.steps
     if type(models) == "string" then
-      models, steps = model.checkpoints(models)
+      local found
+      models, found = model.checkpoints(models)
+      steps = steps or found
     elseif core.kind(models) == "model" then
       models = { models }
     end

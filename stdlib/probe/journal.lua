@@ -71,6 +71,8 @@ return function(core)
     return depth < 8 and plain(v, depth) or "{…}"
   end
 
+  journal.describe = describe
+
   -- Options less those that change no result, in those of train.fit too.
   local silent = { journal = true, log = true, quiet = true }
 
@@ -78,7 +80,7 @@ return function(core)
     local out = {}
     for key, v in pairs(options) do
       if key == "train" and core.kind(v) == "table" then v = deciding(v) end
-      out[key] = not silent[key] and v or nil
+      if not silent[key] then out[key] = v end
     end
     return out
   end

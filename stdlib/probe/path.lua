@@ -20,7 +20,7 @@ return function(define, check, core)
 
   -- ---- barriers ----
 
-  local function signed(v) return ("%+.4g"):format(v) end
+  local function signed(v) return v ~= v and "nan" or ("%+.4g"):format(v) end
 
   local function describe(b)
     local out = { ("barrier %s at t = %s"):format(short(b.barrier_loss), short(b.argmax_t)) }
@@ -170,8 +170,12 @@ return function(define, check, core)
     o = o or {}
     local ts = positions(what, o, default)
     local curve = curve_of(what, a, b, o)
+    local prints = {}
+    for k, t in ipairs(o.journal and ts or {}) do -- two points tell a line
+      if o.curve or k == 1 or k == #ts then prints[#prints + 1] = points.fingerprint(curve(t)) end
+    end
     local e = points.open(what, f, { bn = o.bn, total = #ts, journal = o.journal, identity = o.journal and { ts,
-      points.fingerprint(f), points.fingerprint(curve(ts[1])), points.fingerprint(curve(ts[#ts])) } })
+      points.fingerprint(f), prints } })
     local _ <close> = core.run(false) -- wipes the line of progress
     if e.bn == "keep" then e.like(curve(ts[1])) end
     local p, has_middle = { t = ts, bn = e.bn, label = o.label }, false

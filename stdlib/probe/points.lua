@@ -75,7 +75,9 @@ return function(core)
       if bn ~= nil and bn ~= "keep" and bn ~= "interpolate" and type(bn) == "string" then
         fail(what, "bn = %q; expected \"keep\", \"interpolate\" or data to make running statistics anew", bn)
       end
-      if bn == "keep" and f.bn then fail(what, "bn = \"keep\", but the loss makes running statistics anew") end
+      if type(bn) == "string" and f.bn then
+        fail(what, "bn = %q, but the loss makes running statistics anew", bn)
+      end
     else
       if bn ~= nil then fail(what, "bn: only a loss of a network has running statistics (net:loss)") end
       if type(f) ~= "function" and not (type(f) == "table" and (getmetatable(f) or {}).__call) then
@@ -128,7 +130,7 @@ return function(core)
 
     if o.journal then
       -- The first line says what the file belongs to; another plane's points must not be taken for this one's.
-      local id = core.text_hash(journal.text { o.identity, e.bn })
+      local id = core.text_hash(journal.text { o.identity, e.bn or "", exact.describe(bn) })
       local rows = journal.read(o.journal)
       if #rows == 0 then journal.append(o.journal, { probe = what, id = id })
       elseif rows[1].id ~= id then
@@ -173,18 +175,7 @@ return function(core)
   end
 
   -- What tells one function or model from another: a text, the same for equal contents.
-  function points.fingerprint(v)
-    if core.kind(v) == "loss" then
-      local out = { tostring(v), v.size }
-      for _, name in ipairs { "x", "y" } do
-        local ok, text = pcall(core.fingerprint, v.data[name])
-        out[#out + 1] = ok and text or "?"
-      end
-      return table.concat(out, " ")
-    end
-    local ok, text = pcall(core.fingerprint, v)
-    return ok and text or core.kind(v)
-  end
+  points.fingerprint = exact.describe
 
   -- ---- models ----
 
@@ -244,13 +235,14 @@ return function(core)
 
   -- The values under q (a list from 0 to 1) of a list of numbers, by linear interpolation of the sorted ones.
   function points.quantiles(values, q)
-    local sorted, out = { table.unpack(values) }, {}
+    local sorted, out = {}, {}
+    for k, v in ipairs(values) do sorted[k] = v ~= v and math.huge or v end -- no number is one that has diverged
     table.sort(sorted)
     for k, p in ipairs(q) do
       local at = 1 + p * (#sorted - 1)
       local low = math.floor(at)
       local high = math.min(low + 1, #sorted)
-      out[k] = at == low and sorted[low] or sorted[low] + (at - low) * (sorted[high] - sorted[low])
+      out[k] = (at == low or sorted[low] == sorted[high]) and sorted[low] or sorted[low] + (at - low) * (sorted[high] - sorted[low])
     end
     return out
   end

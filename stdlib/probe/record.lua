@@ -127,12 +127,13 @@ end
 
 -- A number for reading.
 function record.short(v)
-  return v == nil and "" or ("%.4g"):format(v)
+  return v == nil and "" or v ~= v and "nan" or ("%.4g"):format(v)
 end
 
 -- Values from the least to the greatest as a series of plot.line, against the share of them that is below.
 function record.sorted(label, values)
-  local sorted, at = { table.unpack(values) }, {}
+  local sorted, at = {}, {}
+  for k, v in ipairs(values) do sorted[k] = v ~= v and math.huge or v end -- no number is one that has diverged
   table.sort(sorted)
   for k = 1, #sorted do at[k] = (k - 0.5) / #sorted end
   return { label, at, sorted }

@@ -134,8 +134,9 @@ return function(define, check, core, told, whole)
       local v, g = f.both(scaled(s, z))
       return v, scaled(s, g)
     end
-    local base, slope = value_and_slope(operator.signs(f, 0, 0) * 0)
-    local all, best, where = {}, -math.huge, nil
+    local zero = operator.signs(f, 0, 0) * 0
+    local base, slope = value_and_slope(zero)
+    local all, best, where = {}, base, zero -- no step is in the ball too
     for k, z in ipairs(starts_of(f, s, slope, ascend, o)) do
       local got = j.loop({ key, "start", k }, function(loop)
         local v, at = o.climb(value_and_slope, z, project, ascend, o.steps, loop)

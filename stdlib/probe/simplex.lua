@@ -52,7 +52,7 @@ return function(define, check, core)
       m[1][i + 1], m[i + 1] = 1.0, { 1.0 }
       for j = 1, n do m[i + 1][j + 1] = (d[i][j] / most) ^ 2 end
     end
-    local k, factorial = n - 1, 1
+    local k, factorial = n - 1, 1.0
     for j = 2, k do factorial = factorial * j end
     return math.sqrt(math.abs(determinant(m)) / (factorial ^ 2 * 2 ^ k)) * most ^ k
   end
@@ -130,11 +130,12 @@ return function(define, check, core)
     if #list ~= #r.vertices then
       fail(r.kind, "expected %d weights, one for each vertex, got %d", #r.vertices, #list)
     end
-    local parts, models = {}, {}
+    local parts, models, only = {}, {}, nil
     for k, w in ipairs(list) do
-      if w == 1 then return r.vertices[k] end
+      if w ~= 0 then only = only == nil and k end -- false: there are others
       parts[k], models[k] = { w, s.list[k] }, { w, r.vertices[k] }
     end
+    if only and list[only] == 1 then return r.vertices[only] end -- to the bit
     local v = points.sum(parts)
     if not s.space.rest or next(s.space.rest) == nil then return s.space.point(v, s.like, s.like, 0) end
     local buffers = points.sum(models) -- running statistics are averaged as the rest is

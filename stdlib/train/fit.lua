@@ -263,15 +263,14 @@ return function(define, check, core, schedule_of, optimiser_of)
       .. "loss is not"
   end
 
-  local function kept_of(run, o)
-    if not run.saved or not o.checkpoint.path then return "" end
-    return ("; %s holds step %d"):format(o.checkpoint.path, run.saved)
+  local function kept_of(run)
+    return run.kept_at and ("; %s holds step %d"):format(run.kept_at, run.saved) or ""
   end
 
   local function stop_at_nan(net, run, o, loss, batch, key, gradient)
     local why = culprit(net, run, batch, key, gradient)
     fail("the loss is %s at step %d (epoch %d): %s%s. A smaller rate, clip = 1 or warm-up may help",
-      loss ~= loss and "nan" or tostring(loss), run.step + 1, run.epoch, why, kept_of(run, o))
+      loss ~= loss and "nan" or tostring(loss), run.step + 1, run.epoch, why, kept_of(run))
   end
 
   -- ---- the run between two steps ----
@@ -288,7 +287,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     local bad = first_bad(run.params, leaves.names(run.params))
     if bad then -- the loss was finite, its gradient was not: the last good checkpoint stays
       fail("%s is not finite after step %d (epoch %d)%s. A smaller rate, clip = 1 or warm-up may help", bad, run.step,
-        run.epoch, kept_of(run, o))
+        run.epoch, kept_of(run))
     end
     run.plain = { step = run.step, epoch = run.epoch, sum = run.sum, count = run.count, right = run.right,
       rows = #run.log > 0 and { table.unpack(run.log) } or nil, best = run.best_value, since = run.since,
@@ -297,7 +296,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     for i, a in ipairs(run.averages) do run.kept[tostring(i)], run.plain.averages[i] = a:state() end
     local state = checkpoint.pack(run)
     if o.checkpoint.take then o.checkpoint.take(state) else state:save(o.checkpoint.path, { overwrite = true }) end
-    run.saved = run.step
+    run.saved, run.kept_at = run.step, o.checkpoint.path
     if o.checkpoint.keep then
       run.model():save(("%s/step-%06d.safetensors"):format(o.checkpoint.keep, run.step), { overwrite = true })
     end
@@ -323,7 +322,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     run.log.losses, run.log.rates = kept.log.losses, kept.log.rates
     for i, row in ipairs(p.rows or {}) do run.log[i] = row end
     for i, a in ipairs(run.averages) do a:restore(kept.averages[tostring(i)] or {}, p.averages[i], run.model()) end
-    run.saved, run.first = run.step, run.step
+    run.saved, run.first, run.kept_at = run.step, run.step, type(path) == "string" and path or nil
   end
 
   -- ---- the ends of epochs ----

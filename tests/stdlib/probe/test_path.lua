@@ -226,3 +226,29 @@ check.raises("points is a whole number, at least 2", probe.path, id, 1, 2, { poi
 check.raises("t is a list of numbers that ascends", probe.path, id, 1, 2, { t = { 0, 1, 0.5 } })
 check.raises("gives a string, not a number", probe.path, function() return "a" end, 1, 2)
 check.raises("without a number `loss`", probe.path, function() return { error = 1 } end, 1, 2)
+
+-- A journal is of one curve, one loss and one way of statistics; what ignores a way is refused.
+do
+  local name = os.tmpname()
+  os.remove(name)
+  local function square(x) return (x * x):sum():item() end
+  local function bent(h) return function(t) return tensor { t, h * t * (1 - t) } end end
+  local p = probe.path(square, nil, nil, { curve = bent(0), points = 5, journal = name })
+  check.equal(p.loss[3], 0.25)
+  check.raises("is the journal of another run", probe.path, square, nil, nil, { curve = bent(4), points = 5, journal = name })
+  os.remove(name)
+  local d = data.two_moons { n = 20, seed = 1 }
+  local net = nn.mlp { 2, 3, 2 }
+  local a, b = net:init { seed = 1 }, net:init { seed = 2 }
+  probe.path(net:loss(d, { label_smoothing = 0.3 }), a, b, { points = 3, journal = name })
+  check.raises("is the journal of another run", probe.path, net:loss(d), a, b, { points = 3, journal = name })
+  os.remove(name)
+  local bnet = nn.sequential { nn.linear(2, 4), nn.batch_norm(4), nn.linear(4, 2) }
+  a, b = bnet:init { seed = 1 }, bnet:init { seed = 2 }
+  check.raises("the loss makes running statistics anew", probe.path, bnet:loss(d, { bn = d }), a, b,
+    { bn = "interpolate" })
+  probe.path(bnet:loss(d), a, b, { points = 3, bn = d, journal = name })
+  check.raises("is the journal of another run", probe.path, bnet:loss(d), a, b,
+    { points = 3, bn = data.two_moons { n = 20, seed = 2 }, journal = name })
+  os.remove(name)
+end

@@ -230,3 +230,13 @@ end
 check.raises("not logits", probe.geodesic, function(x) return x:sum() end, vec(1), vec(2), { steps = 1 })
 check.raises("a function needs start", probe.learned_subspace, function(x) return x:sum() end, {})
 check.raises("join = \"line\"", probe.simplex, function(x) return x:sum() end, { vec(1) }, { join = "line" })
+
+do -- 25 dimensions: 25! is beyond whole numbers; a right-angled simplex with edges of 4
+  local points, factorial = { tensor.zeros({ 25 }, { dtype = "f64" }) }, 1.0
+  for k = 1, 25 do
+    local row = {}
+    for i = 1, 25 do row[i] = i == k and 4.0 or 0.0 end
+    points[k + 1], factorial = tensor(row, { dtype = "f64" }), factorial * k
+  end
+  check.near(probe.volume(points) / (4.0 ^ 25 / factorial), 1, 1e-9)
+end
