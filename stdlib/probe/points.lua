@@ -242,7 +242,8 @@ return function(core)
       local at = 1 + p * (#sorted - 1)
       local low = math.floor(at)
       local high = math.min(low + 1, #sorted)
-      out[k] = (at == low or sorted[low] == sorted[high]) and sorted[low] or sorted[low] + (at - low) * (sorted[high] - sorted[low])
+      local even = at == low or sorted[low] == sorted[high] -- of two infinities too
+      out[k] = even and sorted[low] or sorted[low] + (at - low) * (sorted[high] - sorted[low])
     end
     return out
   end
