@@ -36,13 +36,28 @@ local function counted(n)
   return out
 end
 
+-- Texts at points: { {number of the point, text}, … } of n points.
+local function read_notes(notes, n, whose, what)
+  if notes == nil then return nil end
+  if type(notes) ~= "table" then fail(what, "%s: notes is a %s, not { {point, text}, … }", whose, type(notes)) end
+  local out = {}
+  for k, note in ipairs(notes) do
+    local at, text = nil, nil
+    if type(note) == "table" then at, text = note[1], note[2] end
+    if math.type(at) ~= "integer" or at < 1 or at > n or type(text) ~= "string" then
+      fail(what, "%s, note %d is {number of a point, 1 to %d, and a text}", whose, k, n)
+    end
+    out[k] = { at, text }
+  end
+  return out
+end
+
 -- {y, …}, {"label", y}, {"label", x, y} or {label =, x =, y =}
 local function read_series(entry, i, shared, what)
   local whose = "series " .. i
   if type(entry) == "userdata" or type(entry[1]) == "number" then entry = { y = entry } end
   if type(entry) ~= "table" then fail(what, "%s is a %s", whose, type(entry)) end
-  local s = { label = entry.label, x = entry.x, y = entry.y, dash = entry.dash and true or nil, style = entry.style,
-    notes = entry.notes }
+  local s = { label = entry.label, x = entry.x, y = entry.y, dash = entry.dash and true or nil, style = entry.style }
   if type(entry[1]) == "string" then
     s.label = entry[1]
     if entry[3] ~= nil then s.x, s.y = entry[2], entry[3] else s.y = entry[2] end
@@ -53,6 +68,10 @@ local function read_series(entry, i, shared, what)
   s.y = numbers(s.y, what, whose)
   s.x = s.x and numbers(s.x, what, whose .. ", x") or shared or counted(#s.y)
   if #s.x ~= #s.y then fail(what, "%s has %d values for %d of x", whose, #s.y, #s.x) end
+  if s.style ~= nil and (math.type(s.style) ~= "integer" or s.style < 1) then
+    fail(what, "%s: style is a whole number from 1, the place of a series whose look it has", whose)
+  end
+  s.notes = read_notes(entry.notes, #s.x, whose, what)
   if entry.low ~= nil or entry.high ~= nil then -- a band
     s.low = numbers(entry.low or s.y, what, whose .. ", low")
     s.high = numbers(entry.high or s.y, what, whose .. ", high")
@@ -80,8 +99,8 @@ end
 local function limits(o, key, log, what)
   local v = o[key]
   if v == nil then return nil end
-  if type(v) ~= "table" or type(v[1]) ~= "number" or type(v[2]) ~= "number" or v[1] - v[2] >= 0
-    or v[1] - v[2] ~= v[1] - v[2] or (log and v[1] <= 0) then
+  local span = type(v) == "table" and type(v[1]) == "number" and type(v[2]) == "number" and v[2] - v[1] or 0
+  if span <= 0 or span - span ~= 0 or (log and v[1] <= 0) then
     fail(what, "%s = { low, high }%s", key, log and ", above 0 for a logarithm" or "")
   end
   return { v[1] + 0.0, v[2] + 0.0 }

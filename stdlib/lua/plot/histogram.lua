@@ -10,23 +10,28 @@ local histogram = {}
 
 -- ---- bins ----
 
+-- k steps from 0: of steps below 1, which are whole parts of 1, the number nearest to it (3 / 10 is, 3 * 0.1 is not).
+local function border(k, step) return step < 1 and k / math.floor(1 / step + 0.5) or k * step end
+
 -- Borders of about as many bins as `count` says, or as the rule does, around all values; they ascend.
 local function borders_of(lists, count)
   local all = {}
   for _, list in ipairs(lists) do table.move(list, 1, #list, #all + 1, all) end
   table.sort(all)
   local low, high, n = all[1], all[#all], #all
-  if high - low <= 1e-14 * math.max(math.abs(low), math.abs(high)) then -- one value
-    local half = low == 0 and 0.5 or math.abs(low) * 0.05
+  local size = math.max(math.abs(low), math.abs(high))
+  if high - low <= math.max(1e-14 * size, 1e-300) then -- one value
+    local half = size <= 1e-290 and 0.5 or size * 0.05
     return { low - half, low + half }
   end
   if not count then
     local width = 2 * (all[math.ceil(0.75 * n)] - all[math.ceil(0.25 * n)]) / n ^ (1 / 3)
     count = width > 0 and math.max(5, math.min(100, (high - low) / width)) or 20
   end
-  local step = scale.step(high - low, count)
+  local step = scale.step(high - low, math.min(count, (high - low) / (4e-16 * size))) -- more than a rounding
   local first, out = math.floor(low / step + 1e-9), {}
-  repeat out[#out + 1] = (first + #out) * step until out[#out] > high or #out > 2 * count + 3
+  if border(first, step) > low then first = first - 1 end
+  repeat out[#out + 1] = border(first + #out, step) until out[#out] > high or #out > 2 * count + 3
   return out
 end
 

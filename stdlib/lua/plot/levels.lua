@@ -2,12 +2,15 @@
 -- Colours for values: the range that is shown, its classes, and the place of a value in it from 0 to 1.
 local levels = {}
 
--- Least and greatest of what can be shown.
+-- Least and greatest of what is finite, as far as their distance is too.
 function levels.extent(rows, log)
   local low, high = math.huge, -math.huge
   for _, row in ipairs(rows) do
     for _, v in ipairs(row) do
-      if v - v == 0 and (not log or v > 0) then low, high = math.min(low, v), math.max(high, v) end
+      if v - v == 0 and (not log or v > 0) then
+        local within = math.max(-1e300, math.min(1e300, v))
+        low, high = math.min(low, within), math.max(high, within)
+      end
     end
   end
   if low > high then return nil end
@@ -63,7 +66,7 @@ function levels.rounded(list)
   end
   out[#list] = list[#list]
   for k = 2, #out do
-    if out[k] <= out[k - 1] then return list end -- closer than numbers of their size are
+    if out[k] <= out[k - 1] or out[k] ~= out[k] then return list end -- closer than numbers of their size are
   end
   return out
 end

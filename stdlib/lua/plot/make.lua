@@ -94,6 +94,9 @@ function make.plane(what, p, o)
   if type(values) ~= "table" or type(values[1]) ~= "table" then fail(what, "the plane has no %s", tostring(field)) end
   local low, high = levels.extent(values)
   if not low then fail(what, "no %s is finite", field) end
+  if o.most ~= nil and not (type(o.most) == "number" and scale.shown(o.most)) then
+    fail(what, "most is a finite number, below 1e300 in size")
+  end
   high = o.most or high
   if low >= high then high = low + math.max(math.abs(low) * 1e-3, 1e-12) end
   local log = o.log
@@ -116,8 +119,9 @@ function make.plane(what, p, o)
   fig.xlim, fig.ylim, fig.equal, fig.outlined = { p.x[1], p.x[#p.x] }, { p.y[1], p.y[#p.y] }, equal, o.lines ~= false
   if type(o.levels) == "table" then
     fig.levels = figure.numbers(o.levels, what, "levels")
-    for k = 2, #fig.levels do
-      if fig.levels[k] <= fig.levels[k - 1] then fail(what, "levels is a list that ascends, or how many there are") end
+    for k, v in ipairs(fig.levels) do
+      if not scale.shown(v) then fail(what, "levels, entry %d is not finite and below 1e300 in size", k) end
+      if k > 1 and v <= fig.levels[k - 1] then fail(what, "levels is a list that ascends, or how many there are") end
     end
     if #fig.levels < 2 then fail(what, "levels: at least two") end
   else
@@ -194,9 +198,11 @@ local function leaves_of(roots)
   return n
 end
 
-local function span_of(node, low, high)
-  low, high = math.min(low, node.value), math.max(high, node.value)
-  for _, kid in ipairs(node.kids or {}) do low, high = span_of(kid, low, high) end
+-- Least and greatest of the heights that can be shown: where a path diverged, none can.
+local function span_of(node, low, high, what)
+  if type(node.value) ~= "number" then fail(what, "the value of a node is a %s, not a number", type(node.value)) end
+  if scale.shown(node.value) then low, high = math.min(low, node.value), math.max(high, node.value) end
+  for _, kid in ipairs(node.kids or {}) do low, high = span_of(kid, low, high, what) end
   return low, high
 end
 
@@ -224,7 +230,8 @@ function make.tree(what, r, o)
     height = o.height }, "tree", "tree", 560, 400)
   fig.roots, fig.note = roots, note
   local low, high = math.huge, -math.huge
-  for _, root in ipairs(roots) do low, high = span_of(root, low, high) end
+  for _, root in ipairs(roots) do low, high = span_of(root, low, high, what) end
+  if low > high then fail(what, "no height can be shown") end
   fig.ylim = { scale.range(low, high) }
   if low == 0 and high == 0 then fig.ylim = { 0.0, 1.0 } end -- heights are not below 0
   return fig

@@ -46,7 +46,13 @@ local function origin_of(low, high, step)
   return times(math.floor(times((low + high) / 2, -power) + 0.5), power)
 end
 
+-- The ends, where their distance has no digits left to be divided.
+local function end_ticks(low, high)
+  return { { value = low, label = ("%.1e"):format(low) }, { value = high, label = ("%.1e"):format(high) } }
+end
+
 local function linear_ticks(low, high, count, whole)
+  if high - low < 1e-300 then return end_ticks(low, high) end
   local step = round_step(high - low, count, whole)
   local from = origin_of(low, high, step)
   local slack = math.max(1e-9, 4e-16 * math.max(math.abs(low), math.abs(high)) / step)
@@ -63,7 +69,7 @@ local function log_ticks(low, high, count)
   local out, minor, plain = {}, {}, true
   local function add(list, k, factor)
     local v = factor * 10.0 ^ k
-    if v >= low * (1 - 1e-9) and v <= high * (1 + 1e-9) then
+    if v >= low * (1 - 1e-9) and v <= high * (1 + 1e-9) and v > 0 and v < math.huge then
       list[#list + 1] = { value = v, k = k, factor = factor }
       plain = plain and (list == minor or k >= -3 and k <= 5)
     end
@@ -105,11 +111,12 @@ end
 -- The range that shows low … high with a little room at the ends; zero is included when it is near.
 function scale.range(low, high, log)
   if log then
-    local room = low == high and 2 or (high / low) ^ 0.03
-    return low / room, high * room
+    local room = low == high and 2 or high ^ 0.03 / low ^ 0.03 -- high / low may overflow
+    return math.max(low / room, 1e-323), math.min(high * room, 1e308)
   end
-  if high - low <= 1e-14 * math.max(math.abs(low), math.abs(high)) then -- equal but for rounding
-    local room = low == 0 and 1 or math.abs(low) * 0.1
+  local size = math.max(math.abs(low), math.abs(high))
+  if high - low <= math.max(1e-14 * size, 1e-300) then -- equal but for rounding
+    local room = size <= 1e-290 and 1 or math.abs(low) * 0.1
     return low - room, high + room
   end
   local span = high - low

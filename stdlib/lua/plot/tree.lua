@@ -36,7 +36,7 @@ function tree.svg(s, box, fig)
   a.bottom = box.y + box.h - (turned and math.min(longest, 120) + 24 or longest > 0 and 40 or 20)
   local ys = scale.make(fig.ylim[1], fig.ylim[2], false, math.max(2, box.h // 60))
   local function px(x) return a.left + (a.right - a.left) * (x - 0.5) / state.leaves end
-  local function py(v) return a.bottom - (a.bottom - a.top) * ys.at(v) end
+  local function py(v) return scale.shown(v) and a.bottom - (a.bottom - a.top) * ys.at(v) or a.top end
   for _, t in ipairs(ys.ticks) do
     s.add('<path d="M%s %sH%s" stroke="%s"/>', num(a.left), num(py(t.value)), num(a.right), s.theme.grid)
     s.number(a.left - 7, py(t.value) + 4, t.label, "end", 11)

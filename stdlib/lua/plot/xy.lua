@@ -187,7 +187,8 @@ xy.text = require "plot.text"
 function xy.data(fig)
   local series = {}
   for i, sr in ipairs(fig.series) do
-    series[i] = { label = sr.label, x = sr.x, y = sr.y, low = sr.low, high = sr.high, heights = sr.heights }
+    series[i] = { label = sr.label, x = sr.x, y = sr.y, low = sr.low, high = sr.high, heights = sr.heights,
+      notes = sr.notes }
   end
   return { series = series, xlog = fig.xlog, ylog = fig.ylog }
 end

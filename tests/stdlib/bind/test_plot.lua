@@ -132,6 +132,35 @@ do -- many points: as many as pixels can tell apart; extremes are kept
   assert(fig:text { width = 60, ascii = true }:find "%.")
   assert(#plot.scatter({ { "s", x, y } }):svg() < 3e6)
 end
+do -- logarithms of every size have an end, and ticks that are numbers
+  check.equal(plot.line({ { "a", { 1, 2 }, { 1e-15, 1e298 } }, ylog = true }).ylim[2] < math.huge, true)
+  check.equal({ scale.range(1e-310, 1e299, true) }, { 1e-323, 1e308 })
+  check.near((scale.range(1e-3, 1e3, true)), 1e-3 / 1e6 ^ 0.03, 1e-15)
+  for _, lim in ipairs { { 1e-310, 1e299 }, { 5e-324, 1.7e308 }, { 1e308, 1.5e308 }, { 5e-324, 1e-323 }, { 1e-312, 3e-312 } } do
+    for _, log in ipairs { true, false } do
+      local fig = plot.line { { 1, 2, x = lim }, { "b", lim, lim }, xlim = lim, ylim = lim, xlog = log, ylog = log }
+      local text = fig:svg() .. fig:text { ascii = true }
+      assert(not text:find "nan" and not text:find "%f[%a]inf%f[%A]", text)
+      for _, t in ipairs(scale.make(lim[1], lim[2], log, 5).ticks) do assert(t.value > 0 and t.value < math.huge or not log) end
+    end
+  end
+  plot.line({ { "a", { 1, 2 }, { 1e-310, 1e299 } }, ylog = true }):svg()
+  check.raises("xlim = { low, high }", plot.line, { { 1, 2 }, xlim = { 1, math.huge }, xlog = true })
+  check.raises("ylim = { low, high }", plot.line, { { 1, 2 }, ylim = { -1.7e308, 1.7e308 } })
+end
+do -- what notes and style are
+  local fig = plot.line { { label = "a", y = { 1, 2 }, notes = { { 2, "end" } }, style = 12 } }
+  check.equal(fig:data().series[1].notes[1], { 2, "end" })
+  assert(fig:text { ascii = true }:find "%* a")
+  for _, style in ipairs { "x", 1.5, 0, true } do
+    check.raises("series a: style is a whole number from 1", plot.line, { { label = "a", y = { 1, 2 }, style = style } })
+  end
+  for _, note in ipairs { { 7, "x" }, { 0, "x" }, { 1.5, "x" }, { 1 }, { 1, {} }, { "x", 1 }, 3 } do
+    check.raises("series a, note 2 is {number of a point, 1 to 3, and a text}", plot.line,
+      { { label = "a", y = { 1, 2, 3 }, notes = { { 1, "first" }, note } } })
+  end
+  check.raises("series a: notes is a string", plot.line, { { label = "a", y = { 1 }, notes = "x" } })
+end
 
 -- ---- histograms ----
 
@@ -160,6 +189,21 @@ do
   check.raises("bins is a number from 1 to 10000", plot.histogram, { t, bins = 0 })
   check.raises("list 1 has no finite value", plot.histogram, { { 0 / 0 } })
   check.raises("no value is within the bins", plot.histogram, { t, bins = { 5, 6 } })
+end
+do -- borders begin at the least value or below, whatever a step times a whole number is rounded to
+  local fig = plot.histogram { { 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2 }, bins = 9 }
+  check.equal({ fig.series[1].counts, fig.borders[1] }, { { 2, 2, 1, 1, 1, 1, 1, 1, 0, 1 }, 0.3 })
+  for _, case in ipairs { { 0.3, 0.1, 40, 9 }, { -0.7, 0.07, 11, 30 }, { 1e15, 1, 13, 10000 }, { 0.1 + 0.2, 0.01, 50, 49 },
+    { 0.1 - 1e-12, 0.1, 5, 4 }, { -1e-310, 1e-311, 20, 5 }, { 2.5e-299, 1e-300, 20, 5 }, { 1e-7, 3e-8, 30, 17 } } do
+    local list, sum = {}, 0
+    for k = 0, case[3] do list[k + 1] = case[1] + case[2] * k end
+    fig = plot.histogram { list, bins = case[4], density = true }
+    for k, count in ipairs(fig.series[1].counts) do
+      sum = sum + count
+      assert(fig.borders[k] < fig.borders[k + 1] and fig.series[1].y[k] - fig.series[1].y[k] == 0)
+    end
+    check.equal(sum, #list, "values from " .. case[1])
+  end
 end
 
 -- ---- text ----

@@ -240,6 +240,29 @@ do -- as many places everywhere, no -0, names in full, what is no number is grey
   for _, v in ipairs { ">0.2<", ">0.4<", ">0.6<", ">0.83<" } do assert(svg:find(v, 1, true), v) end
   check.equal(count(plot.matrix({ { { 7, 7 }, { 7, 7 } }, rows = { "a", "b" }, columns = { "a", "b" }, written = false }):svg(), ">7<"), 1)
 end
+do -- values that rounding or overflow makes one: ticks stay numbers; what is no number is refused
+  local close = { x = { 0, 1 }, y = { 0, 1 }, loss = { { 1e17, 1e17 }, { 1e17, 1e17 + 16 } } }
+  sound(plot.plane(close):svg())
+  for _, v in ipairs(levels.rounded { 1, 1, 1, 2 }) do assert(v == v) end
+  local far = { { -1.7e308, 1.7e308 }, { 1, 1e299 } }
+  sound(plot.plane({ x = { 0, 1 }, y = { 0, 1 }, loss = far }):svg())
+  local fig = plot.matrix { far }
+  check.equal({ fig.levels[1], fig.levels[#fig.levels] }, { -1e300, 1e300 })
+  assert(sound(fig:svg()):find ">1.7e308<" and fig:text { ascii = true }:find "1.7e308")
+  for _, row in ipairs { { 1.7e308, 1.7e308 }, { -1.7e308, 1.7e308 } } do
+    sound(plot.matrix({ { row, row } }):svg())
+    sound(plot.plane({ x = { 0, 1 }, y = { 0, 1 }, loss = { row, row } }):svg())
+  end
+  sound(plot.matrix({ far, two_sided = false }):svg())
+  local plane = { x = { 0, 1 }, y = { 0, 1 }, loss = { { 0, 1 }, { 2, 3 } } }
+  for _, most in ipairs { 0 / 0, math.huge, "x" } do
+    check.raises("plot.plane: most is a finite number", plot.plane, plane, { most = most })
+  end
+  for _, list in ipairs { { 1, 0 / 0, 3 }, { -math.huge, 1, 3 }, { 1, 2, math.huge } } do
+    check.raises("is not finite", plot.plane, plane, { levels = list })
+  end
+  check.raises("lim = { low, high }", plot.matrix, { { { 1, 2 } }, lim = { -1.7e308, 1.7e308 } })
+end
 
 -- ---- trees ----
 
@@ -261,6 +284,21 @@ do
   svg = sound(plot.tree(probe.barriers(function(x) return math.sin(3 * x) end, list, { points = 5, names = names })):svg())
   check.equal(count(svg, 'rotate%(%-90'), 13) -- long names are turned
   check.raises("expected a topology", plot.tree, 3)
+end
+do -- heights that no axis holds (a path diverged) are at its top
+  for _, top in ipairs { math.huge, 0 / 0, -(0 / 0), 1e305 } do
+    local fig = plot.tree { value = top, kids = { { value = 1, label = "p" }, { value = 3, kids = { { value = 0, label = "q" },
+      { value = 2, label = "r" } } } } }
+    check.equal({ fig.ylim[1] < 0, fig.ylim[2] > 3, fig.ylim[2] < 4 }, { true, true, true })
+    local svg = sound(fig:svg())
+    assert(svg:find('<path d="M64 14V', 1, true) and svg:find('V14" stroke', 1, true))
+    check.equal(count(svg, "<circle"), 3)
+    check.equal(fig:text { ascii = true }, levels.label(top) .. "\n|- 1  p\n`- 3\n   |- 0  q\n   `- 2  r")
+  end
+  local b = probe.barriers(function(x) return x > 2 and x < 6 and math.huge or -x * x end, { 0, 2, 6, 7 }, { points = 3 })
+  sound(plot.tree(b):svg())
+  check.raises("plot.tree: no height can be shown", plot.tree, { value = math.huge })
+  check.raises("the value of a node is a nil, not a number", plot.tree, { value = 1, kids = { {} } })
 end
 
 -- ---- bands; files; PNG ----
