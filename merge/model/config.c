@@ -2,11 +2,12 @@
 // A model whose config.json says something else: a JSON merge patch (RFC 7396) over that of its
 // side files. What follows from the tensors (their dtype, the number of layers) is brought up to
 // date at saving (merge/plan/config.c) and needs no patch.
-#include <stdlib.h>
 #include <string.h>
 
 #include "merge/model/structure.h"
 #include "merge/model/tree.h"
+
+enum { EDITS = JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS };
 
 static const tarn_node *expand_config(tarn_expand *e, tarn_model *m, int64_t i) {
     return tarn_model_expr(e, m->in[0], i);
@@ -23,10 +24,11 @@ static tarn_status restore_config(tarn_context *cx, const tarn_model_json *j, in
     if (nin != 1 || !json_is_object(patch)) {
         TARN_RAISE(err, "PlanInvalid", "plan: config takes one model and an object");
     }
-    char *text = json_dumps(patch, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS);
-    tarn_status s = text ? tarn_model_with_config(cx, in[0], text, out, err)
-                         : tarn_raise_nomem(err, "a plan", 0);
-    free(text);
+    tarn_text text;
+    tarn_text_init(&text, &cx->budget);
+    tarn_status s = tarn_tree_write(patch, EDITS, &text) ? tarn_model_with_config(cx, in[0], text.data, out, err)
+                                                         : tarn_raise_nomem(err, "a plan", 0);
+    tarn_text_free(&text);
     return s;
 }
 
@@ -69,16 +71,17 @@ static tarn_status patched(tarn_model *r, const char *was, size_t len, const jso
                    tarn_model_label(r->in[0]), parsed ? "it holds no object" : why.text);
     }
     // By name, as a replay reads them: new fields must not come in the order of some hash table.
-    char *edits = json_dumps(patch, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS);
-    json_t *sorted = edits ? tarn_tree_read(b, edits, strlen(edits), 0, &why) : NULL;
-    char *text = sorted && apply(root, sorted) ? json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII) : NULL;
-    if (text && edits) {
-        r->config_len = strlen(text);
-        r->config = tarn_arena_string(&r->arena, text, r->config_len);
-        r->extra = tarn_arena_string(&r->arena, edits, strlen(edits));
+    tarn_text edits, text;
+    tarn_text_init(&edits, b);
+    tarn_text_init(&text, b);
+    json_t *sorted = tarn_tree_write(patch, EDITS, &edits) ? tarn_tree_read(b, edits.data, edits.len, 0, &why) : NULL;
+    if (sorted && apply(root, sorted) && tarn_tree_write(root, JSON_INDENT(2) | JSON_ENSURE_ASCII, &text)) {
+        r->config_len = text.len;
+        r->config = tarn_arena_string(&r->arena, text.data, text.len);
+        r->extra = tarn_arena_string(&r->arena, edits.data, edits.len);
     }
-    free(text);
-    free(edits);
+    tarn_text_free(&text);
+    tarn_text_free(&edits);
     json_decref(sorted);
     json_decref(root);
     return r->config && r->extra ? TARN_OK : tarn_raise_nomem(err, "config.json", len);

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vm/base/text.h"
 #include "vm/store/json.h"
 
 typedef struct {
@@ -158,4 +157,13 @@ json_t *tarn_tree_read(tarn_budget *b, const char *text, size_t len, size_t flag
     }
     tarn_free(b, copy, len + 1);
     return t.root;
+}
+
+static int append(const char *s, size_t len, void *text) {
+    tarn_text_add(text, s, len);
+    return ((tarn_text *)text)->failed ? -1 : 0;
+}
+
+bool tarn_tree_write(const json_t *root, size_t flags, tarn_text *out) {
+    return json_dump_callback(root, append, out, flags) == 0 && !out->failed;
 }

@@ -2,7 +2,6 @@
 // config.json of a saved model: that of its side files, with what follows from the tensors brought
 // up to date where it is stated: their dtype, the number of layers, lists with one value per layer.
 // Which key counts which stack is rows of data.
-#include <stdlib.h>
 #include <string.h>
 
 #include "merge/model/tree.h"
@@ -224,10 +223,12 @@ tarn_status tarn_output_config(tarn_plan *p, tarn_writer *w, tarn_error *err) {
     if (s == TARN_OK && !e.changed && !e.failed) {
         s = tarn_writer_side(w, "config.json", side->config, side->config_len, err);
     } else if (s == TARN_OK) {
-        char *text = e.failed ? NULL : json_dumps(e.root, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        s = text ? tarn_writer_side(w, "config.json", text, strlen(text), err)
-                 : tarn_raise_nomem(err, "config.json", side->config_len);
-        free(text);
+        tarn_text text;
+        tarn_text_init(&text, &p->cx->budget);
+        bool whole = !e.failed && tarn_tree_write(e.root, JSON_INDENT(2) | JSON_ENSURE_ASCII, &text);
+        s = whole ? tarn_writer_side(w, "config.json", text.data, text.len, err)
+                  : tarn_raise_nomem(err, "config.json", side->config_len);
+        tarn_text_free(&text);
     }
     json_decref(e.root);
     tarn_arena_free(&a);

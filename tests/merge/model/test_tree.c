@@ -112,8 +112,38 @@ static void test_memory(void **state) {
     }
 }
 
+// Objects whose names end at every place of a growing buffer, as text, while allocation n fails.
+static bool attempt_writing(size_t length, long n) {
+    char text[640];
+    int len = snprintf(text, sizeof text, "{\"%0*d\":0}", (int)length, 0);
+    tarn_budget b;
+    tarn_text got;
+    tarn_budget_init(&b, 1 << 20);
+    tarn_text_init(&got, &b);
+    json_t *t = read(&b, text, NULL);
+    assert_non_null(t);
+    oom_arm(n, false);
+    bool whole = tarn_tree_write(t, JSON_COMPACT, &got), failed = oom_disarm() > 0;
+    assert_true(whole ? got.len == (size_t)len && memcmp(got.data, text, got.len) == 0 : failed);
+    tarn_text_free(&got);
+    json_decref(t);
+    assert_int_equal(b.used, 0);
+    return failed;
+}
+
+static void test_writing(void **state) {
+    for (size_t length = 1; length < 600; length++) {
+        long n = 1;
+        while (attempt_writing(length, n)) {
+            n++;
+        }
+        assert_true(n > 1);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_names_that_come_twice),
-                                       cmocka_unit_test(test_depth), cmocka_unit_test(test_memory)};
+                                       cmocka_unit_test(test_depth), cmocka_unit_test(test_memory),
+                                       cmocka_unit_test(test_writing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
