@@ -24,15 +24,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "merge/align/cheapest.h"
 #include "merge/align/heap.h"
 #include "merge/align/scan.h"
 #include "vm/base/size.h"
 
 enum {
-    SPAN = 32,         // columns that are looked at together when a list is made
-    LISTED = 64,       // columns that a list holds, at most
-    ROOM = LISTED + SPAN,
-    MEDIAN = TARN_SCAN_LANES / 2,
+    ROOM = TARN_CHEAPEST_ROOM,
+    SPAN = TARN_CHEAPEST_SPAN,
     BLOCK = 2048,      // columns of a task of the first pass
     GROUP = 64,        // rows of a task of the second
     STEPS = 3,         // displacements of a round of row reduction, for each row
@@ -152,94 +151,13 @@ static void place_the_rest(solver *s) {
 
 // ---- lists ----
 
-// The lane minimum with `rank` others before it.
-static double order_of(const double *lane, int rank) {
-    int64_t before[TARN_SCAN_LANES] = {0};
-    for (int i = 0; i < TARN_SCAN_LANES; i++) {
-        for (int l = 0; l < TARN_SCAN_LANES; l++) {
-            before[l] += (lane[i] < lane[l]) | ((lane[i] == lane[l]) & (i < l));
-        }
-    }
-    for (int l = 0; l < TARN_SCAN_LANES; l++) {
-        if (before[l] == rank) {
-            return lane[l];
-        }
-    }
-    return INFINITY;
-}
-
-static bool any_within(const double *r, double t) {
-    int64_t n = 0;
-    for (int k = 0; k < SPAN; k++) {
-        n += r[k] <= t;
-    }
-    return n > 0;
-}
-
-// Columns with r <= t in order, until there are more than a list holds; how many.
-static int32_t collect(int64_t m, const double *r, double t, int32_t *at) {
-    int32_t n = 0;
-    for (int64_t j = 0; j < m && n <= LISTED; j += SPAN) {
-        int64_t end = j + SPAN < m ? j + SPAN : m;
-        if (end - j == SPAN && !any_within(r + j, t)) {
-            continue;
-        }
-        for (int64_t k = j; k < end; k++) {
-            at[n] = (int32_t)k;
-            n += r[k] <= t;
-        }
-    }
-    return n;
-}
-
-// Where many are equal, or the small ones stand in few lanes: all below a lower threshold and the first of those
-// that equal it. Two columns at least, so that a choice can be made, if need be the two cheapest.
-static int32_t collect_crowded(int64_t m, const double *r, const double *lane, double *bound, int32_t *at) {
-    int64_t below = LISTED + 1;
-    double t = 0, second = INFINITY;
-    for (int rank = MEDIAN; below > LISTED; rank /= 2) {
-        t = order_of(lane, rank);
-        below = 0;
-        for (int64_t j = 0; j < m; j++) {
-            below += r[j] < t;
-        }
-    }
-    int64_t equal = LISTED - below;
-    int32_t n = 0;
-    for (int64_t j = 0; j < m; j++) {
-        bool take = r[j] < t || (r[j] == t && equal-- > 0);
-        at[n] = (int32_t)j;
-        n += take && n < LISTED;
-        second = r[j] > t && r[j] < second ? r[j] : second;
-    }
-    *bound = t;
-    for (int64_t j = 0; n == 1 && j < m; j++) {
-        if (r[j] == second) {
-            int32_t least = at[0];
-            at[0] = j < least ? (int32_t)j : least;
-            at[1] = j < least ? least : (int32_t)j;
-            *bound = second;
-            n = 2;
-        }
-    }
-    return n;
-}
-
-// Half of the 32 lane minima lie below their median, so about 32 ln 2 = 22 columns of a row do if order means
-// nothing.
 static void list_row(solver *s, int64_t i, double *r) {
     double lane[TARN_SCAN_LANES];
     const char *c = row_of(s, i);
-    int32_t *at = s->at + i * ROOM, n = 0;
+    int32_t *at = s->at + i * ROOM;
     s->scan->reduce(s->m, c, s->sign, s->v, r, lane);
-    double t = s->m <= LISTED ? INFINITY : order_of(lane, MEDIAN);
-    s->bound[i] = t;
-    n = collect(s->m, r, t < INFINITY ? t : 1.7976931348623157e308, at);
-    if (n > LISTED) {
-        n = collect_crowded(s->m, r, lane, &s->bound[i], at);
-    }
-    s->len[i] = n;
-    for (int32_t k = 0; k < n; k++) {
+    s->len[i] = tarn_cheapest(s->m, r, lane, at, &s->bound[i]);
+    for (int32_t k = 0; k < s->len[i]; k++) {
         s->worth[i * ROOM + k] = s->sign * s->scan->at(c, at[k]);
     }
 }
@@ -483,6 +401,14 @@ static void finish(solver *s, int64_t root) {
     }
 }
 
+static double least_of(const double *lane, int n) {
+    double least = lane[0];
+    for (int l = 1; l < n; l++) {
+        least = lane[l] < least ? lane[l] : least;
+    }
+    return least;
+}
+
 // key = min(key, r + base), not below now; returns the least key.
 static double relax_row(int64_t m, const double *restrict r, double base, double now, int64_t i, double *restrict key,
                         int64_t *restrict via) {
@@ -505,10 +431,7 @@ static double relax_row(int64_t m, const double *restrict r, double base, double
         key[j] = x < key[j] ? x : key[j];
         least[0] = key[j] < least[0] ? key[j] : least[0];
     }
-    for (int l = 1; l < LANES; l++) {
-        least[0] = least[l] < least[0] ? least[l] : least[0];
-    }
-    return least[0];
+    return least_of(least, LANES);
 }
 
 // Of the columns at this distance the first that is free, else the first.
@@ -516,7 +439,7 @@ static int32_t nearest(const solver *s, double at) {
     int32_t first = -1;
     for (int64_t j = 0; j < s->m; j += SPAN) {
         int64_t end = j + SPAN < s->m ? j + SPAN : s->m;
-        if (end - j == SPAN && !any_within(s->key + j, at)) {
+        if (end - j == SPAN && !tarn_any_within(s->key + j, at)) {
             continue;
         }
         for (int64_t k = j; k < end; k++) {
@@ -540,7 +463,7 @@ static tarn_status search_rows(solver *s, int64_t root, tarn_error *err) {
     }
     for (;;) {
         s->scan->reduce(s->m, row_of(s, i), s->sign, s->open, s->reduced, lane);
-        base = i == root ? -order_of(lane, 0) : s->now - (s->paid[i] - s->v[s->of_row[i]]);
+        base = i == root ? -least_of(lane, TARN_SCAN_LANES) : s->now - (s->paid[i] - s->v[s->of_row[i]]);
         s->reach = s->now = relax_row(s->m, s->reduced, base, s->now, i, s->key, s->via);
         if (s->now == INFINITY) {
             return refuse_rows(s, root, err);
@@ -724,41 +647,4 @@ tarn_status tarn_assign(tarn_context *cx, const tarn_assignment *p, int32_t *mat
     tarn_free(&cx->budget, turned, copy);
     tarn_free(&cx->budget, b.p, bytes);
     return status;
-}
-
-// ---- the proof ----
-
-static double worst(double a, double b) { return b > a || isnan(b) ? b : a; }
-
-// A price of the longer side: 0 where it is left out, not above 0 (times sign) else.
-static double loose_price(double price, bool taken) {
-    return taken ? price : fabs(price);
-}
-
-double tarn_assign_gap(const tarn_assignment *p, const int32_t *match, const double *u, const double *v) {
-    const tarn_scan *scan = tarn_scan_of(p->dtype);
-    double gap = 0, sign = p->maximise ? -1 : 1;
-    int64_t pairs = 0;
-    for (int64_t i = 0; i < p->rows; i++) {
-        const char *row = (const char *)p->cost + (size_t)(i * p->cols) * scan->size;
-        for (int64_t j = 0; j < p->cols; j++) {
-            double slack = sign * (scan->at(row, j) - u[i] - v[j]);
-            gap = worst(gap, match[i] == j ? fabs(slack) : -slack);
-        }
-        pairs += match[i] >= 0 && match[i] < p->cols;
-        if (p->rows > p->cols) {
-            gap = worst(gap, loose_price(sign * u[i], match[i] >= 0));
-        }
-    }
-    for (int64_t j = 0; j < p->cols; j++) {
-        int64_t takers = 0;
-        for (int64_t i = 0; i < p->rows; i++) {
-            takers += match[i] == j;
-        }
-        gap = takers > 1 ? INFINITY : gap;
-        if (p->rows < p->cols) {
-            gap = worst(gap, loose_price(sign * v[j], takers > 0));
-        }
-    }
-    return pairs == (p->rows < p->cols ? p->rows : p->cols) ? gap : INFINITY;
 }
