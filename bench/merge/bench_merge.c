@@ -224,6 +224,9 @@ int main(int argc, char **argv) {
             o.runs = atoi(next), i++;
         } else if (strcmp(argv[i], "--layers") == 0) {
             o.layers = atoi(next), i++;
+        } else if (argv[i][0] == '-' || o.folder) {
+            o.folder = NULL;
+            break;
         } else {
             o.folder = argv[i];
         }
