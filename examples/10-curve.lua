@@ -10,7 +10,7 @@ local f = net:loss(d.test)
 local mid, opt = 0.5 * (a + b), train.adam { lr = 0.005 }
 local phi = function(m, t) return (1-t)^2 * a + 2*t*(1-t) * m + t^2 * b end
 for i, batch in d.train:batches { epochs = 20, seed = 1 } do
-  local t = tensor.uniform(1, i)
+  local t = tensor.uniform({ 1 }, i)
   mid = opt:step(mid, grad(function(m) return net:loss(batch)(phi(m, t)) end, mid))
 end
 

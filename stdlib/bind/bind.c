@@ -192,13 +192,17 @@ int tarn_bind_check(lua_State *L) {
     return 0;
 }
 
+// fail(text): an error that stands where a script called the library, however deep inside it is raised.
+static int l_fail(lua_State *L) { return tarn_lua_error(L, "%s", luaL_checkstring(L, 1)); }
+
 void tarn_bind_push_define(lua_State *L) { lua_pushcfunction(L, l_define); }
 
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     TARN_TRY(tarn_host_load_embedded(h, path, err));
     lua_pushcfunction(tarn_host_running(h), l_define);
     lua_pushcfunction(tarn_host_running(h), tarn_bind_check);
-    return tarn_host_call(h, 2, 0, err);
+    lua_pushcfunction(tarn_host_running(h), l_fail);
+    return tarn_host_call(h, 3, 0, err);
 }
 
 // Modules in Lua that are compiled when something of them is first asked for; their parts are

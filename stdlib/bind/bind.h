@@ -35,9 +35,10 @@ void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, 
 int tarn_bind_method(lua_State *L, const char *type, int key, const char *(*elsewhere)(const char *));
 // check(function, options, {names}, positional) for files of the library (see below).
 int tarn_bind_check(lua_State *L);
-// Runs an embedded file that returns function(define, check). define(name, signature, text, example,
+// Runs an embedded file that returns function(define, check, fail). define(name, signature, text, example,
 // fn) adds a function or method with its documentation; check(function, options, {names},
-// positional) raises for an unknown option, with the nearest name.
+// positional) raises for an unknown option, with the nearest name; fail(text) raises where the script
+// called the library.
 tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err);
 void tarn_bind_push_define(lua_State *L);  // `define` itself, for a file that takes more than these two
 

@@ -48,7 +48,7 @@ bool tarn_bind_resolve(lua_State *L, int idx, const char *what, tarn_model *m, d
         return true;
     }
     const tarn_lua_tensor *t = tarn_bind_to_tensor(L, idx);
-    if (t && t->t.storage && tarn_tensor_numel(&t->t) == 1) {  // such as tensor.uniform(1, seed)
+    if (t && t->t.storage && tarn_tensor_numel(&t->t) == 1) {  // such as tensor.uniform({1}, seed)
         *number = tarn_tensor_get(&t->t, 0);
         *origin = "given";
         lua_pushnil(L);

@@ -604,6 +604,8 @@ static const luaL_Reg metamethods[] = {
 tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     static const tarn_lua_class tensor = {"tensor", release, metamethods};
     static const tarn_lua_class several = {"tensors", release_held, NULL};
+    static const char *const composed[] = {"stdlib/lua/tensor.lua", "stdlib/lua/tensor/order.lua",
+                                           "stdlib/lua/tensor/shapes.lua", "stdlib/lua/tensor/matrix.lua"};
     lua_State *L = tarn_host_state(h);
     tarn_lua_type(L, &tensor);
     tarn_lua_type(L, &several);
@@ -620,7 +622,9 @@ tarn_status tarn_bind_tensor(tarn_host *h, tarn_error *err) {
     tarn_bind_tensor_nn(h);
     tarn_bind_tensor_more(h);
     TARN_TRY(tarn_bind_tensor_ops(h, err));
-    TARN_TRY(tarn_bind_library(h, "stdlib/lua/tensor.lua", err));
+    for (size_t i = 0; i < sizeof composed / sizeof *composed; i++) {
+        TARN_TRY(tarn_bind_library(h, composed[i], err));
+    }
     give_numbers_methods(L);
     give_module_methods(h);
     return TARN_OK;

@@ -404,10 +404,22 @@ static int scaled(lua_State *L, double scale, double shift, tarn_dtype dtype) {
     return tarn_bind_cast(L, -1, dtype);
 }
 
+// Two bare numbers would be two dimensions in PyTorch, and a size and a seed here: neither.
+static void refuse_dimensions(lua_State *L, const char *function) {
+    int whole = 0;
+    lua_tointegerx(L, 2, &whole);
+    if (whole && lua_type(L, 1) == LUA_TNUMBER && lua_type(L, 2) == LUA_TNUMBER) {
+        const char *n = luaL_tolstring(L, 1, NULL), *m = luaL_tolstring(L, 2, NULL);
+        tarn_lua_error(L, "%s: a shape of several dimensions is a table: {%s, %s}; a seed goes with a table: "
+                       "%s({%s}, %s)", function, n, m, function, n, m);
+    }
+}
+
 static int random_float(lua_State *L, const char *function, const tarn_op *op, uint64_t use,
                         const char *const *names, bool centred) {
     int64_t shape[TARN_MAX_RANK];
     int rank = tarn_bind_shape(L, 1, function, shape);
+    refuse_dimensions(L, function);
     uint64_t key = next_key(L, 2, function, use);
     tarn_lua_check_options(L, 3, function, names, false);
     tarn_dtype dtype = float_dtype(L, 3, function);
@@ -526,15 +538,15 @@ static const tarn_binding rows[] = {
       "A source of random numbers that counts the tensors drawn from it: give it instead of a seed where many are "
       "wanted.", "local g = tensor.generator(1)\nprint(tensor.equal(tensor.rand(4, g), tensor.rand(4, g)))\n-- > false"}, l_generator},
     {{"tensor.rand", "tensor.rand(shape, seed, {dtype = \"f32\"}) -> tensor",
-      "Uniform numbers in [0, 1). The seed (an integer or a generator) is always given; the same seed, dtype and shape give "
+      "Uniform numbers in [0, 1). The seed (an integer, beside which the shape is a table, or a generator) is always given; the same seed, dtype and shape give "
       "the same numbers on any machine (Philox4x32-10).",
       "print(tensor.equal(tensor.rand({2, 3}, 1), tensor.rand({2, 3}, 1)))\n-- > true"}, l_rand},
     {{"tensor.randn", "tensor.randn(shape, seed, {dtype = \"f32\"}) -> tensor",
-      "Normal numbers of mean 0 and variance 1 (Box-Muller). The seed is an integer or a generator.",
+      "Normal numbers of mean 0 and variance 1 (Box-Muller). The seed is an integer, beside which the shape is a table, or a generator.",
       "print(tensor.randn({2, 3}, 1).shape)\n-- > [2, 3]"}, l_randn},
     {{"tensor.uniform", "tensor.uniform(shape, seed, {low = 0, high = 1, dtype = \"f32\"}) -> tensor",
       "Uniform numbers in [low, high). The seed is an integer or a generator.",
-      "print(tensor.uniform(1000, 7, { low = 2, high = 3 }):min() >= 2)\n-- > true"}, l_uniform},
+      "print(tensor.uniform({1000}, 7, { low = 2, high = 3 }):min() >= 2)\n-- > true"}, l_uniform},
     {{"tensor.normal", "tensor.normal(shape, seed, {mean = 0, std = 1, dtype = \"f32\"}) -> tensor",
       "Normal numbers. The seed is an integer or a generator.",
       "print(tensor.normal({4, 2}, 7, { mean = 10, std = 0.5 }).shape)\n-- > [4, 2]"}, l_normal},

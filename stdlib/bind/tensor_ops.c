@@ -237,6 +237,10 @@ static bool read_sort(lua_State *L, const char *function, int rank, int *axis) {
 static void push_order(lua_State *L, const tarn_op *op, int axis, int rank, bool descending) {
     int64_t order[TARN_MAX_RANK], down = descending;
     tarn_attr a = {.ni = 1, .i = &down};
+    if (axis == rank - 1) {  // without permutations, so that it streams
+        tarn_bind_unary(L, op, 1, &a);
+        return;
+    }
     for (int k = 0; k < rank; k++) {
         order[k] = k;
     }

@@ -389,6 +389,13 @@ static int l_masked_select(lua_State *L) {
     if (dm.dtype != TARN_BOOL || !tarn_shape_equal(d.rank, d.shape, dm.rank, dm.shape)) {
         return tarn_lua_error(L, "tensor:masked_select: the mask must be a bool tensor of the same shape");
     }
+    for (int k = 1; k <= 2; k++) {
+        const tarn_lua_tensor *u = tarn_bind_to_tensor(L, k);
+        if (u && u->recorded) {
+            return tarn_lua_error(L, "tensor:masked_select: how many there are is not known while a function is recorded "
+                                  "(grad, compile, merge.map): tensor.where(mask, a, b) chooses element by element");
+        }
+    }
     tarn_tensor *in = tarn_bind_hold(L, 2), *plain = tarn_bind_hold(L, 2);
     tarn_attr all = {.ni = 2, .i = (const int64_t[]){0, 0}};
     tarn_lua_tensor *count = tarn_bind_new_tensor(L);

@@ -2,37 +2,9 @@
 -- Operations that are compositions of others. They are written over the rows of the operation table,
 -- so each works on tensors in memory, on planned tensors of files (where it fuses with what is around
 -- it) and inside recorded functions (where it is differentiated), and on numbers.
-return function(define, check)
-  local huge = math.huge
-
-  -- (dim, keepdim or {dim =, keepdim =, …}) as reductions take it. Returns the dimensions (nil: all, a
-  -- number or a list), keepdim, and the table of options.
-  local function reduction(name, dim, options, extra)
-    local names = { "dim", "keepdim", table.unpack(extra or {}) }
-    if type(dim) == "table" and not dim.shape then
-      check(name, dim, names, true)
-      local first = dim
-      dim = #first > 0 and { table.unpack(first) } or first.dim
-      if options == nil then options = first end
-    end
-    if type(options) == "boolean" then
-      options = { keepdim = options }
-    else
-      check(name, options, names, true)
-    end
-    options = options or {}
-    return dim or options.dim, options.keepdim or false, options
-  end
-
-  -- How many elements a reduction over these dimensions joins.
-  local function count(t, dim)
-    if dim == nil then return t:numel() end
-    local n, shape = 1, t.shape
-    for _, d in ipairs(type(dim) == "table" and dim or { dim }) do
-      n = n * (shape[d < 0 and #shape + 1 + d or d] or 1)
-    end
-    return n
-  end
+return function(define, check, fail)
+  local read = require "tensor.axes" (check, fail)
+  local reduction, count, huge = read.reduction, read.count, math.huge
 
   local function list_of_tensors(name, list)
     if type(list) ~= "table" or #list == 0 then

@@ -183,7 +183,7 @@ do
   local phi = function(m, t) return (1-t)^2 * a + 2*t*(1-t) * m + t^2 * b end
   local before = f(phi(mid, 0.5))
   for i, batch in d.train:batches { epochs = 20, seed = 1 } do
-    local t = tensor.uniform(1, i)
+    local t = tensor.uniform({ 1 }, i)
     mid = opt:step(mid, grad(function(m) return net:loss(batch)(phi(m, t)) end, mid))
   end
   assert(f(phi(mid, 0.5)) < 0.7 * before, "the curve is lower than the line")
