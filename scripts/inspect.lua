@@ -84,19 +84,20 @@ end
 
 local function print_text(m, path, names)
   local s, structure = m:summary(), m:structure()
-  print(string.format("%s: %d tensors, %d parameters, %s, %s in %d file%s", path, s.tensors, s.parameters,
+  print(string.format("%s: %d tensors, %d parameters, %s, %s in %d file%s", show(path), s.tensors, s.parameters,
     m:dtype(), bytes(s.bytes), #m:files(), #m:files() == 1 and "" or "s"))
   if structure.type then
-    print("  type " .. structure.type)
+    print("  type " .. show(structure.type))
   end
   for _, stack in ipairs(structure.stacks) do
-    print(string.format("  layers %s: %d, depth %s", stack.name, stack.count, range(stack)))
+    local name = stack.name and " " .. show(stack.name) or ""
+    print(string.format("  layers%s: %d, depth %s", name, stack.count, range(stack)))
   end
   if s.experts > 0 then
     print(string.format("  experts %d in %d layers", s.experts, s.expert_layers))
   end
   for _, tie in ipairs(structure.tied) do
-    print(string.format("  tied %s = %s%s", tie.other, tie.kept, tie.stored and " (stored too)" or ""))
+    print(string.format("  tied %s = %s%s", show(tie.other), show(tie.kept), tie.stored and " (stored too)" or ""))
   end
   local metadata = m:metadata()
   for _, key in ipairs(sorted_keys(metadata)) do

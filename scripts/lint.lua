@@ -8,7 +8,7 @@
 --
 -- Options:
 --   --json            one object a finding
-local json, lint = require "json", require "lint"
+local json, show, lint = require "json", require "show", require "lint"
 local args = require("command").parse()
 
 local function read(path)
@@ -36,7 +36,7 @@ for _, path in ipairs(args) do
       print(json.encode(json.object { { "file", path }, { "line", f.line }, { "column", f.column },
         { "message", f.message } }))
     else
-      print(string.format("%s:%d:%d: %s", path, f.line, f.column, f.message))
+      print(string.format("%s:%d:%d: %s", show(path), f.line, f.column, show(f.message)))
     end
   end
 end

@@ -11,12 +11,12 @@
 --   --set NAME=VALUE…    the value of a parameter; a list as 0.6,0.4
 --   --check              write nothing: exit code 0 when the lock matches, 1 and the differences when not
 --   --untrusted          run the script in a process that has headers only: for recipes of strangers (docs/trust.md)
-local command = require "command"
+local command, show = require "command", require "show"
 local args = command.parse()
 
 local o = { input = command.inputs(args), set = command.named(args.set, "--set"), check = args.check,
   untrusted = args.untrusted }
 local path, differences = recipe.lock(args[1], o)
-for _, line in ipairs(differences or {}) do print(line) end
+for _, line in ipairs(differences or {}) do print(show(line)) end
 if args.check then os.exit(#differences > 0 and 1 or 0) end
 if not args.quiet then print(path .. ": written") end

@@ -22,7 +22,7 @@
 --                        and thresholds of files are computed once in any case
 --   --json               the plan, the sweep or the result as JSON
 --   --help               behind RECIPE: inputs, licences and parameters of that recipe
-local json = require "json"
+local json, show = require "json", require "show"
 local command = require "command"
 local args = command.parse()
 local path = args[1]
@@ -41,16 +41,16 @@ local function table_of(rows)
   for _, row in ipairs(rows) do
     local line = " "
     for k, cell in ipairs(row) do line = line .. " " .. cell .. (" "):rep(width[k] - (utf8.len(cell) or #cell) + 1) end
-    print((line:gsub("%s+$", "")))
+    print((show(line):gsub("%s+$", "")))
   end
 end
 
 local function help()
   local about = recipe.load(path, { bare = true, untrusted = args.untrusted }).about
-  print(about.name .. (about.version and " " .. about.version or ""))
-  if about.summary then print(about.summary) end
-  if #about.authors > 0 then print("by " .. table.concat(about.authors, ", ")) end
-  print("licence of the result: " .. (about.license or "not stated"))
+  print(show(about.name .. (about.version and " " .. about.version or "")))
+  if about.summary then print((about.summary:gsub("[^\n]+", show))) end
+  if #about.authors > 0 then print("by " .. show(table.concat(about.authors, ", "))) end
+  print("licence of the result: " .. show(about.license or "not stated"))
   local rows = {}
   for i, row in ipairs(about.inputs) do
     rows[i] = { "--" .. row.name .. " PATH", row.source or (row.optional and "may be left out" or "to be given"),
@@ -76,7 +76,7 @@ local function help()
   local warnings = licences.judge(about.license, pairs_)
   if #warnings > 0 then
     print "\nLicences (a hint, not legal advice):"
-    for _, warning in ipairs(warnings) do print("  " .. warning) end
+    for _, warning in ipairs(warnings) do print("  " .. show(warning)) end
   end
 end
 

@@ -10,7 +10,7 @@
 --   --input NAME=PATH…   the same, for names that are options of this program
 --   --json               one object a line
 tarn.exit_on_error(2)
-local json, command = require "json", require "command"
+local json, show, command = require "json", require "show", require "command"
 local args = command.parse()
 
 local input = command.inputs(args)
@@ -25,7 +25,7 @@ for _, row in ipairs(recipe.verify(args[1], { input = input })) do
   if args.json then
     print(json.encode(json.object { { "what", row.what }, { "result", row.result }, { "detail", row.detail or "" } }))
   elseif row.result ~= "same" or not args.quiet then
-    print(row.what .. ": " .. row.result .. (row.detail and ": " .. row.detail or ""))
+    print(show(row.what) .. ": " .. row.result .. (row.detail and ": " .. show(row.detail) or ""))
   end
 end
 os.exit(code)

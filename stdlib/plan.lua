@@ -2,7 +2,7 @@
 -- The face of a plan: how it prints. A plan is a table of what the program found from headers:
 -- passes, reads, writes and peak in bytes, nodes (operands before users), inputs, tensors, json.
 
-local amount = require "amount"
+local amount, show = require "amount", require "show"
 local bytes, plural = amount.bytes, amount.plural
 
 local function number(v)
@@ -218,6 +218,7 @@ function Plan:show(full, names)
   if full then
     tensor_lines(self, names, out)
   end
+  for i, line in ipairs(out) do out[i] = show(line) end -- names come from files
   return table.concat(out, "\n")
 end
 

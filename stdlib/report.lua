@@ -2,6 +2,7 @@
 -- The face of a report: sense made of the inner products and counts that the program found
 -- (merge/plan/anatomy.h says in which order they come). Sums over tensors are sums of those numbers, so
 -- a layer or the whole model is described by the same words as a tensor.
+local show = require "show"
 
 local function ratio(a, b)
   if b == 0 then return a == 0 and 0.0 or nil end
@@ -204,6 +205,7 @@ end
 local function columns(rows)
   local wide = {}
   for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do row[i] = show(cell) end -- names come from files
     for i, cell in ipairs(row) do wide[i] = math.max(wide[i] or 0, utf8.len(cell) or #cell) end
   end
   local lines = {}
@@ -234,9 +236,9 @@ function Report:show(full)
     end
   end
   local labels = {}
-  for k, m in ipairs(w.models) do labels[k] = m.model end
+  for k, m in ipairs(w.models) do labels[k] = show(m.model) end
   local text = string.format("%s of %s%s: %d tensors\n", self.title, table.concat(labels, ", "),
-    w.base and "; offsets from " .. w.base or "", #self.tensors) .. columns(rows)
+    w.base and "; offsets from " .. show(w.base) or "", #self.tensors) .. columns(rows)
   for k = 1, shown - 1 do
     local list = {}
     for l = k + 1, shown do list[#list + 1] = labels[l] .. " " .. short(w.cosines[k][l]) end

@@ -101,7 +101,7 @@ return function(define, check)
   end
 
   local function add(v, entry, where)
-    local id = entry.id
+    local id = type(entry) == "table" and entry.id
     if math.type(id) ~= "integer" or id < 0 or type(entry.content) ~= "string" then
       fail("%s of %s: an added token without id and content", where, v.label)
     end
@@ -158,7 +158,8 @@ return function(define, check)
     local special = {}
     for _, list in ipairs { settings, map } do
       for key, token in pairs(list) do
-        local several = key == "additional_special_tokens" and token or key:find "_token$" and { token }
+        local several = key == "additional_special_tokens" and token
+          or type(key) == "string" and key:find "_token$" and { token }
         for _, t in ipairs(type(several) == "table" and several or {}) do
           special[type(t) == "table" and t.content or t] = true
         end

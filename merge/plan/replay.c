@@ -69,6 +69,12 @@ static tarn_status compare(void *arg, int64_t job, uint64_t at, const void *p, u
     return st;
 }
 
+// A line of the report: names are those of a file.
+static void tell(tarn_text *report, const char *name, const char *what) {
+    tarn_text_show(report, name, strlen(name), 400);
+    tarn_text_printf(report, ": %s\n", what);
+}
+
 // What the header says must agree before the data is looked at.
 static tarn_status same_header(comparison *c, bool *same, tarn_text *report, tarn_error *err) {
     tarn_plan *p = c->plan;
@@ -84,8 +90,7 @@ static tarn_status same_header(comparison *c, bool *same, tarn_text *report, tar
         const tarn_store_tensor *t = c->at[i] < 0 ? NULL : tarn_store_at(c->stored, c->at[i]);
         if (!t || t->dtype != p->jobs[i].store ||
             !tarn_shape_equal(t->rank, t->shape, s->rank, s->shape)) {
-            tarn_text_printf(report, "%s: %s\n", s->name,
-                             t ? "another dtype or shape is stored" : "is not stored");
+            tell(report, s->name, t ? "another dtype or shape is stored" : "is not stored");
             *same = false;
         }
     }
@@ -110,7 +115,7 @@ static tarn_status run(tarn_context *cx, tarn_store *stored, tarn_model *m,
         tarn_progress_end(cx);
         for (int64_t i = 0; i < c.plan->n && s == TARN_OK; i++) {
             if (c.differs[i]) {
-                tarn_text_printf(report, "%s: other bytes\n", c.plan->jobs[i].name);
+                tell(report, c.plan->jobs[i].name, "other bytes");
                 *same = false;
             }
         }

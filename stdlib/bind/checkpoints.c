@@ -103,7 +103,7 @@ static tarn_status read_folder(const char *path, tarn_text *names, int *count, t
 }
 
 static int l_list(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = tarn_lua_check_path(L, 1);
     int count;
     tarn_error err;
     tarn_error_clear(&err);

@@ -16,7 +16,7 @@
 #include "vm/op/kernel/random.h"
 
 static const char *path_at(lua_State *L, int idx) {
-    const char *path = luaL_checkstring(L, idx);
+    const char *path = tarn_lua_check_path(L, idx);
     if (tarn_host_trust(tarn_host_of(L)) == TARN_TRUST_RECIPE) {
         tarn_lua_error(L, "data: %s: files are not available to a recipe: it reads what `inputs` names", path);
     }

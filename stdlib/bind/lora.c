@@ -35,7 +35,7 @@ static int l_lora(lua_State *L) {
     if (factors) {
         return lora_of_model(L, factors, base);
     }
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = tarn_lua_check_path(L, 1);
     tarn_lua_check_options(L, 3, "model.lora", names, false);
     const char *label = tarn_lua_opt_string(L, 3, "model.lora", "label", NULL);
     tarn_model **r = tarn_bind_new_model(L);
@@ -50,7 +50,7 @@ static int l_save_adapter(lua_State *L) {
                                         "overwrite", "allow_nonfinite", NULL};
     const char *f = "model:save_adapter";
     tarn_model *m = tarn_bind_check_model(L, 1);
-    const char *path = luaL_checkstring(L, 2);
+    const char *path = tarn_lua_check_path(L, 2);
     lua_settop(L, 3);
     tarn_lua_check_options(L, 3, f, names, false);
     check_own(L, m, f);

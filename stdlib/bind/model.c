@@ -75,7 +75,7 @@ bool tarn_bind_policy(lua_State *L, int idx, const char *function, tarn_policy *
 
 static int l_open(lua_State *L) {
     static const char *const names[] = {"label", "strict", "missing", "on_integer", NULL};
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = tarn_lua_check_path(L, 1);
     tarn_lua_check_options(L, 2, "model.open", names, false);
     tarn_open_options o = {.label = tarn_lua_opt_string(L, 2, "model.open", "label", NULL),
                            .strict = tarn_lua_opt_boolean(L, 2, "model.open", "strict", false)};

@@ -433,7 +433,7 @@ static void read_files(lua_State *L, int idx, tarn_save_options *o) {
 
 static int l_save(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
-    const char *path = luaL_checkstring(L, 2);
+    const char *path = tarn_lua_check_path(L, 2);
     tarn_save_options o;
     tarn_error err;
     tarn_error_clear(&err);
@@ -519,7 +519,7 @@ static int read_inputs(lua_State *L, const char *function, const char **given) {
 }
 
 static int l_replay(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1), *given[GIVEN];
+    const char *path = tarn_lua_check_path(L, 1), *given[GIVEN];
     int n = read_inputs(L, "model.replay", given);
     bool same = false;
     tarn_error err;
@@ -532,7 +532,7 @@ static int l_replay(lua_State *L) {
 }
 
 static int l_recall(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1), *given[GIVEN];
+    const char *path = tarn_lua_check_path(L, 1), *given[GIVEN];
     int n = read_inputs(L, "model.recall", given);
     tarn_plan_options o;
     tarn_error err;

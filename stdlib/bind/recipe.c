@@ -88,7 +88,7 @@ static const char *plan_path(void *arg, const char *label, int n) {
 // open(path, text, seconds) -> handle
 static int l_open(lua_State *L) {
     size_t len;
-    const char *path = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &len);
+    const char *path = tarn_lua_check_path(L, 1), *text = luaL_checklstring(L, 2, &len);
     const char *slash = strrchr(path, '/');
     tarn_recipe_source source = {.owner = tarn_host_of(L), .name = path, .text = text, .len = len,
                                  .seconds = luaL_checknumber(L, 3)};
@@ -179,7 +179,7 @@ static void read_about_inputs(lua_State *L, int idx, tarn_about *a) {
 // save(model, path, about, overwrite)
 static int l_save(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
-    const char *path = luaL_checkstring(L, 2);
+    const char *path = tarn_lua_check_path(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);
     tarn_about a = {.name = field(L, 3, "name", NULL), .version = field(L, 3, "version", NULL),
                     .license = field(L, 3, "license", NULL), .summary = field(L, 3, "summary", NULL)};
@@ -210,21 +210,21 @@ static int l_sha256(lua_State *L) {
 // real(path) -> the path without links, or nil when nothing is there
 static int l_real(lua_State *L) {
     char full[PATH_MAX];
-    lua_pushstring(L, realpath(luaL_checkstring(L, 1), full));
+    lua_pushstring(L, realpath(tarn_lua_check_path(L, 1), full));
     return 1;
 }
 
 // kind(path) -> "folder", "file" or nil
 static int l_kind(lua_State *L) {
     struct stat st;
-    bool there = stat(luaL_checkstring(L, 1), &st) == 0;
+    bool there = stat(tarn_lua_check_path(L, 1), &st) == 0;
     lua_pushstring(L, !there ? NULL : S_ISDIR(st.st_mode) ? "folder" : S_ISREG(st.st_mode) ? "file" : NULL);
     return 1;
 }
 
 // make_folder(path): one that is there is fine
 static int l_make_folder(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = tarn_lua_check_path(L, 1);
     if (mkdir(path, 0777) != 0 && errno != EEXIST) {
         return tarn_lua_error(L, "cannot make the folder %s: %s", path, strerror(errno));
     }

@@ -1,11 +1,19 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The text of the file at a path; an error that says why there is none.
+-- The text of the file at a path; an error that says why there is none. A link may lead to what has no end.
+local most = 256 << 20 -- bytes: the largest tokenizers have some 40 MB
+
 return function(path)
   local file, why = io.open(path, "rb")
   if not file then error("cannot open " .. why, 0) end
-  local text
-  text, why = file:read "a"
+  local pieces, total = {}, 0
+  local piece
+  repeat
+    piece, why = file:read(1 << 16)
+    pieces[#pieces + 1] = piece
+    total = total + (piece and #piece or 0)
+  until not piece or total > most
   file:close()
-  if not text then error(("cannot read %s: %s"):format(path, why), 0) end
-  return text
+  if why then error(("cannot read %s: %s"):format(path, why), 0) end
+  if total > most then error(("%s: more than %d MiB, which is no text"):format(path, most >> 20), 0) end
+  return table.concat(pieces)
 end

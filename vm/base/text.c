@@ -136,6 +136,17 @@ void tarn_text_json(tarn_text *t, const char *s, size_t len) {
     tarn_text_add(t, "\"", 1);
 }
 
+// What a terminal obeys or lays out otherwise than it is written: control characters (also those of two
+// bytes, U+0080 to U+009F), line separators, marks and embeddings of direction.
+static bool obeyed(const unsigned char *s, size_t n) {
+    uint32_t c = n == 1   ? s[0]
+                 : n == 2 ? (uint32_t)(s[0] & 0x1F) << 6 | (s[1] & 0x3F)
+                 : n == 3 ? (uint32_t)(s[0] & 0x0F) << 12 | (uint32_t)(s[1] & 0x3F) << 6 | (s[2] & 0x3F)
+                          : 0x10000;
+    return c < 0x20 || (c >= 0x7F && c <= 0x9F) || c == 0x061C || c == 0x200E || c == 0x200F ||
+           (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
 void tarn_text_show(tarn_text *t, const char *s, size_t len, size_t max) {
     const unsigned char *u = (const unsigned char *)s;
     for (size_t i = 0; i < len;) {
@@ -144,12 +155,13 @@ void tarn_text_show(tarn_text *t, const char *s, size_t len, size_t max) {
             return;
         }
         size_t n = sequence(u + i, len - i);
-        if (n == 0 || u[i] < 0x20 || u[i] == 0x7F) {
-            tarn_text_printf(t, "\\x%02x", u[i]);
-            i++;
-        } else {
+        if (n > 0 && !obeyed(u + i, n)) {
             tarn_text_add(t, s + i, n);
             i += n;
+            continue;
+        }
+        for (size_t end = i + (n ? n : 1); i < end; i++) {
+            tarn_text_printf(t, "\\x%02x", u[i]);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vm/base/text.h"
@@ -16,6 +17,13 @@ static const char *next_line(const char *s) {
 }
 
 static bool is_comment(const char *s) { return s[0] == '-' && s[1] == '-'; }
+
+// A command whose code 1 is an answer must not give it when it fails before that line runs.
+static int failure_of(const char *text) {
+    static const char line[] = "\ntarn.exit_on_error(";
+    const char *at = strstr(text, line);
+    return at ? (int)strtol(at + sizeof line - 1, NULL, 10) : 1;
+}
 
 static void read_head(tarn_command *c) {
     static const char spdx[] = "-- SPDX-";
@@ -63,6 +71,7 @@ void tarn_commands_find(tarn_commands *c) {
         row->usage = row->name;
         row->usage_len = n;
         row->summary = row->help = "";
+        row->failure = failure_of(f->text);
         read_head(row);
     }
 }

@@ -30,6 +30,7 @@ typedef struct tarn_command {
     size_t summary_len;
     const char *help;     // the comment lines below the first, with their "--"
     size_t help_len;
+    int failure;          // the exit code of a run that fails: what its line tarn.exit_on_error(N) says, or 1
 } tarn_command;
 
 typedef struct tarn_commands {

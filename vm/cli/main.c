@@ -66,10 +66,22 @@ static const char *next_help_name(void *arg, size_t i) {
     return i < n ? p->commands.row[i].name : d ? d->name : NULL;
 }
 
+// Whether word is a module or a kind of value, which has functions or methods of its own.
+static bool has_members(tarn_host *h, const char *word) {
+    size_t n = strlen(word);
+    for (int i = 0; i < tarn_host_doc_count(h); i++) {
+        const char *name = tarn_host_doc_at(h, i)->name;
+        if (strncmp(name, word, n) == 0 && (name[n] == '.' || name[n] == ':')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // `tarn help WORD`, where WORD is no command: a name of the language.
 static tarn_status help_on_name(program *p, bool *known, tarn_error *err) {
     const char *word = p->o.what;
-    *known = tarn_host_doc_find(p->host, word) != NULL;
+    *known = tarn_host_doc_find(p->host, word) || has_members(p->host, word);
     if (!*known) {
         const char *near = tarn_nearest(word, next_help_name, p);
         TARN_RAISE(err, "", "no command or name '%s'%s%s%s", word, near ? "; did you mean '" : "",
@@ -247,7 +259,7 @@ static int with_host(program *p, tarn_error *err) {
 static int with_context(program *p, tarn_error *err) {
     if (tarn_context_init(&p->cx, &p->o.machine, err) != TARN_OK) {
         tarn_report_error(&p->report, err, "");
-        return FAILED;
+        return p->failure_code;
     }
     int code = DONE;
     p->cx.warn = tarn_report_warning;
@@ -273,7 +285,7 @@ static int start(program *p, int argc, char **argv, tarn_error *err) {
     }
     p->report.quiet = p->o.quiet;
     p->report.traceback = p->o.traceback;
-    p->failure_code = FAILED;
+    p->failure_code = p->o.run == TARN_RUN_COMMAND ? p->o.command->failure : FAILED;
     if (p->o.run == TARN_RUN_HELP) {
         const tarn_command *c = p->o.what ? tarn_command_named(&p->commands, p->o.what) : NULL;
         if (c) {
@@ -306,11 +318,12 @@ int main(int argc, char **argv) {
     program p = {0};
     tarn_error err = {0};
     hold_standard_streams();
+    signal(SIGXFSZ, SIG_IGN);  // writing past ulimit -f fails with a message and leaves nothing behind
     int code = start(&p, argc, argv, &err);
     tarn_cli_free(&p.o);
     bool pipe_closed = tarn_signals_pipe_closed();
     if (code == DONE && !pipe_closed && !tarn_report_flush(&p.report)) {
-        code = FAILED;
+        code = p.failure_code;
     }
     if (pipe_closed) {
         raise(SIGPIPE);  // the default action: as any program whose reader has gone

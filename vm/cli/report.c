@@ -36,6 +36,27 @@ static bool is_fault(const char *s) {
     return false;
 }
 
+void tarn_report_lines(tarn_text *out, const char *s, size_t len) {
+    for (size_t i = 0, from = 0; i <= len; i++) {
+        if (i == len || s[i] == '\n' || s[i] == '\t') {
+            tarn_text_show(out, s + from, i - from, len);
+            tarn_text_add(out, s + i, i < len);
+            from = i + 1;
+        }
+    }
+}
+
+static void put(const char *before, const char *s, const char *after) {
+    tarn_budget enough;
+    tarn_budget_init(&enough, 1 << 20);
+    tarn_text t;
+    tarn_text_init(&t, &enough);
+    tarn_report_lines(&t, s, strlen(s));
+    // Where even this finds no memory, it is better said as it is than not at all.
+    fprintf(stderr, "%s%s%s", before, t.data && !t.failed ? t.data : s, after);
+    tarn_text_free(&t);
+}
+
 void tarn_report_error(const tarn_report *r, const tarn_error *err, const char *traceback) {
     if (r->bar) {
         tarn_bar_clear(r->bar);
@@ -44,11 +65,10 @@ void tarn_report_error(const tarn_report *r, const tarn_error *err, const char *
     size_t skip = own_position(err->message);
     bool fault = skip > 0 && !err->code[0] && is_fault(err->message + skip);
     bool whole = fault || r->traceback;
-    fprintf(stderr, "tarn: %s%s", fault ? "internal error: " : "",
-            err->message + (whole ? 0 : skip));
+    put(fault ? "tarn: internal error: " : "tarn: ", err->message + (whole ? 0 : skip), "");
     fprintf(stderr, err->code[0] ? " [%s]\n" : "\n", err->code);
     if (whole && traceback && *traceback) {
-        fprintf(stderr, "%s\n", traceback);
+        put("", traceback, "\n");
     }
 }
 
@@ -58,7 +78,7 @@ void tarn_report_warning(void *report, const char *message) {
         if (r->bar) {
             tarn_bar_clear(r->bar);
         }
-        fprintf(stderr, "tarn: warning: %s\n", message);
+        put("tarn: warning: ", message, "\n");
     }
 }
 

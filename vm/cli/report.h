@@ -15,6 +15,9 @@ typedef struct tarn_report {
     bool traceback;   // always
 } tarn_report;
 
+// Text that may quote files and scripts of strangers, for a terminal: lines and tabs stay, what else it would obey
+// becomes visible.
+void tarn_report_lines(tarn_text *out, const char *s, size_t len);
 void tarn_report_error(const tarn_report *r, const tarn_error *err, const char *traceback);
 void tarn_report_warning(void *report, const char *message);  // for tarn_context.warn
 // Writes out what stdout still holds; false (and a line on stderr) when it cannot be written.

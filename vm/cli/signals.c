@@ -77,7 +77,6 @@ void tarn_signals_install(tarn_host *h) {
             set(caught[i], on_signal);
         }
     }
-    set(SIGXFSZ, SIG_IGN);  // writing past ulimit -f fails with a message and leaves nothing behind
 }
 
 void tarn_signals_remove(void) {

@@ -14,6 +14,7 @@
 
 #include "stdlib/bind/model.h"
 #include "stdlib/bind/recipe.h"
+#include "vm/cli/report.h"
 #include "vm/op/blas.h"
 
 enum {
@@ -166,27 +167,8 @@ int tarn_untrusted_main(int argc, char **argv) {
 
 // ---- the parent ----
 
-// Text of the child for a terminal: lines and tabs stay, other control bytes and what is no UTF-8 become
-// visible; C1 controls too, which some terminals obey.
-static void make_harmless(tarn_text *out, const char *s, size_t len) {
-    for (size_t i = 0, from = 0; i <= len; i++) {
-        bool c1 = i + 1 < len && (unsigned char)s[i] == 0xC2 && (unsigned char)s[i + 1] >= 0x80 &&
-                  (unsigned char)s[i + 1] < 0xA0;
-        if (i < len && s[i] != '\n' && s[i] != '\t' && !c1) {
-            continue;
-        }
-        tarn_text_show(out, s + from, i - from, len);
-        if (c1) {
-            tarn_text_printf(out, "\\x%02x", (unsigned char)s[++i]);
-        } else if (i < len) {
-            tarn_text_add(out, s + i, 1);
-        }
-        from = i + 1;
-    }
-}
-
 static void show_said(const tarn_text *said, tarn_text *buffer) {
-    make_harmless(buffer, said->data ? said->data : "", said->len);
+    tarn_report_lines(buffer, said->data ? said->data : "", said->len);
     if (buffer->len > 0 && !buffer->failed) {
         fwrite(buffer->data, 1, buffer->len, stdout);
         fputs(buffer->data[buffer->len - 1] == '\n' ? "" : "\n", stdout);
@@ -252,7 +234,7 @@ static tarn_status read_answer(lua_State *L, const tarn_text *a, tarn_error *err
     }
     memcpy(code, s + 6, skip - 7);
     tarn_text *message = tarn_bind_new_text(L);
-    make_harmless(message, s + skip, a->len - skip < 1500 ? a->len - skip : 1500);
+    tarn_report_lines(message, s + skip, a->len - skip < 1500 ? a->len - skip : 1500);
     tarn_status status = tarn_raise(err, code, "%s", message->data ? message->data : "it failed without a message");
     tarn_text_free(message);
     return status;

@@ -56,8 +56,12 @@ static tarn_status set_limits(double seconds, size_t memory, tarn_error *err) {
                   {RLIMIT_FSIZE, 0, "size of files"}, {RLIMIT_CORE, 0, "core files"},
                   {RLIMIT_MEMLOCK, 0, "locked memory"}};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        // The second limit of processor time is SIGKILL, which says less.
-        struct rlimit r = {limits[i].most, limits[i].most + (limits[i].what == RLIMIT_CPU)};
+        // The second limit of processor time is SIGKILL, which says less. Nobody may go above one that is there.
+        struct rlimit r = {limits[i].most, limits[i].most + (limits[i].what == RLIMIT_CPU)}, there;
+        if (getrlimit(limits[i].what, &there) == 0 && there.rlim_max < r.rlim_max) {
+            r.rlim_max = there.rlim_max;
+            r.rlim_cur = r.rlim_cur < r.rlim_max ? r.rlim_cur : r.rlim_max;
+        }
         if ((limits[i].what != RLIMIT_AS || COUNTS_ADDRESSES) && setrlimit(limits[i].what, &r) != 0) {
             return no_wall(limits[i].name, errno, err);
         }
@@ -130,6 +134,9 @@ static int add_rules(scmp_filter_ctx f) {
     r = r ? r : seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
                                  SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
+    // A compiler of patterns does without where it gets no room for code; who makes data into code is ended.
+    r = r ? r : seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mmap), 1,
+                                 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC));
     return r ? r : seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                                     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 }

@@ -54,6 +54,15 @@ void *tarn_lua_check(lua_State *L, int idx, const char *type) {
     return p;
 }
 
+const char *tarn_lua_check_path(lua_State *L, int idx) {
+    size_t len;
+    const char *path = luaL_checklstring(L, idx, &len);
+    if (strlen(path) != len) {
+        tarn_lua_error(L, "'%s' followed by a zero byte is no path", path);
+    }
+    return path;
+}
+
 static const char *next_name(void *arg, size_t i) { return ((const char *const *)arg)[i]; }
 
 static bool is_name(const char *word, const char *const *names) {

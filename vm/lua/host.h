@@ -158,6 +158,8 @@ void tarn_lua_type(lua_State *L, const tarn_lua_class *c);
 void *tarn_lua_new(lua_State *L, const char *type, size_t size);
 void *tarn_lua_test(lua_State *L, int idx, const char *type);   // NULL if it is something else
 void *tarn_lua_check(lua_State *L, int idx, const char *type);  // raises
+// A string for the system, which ends at a zero byte: one that holds such a byte is refused.
+const char *tarn_lua_check_path(lua_State *L, int idx);
 
 // Called by the binding before a large allocation of tensor memory: runs the collector when the
 // bytes taken since the last collection call for it.

@@ -127,7 +127,14 @@ int tarn_compile(lua_State *L, const char *text, size_t len, const char *chunkna
         p.text += skip;
         p.len -= skip;
     }
-    return lua_load(L, next_piece, &p, chunkname, "t");
+    bool binary = p.len > 0 && *p.text == *LUA_SIGNATURE;
+    int status = lua_load(L, next_piece, &p, chunkname, "t");
+    if (status == LUA_ERRSYNTAX && binary) {  // Lua's own words name no file
+        lua_pop(L, 1);
+        lua_pushfstring(L, "%s: attempt to load a binary chunk: scripts are text",
+                        chunkname + (*chunkname == '@' || *chunkname == '='));
+    }
+    return status;
 }
 
 // A reader of the script: called until it returns nothing. The pieces are kept at stack index 5.

@@ -91,12 +91,23 @@ static tarn_status TARN_PRINTF(4, 5)
 
 static tarn_status refuse_length(const tarn_input *f, uint64_t n, tarn_error *err) {
     static const char lfs[] = "version https://git-lfs";
-    char head[sizeof lfs - 1];
-    if (f->size >= sizeof head && tarn_input_read(f, 0, sizeof head, head, NULL) == TARN_OK &&
-        memcmp(head, lfs, sizeof head) == 0) {
+    char head[sizeof lfs - 1] = {0};
+    size_t have = f->size < sizeof head ? (size_t)f->size : sizeof head;
+    if (tarn_input_read(f, 0, have, head, NULL) == TARN_OK && memcmp(head, lfs, sizeof head) == 0) {
         TARN_RAISE(err, "LfsPointer",
                    "%s: is a Git LFS pointer, not the model itself: fetch it with git lfs pull",
                    f->path);
+    }
+    static const char *const kinds[][2] = {
+        {"PK\003\004", "a PyTorch checkpoint, or another zip file"},
+        {"\200\002\212\012l\374\234", "a PyTorch checkpoint in the old form"},
+        {"GGUF", "a GGUF file"},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        if (memcmp(head, kinds[k][0], strlen(kinds[k][0])) == 0) {
+            TARN_RAISE(err, "HeaderTooLarge", "%s: is %s; tarn reads safetensors only", f->path,
+                       kinds[k][1]);
+        }
     }
     if (n > TARN_HEADER_MAX) {
         TARN_RAISE(

@@ -113,16 +113,37 @@ static bool same_file(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+// How many folders above the working directory this one is; -1 when it is none of them.
+static int levels_above(const struct stat *folder) {
+    int fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), levels = -1;
+    struct stat here, before = {0};
+    for (int k = 0; fd >= 0 && fstat(fd, &here) == 0; k++) {
+        levels = same_file(folder, &here) ? k : -1;
+        if (levels >= 0 || (k > 0 && same_file(&before, &here))) {
+            break;  // found, or the root, which is above itself
+        }
+        before = here;
+        int above = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        close(fd);
+        fd = above;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return levels;
+}
+
 // Why an existing folder cannot be swapped for another; NULL when it can.
 static const char *fixed(const char *full, const char *parent) {
     struct statx x;
-    struct stat st, here;
+    struct stat st;
     if (statx(AT_FDCWD, full, 0, STATX_BASIC_STATS, &x) == 0 &&
         (x.stx_attributes & STATX_ATTR_MOUNT_ROOT)) {
         return "a mount point";
     }
-    if (stat(full, &st) == 0 && stat(".", &here) == 0 && same_file(&st, &here)) {
-        return "the working directory";
+    int levels = stat(full, &st) == 0 ? levels_above(&st) : -1;
+    if (levels >= 0) {
+        return levels == 0 ? "the working directory" : "above the working directory";
     }
     return access(parent, W_OK) == 0 ? NULL : "in a folder that may not be written";
 }

@@ -2,7 +2,7 @@
 -- What a saved model says of how it was made: the plan and the digests of its inputs from its metadata, the
 -- rest from the tarn-provenance.json beside it. All of it is only claimed; `tarn verify` and `tarn replay`
 -- look.
-local decode = require "json.decode".decode
+local decode, text_file = require "json.decode".decode, require "text_file"
 
 local function json_of(text)
   local ok, value = pcall(decode, text)
@@ -14,9 +14,8 @@ local function text(v) return type(v) == "string" and v or nil end
 -- saved(m, path) -> {plan = text, nodes = list, inputs = {{label, digest, path, license, source}, …}, provenance}
 return function(m, path)
   local metadata = m:metadata()
-  local file = io.open(path .. "/tarn-provenance.json", "rb")
-  local provenance = file and json_of(file:read "a" or "") or {}
-  if file then file:close() end
+  local there, written = pcall(text_file, path .. "/tarn-provenance.json")
+  local provenance = there and json_of(written) or {}
   local plan = metadata.tarn_plan and json_of(metadata.tarn_plan)
   local hints = {}
   for _, row in ipairs(type(provenance.inputs) == "table" and provenance.inputs or {}) do

@@ -2,6 +2,7 @@
 -- The answers of a recipe to the questions of stdlib/bind/recipe.h, inside the host that its script runs
 -- in. Everything that comes and goes is JSON; models come in through open(name).
 local json, decode, make = require "json", require "json.decode".decode, require "recipe.make"
+local show = require "show"
 
 local function list_or(v) return type(v) == "table" and json.list(v) or v end
 
@@ -94,7 +95,7 @@ return function(recipe, open, planning, plan_of, adapter)
     elseif type(made) == "table" then
       for name in pairs(made) do
         if type(name) ~= "string" or not name:find "^[%w_][%w_.-]*$" then
-          fail(recipe, { string.format("build: '%s' is no name for an output", tostring(name)) })
+          fail(recipe, { string.format("build: '%s' is no name for an output", show(tostring(name))) })
         end
         list[#list + 1] = { name, made[name] }
       end

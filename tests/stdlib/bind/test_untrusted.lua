@@ -63,6 +63,12 @@ local plain, walled = recipe.load(odd_path, { input = { a = odd } }),
   recipe.load(odd_path, { input = { a = odd }, untrusted = true })
 check.equal(walled:plans()[1].plan, plain:plans()[1].plan)
 
+-- Patterns are compiled to machine code where that is allowed; in there they are matched without.
+local picked = write("picked.lua", 'return recipe { name = "x", inputs = { a = {}, b = {} }, build = function(m) '
+  .. [[return m.a:only "^fc[12]" end }]])
+check.equal(recipe.load(picked, { input = files, untrusted = true }):plans()[1].plan,
+  recipe.load(picked, { input = files }):plans()[1].plan)
+
 -- ---- what the script finds ----
 
 local function says(want, code)

@@ -160,6 +160,11 @@ static void messages(void **state) {
     tarn_text_show(&t, "ab\n\xFF\xC3\xA9z", 7, 100);
     assert_string_equal(t.data, "ab\\x0a\\xff\xC3\xA9z");
     t.len = 0;
+    // A terminal takes U+009B for ESC [, and U+202E turns the rest of a line round; U+2010 is a hyphen.
+    static const char obeyed[] = "\xC2\x9B" "m\xE2\x80\xAE\xE2\x81\xA6\xD8\x9C\x7F\xE2\x80\x90\xC2\xA0";
+    tarn_text_show(&t, obeyed, sizeof obeyed - 1, 100);
+    assert_string_equal(t.data, "\\xc2\\x9bm\\xe2\\x80\\xae\\xe2\\x81\\xa6\\xd8\\x9c\\x7f\xE2\x80\x90\xC2\xA0");
+    t.len = 0;
     tarn_text_show(&t, "abcdef", 6, 3);
     assert_string_equal(t.data, "abc…");
     t.len = 0;

@@ -372,6 +372,20 @@ static void test_working_directory(void **state) {
     shards.overwrite = true;
     assert_int_equal(save(&cx, ".", small, 2, &shards, 1, &err), TARN_ERROR);
     assert_non_null(strstr(err.message, "the working directory"));
+    // So do those above it: whoever works below would be left in a folder that is gone.
+    if (mkdir("above", 0777) != 0 || mkdir("above/here", 0777) != 0 || chdir("above/here") != 0) {
+        fail();
+    }
+    struct stat before, after;
+    assert_int_equal(save(&cx, "../..", small, 2, &shards, 1, &err), TARN_ERROR);
+    assert_non_null(strstr(err.message, "above the working directory"));
+    assert_int_equal(stat("..", &before), 0);
+    OK(save(&cx, "..", small, 2, &shards, 1, &err));
+    assert_int_equal(stat("..", &after), 0);
+    assert_true(before.st_ino == after.st_ino);
+    assert_string_equal(names_in(".."),
+                        "config.json here model-00001-of-00002.safetensors "
+                        "model-00002-of-00002.safetensors model.safetensors.index.json ");
     if (fchdir(was) != 0) {
         fail();
     }
