@@ -19,6 +19,7 @@
 --   --strict            refuse what is doubtful in the input files
 --   --report FILE       afterwards write what the merge did to every tensor, as JSON; -: print it as a table
 --   --plan              print what would be read and written and what makes each tensor, and stop
+--   --json              the plan as one object
 
 local command = require "command"
 local run = require "mergekit.run"
@@ -27,7 +28,8 @@ local function size(text)
   local scale = { [""] = 1, K = 2 ^ 10, M = 2 ^ 20, G = 2 ^ 30, T = 2 ^ 40 }
   local n, unit = text:match "^([%d.]+)%s*(%a?)$"
   local bytes = n and tonumber(n) and scale[unit:upper()] and tonumber(n) * scale[unit:upper()]
-  return bytes and bytes >= 1 and math.floor(bytes) or command.misused("--shard-size %s is no size", text)
+  return bytes and bytes >= 1 and math.floor(bytes)
+    or command.misused("--shard-size %s is no size; expected bytes, or a number with K, M or G", text)
 end
 
 local args = command.parse()
@@ -42,7 +44,8 @@ local merged = run.plainly(function()
 end)
 
 if args.plan then
-  print(run.plainly(merged.plan, merged, { dtype = save.dtype }):show(true))
+  local plan = run.plainly(merged.plan, merged, { dtype = save.dtype })
+  print(args.json and require "plan_json"(plan) or plan:show(true))
 else
   run.plainly(merged.save, merged, out, save)
 end

@@ -91,6 +91,11 @@ refused("", "c.yml: the file is empty")
 refused("- a", "c.yml: a list, expected a map with merge_method, models …")
 refused(head, "c.yml:1: neither models nor slices are given")
 refused(head .. "modles: []", "c.yml:3: unknown top-level key modles; did you mean 'models'?")
+refused(head .. "models: [{model: a}]\nrandom_seed: 0",
+  "c.yml:4: unknown top-level key random_seed; the seed is an option of the command: --seed N")
+refused("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\nbase_model: b",
+  "c.yml:3: linear merges base_model as one more model, and b has no weight: list it under models with one, or leave "
+    .. "base_model out")
 refused(head .. "modules: {}", "c.yml:3: modules is an empty map")
 refused(head .. "modules: {default: {}}", "c.yml:3: neither models nor slices are given")
 refused(head .. "modules:\n  default:\n", "c.yml:4: module default is empty, expected models or slices")
@@ -329,7 +334,7 @@ do
   local file = assert(io.open("nowhere.yml", "w"))
   file:write(text)
   file:close()
-  fails("nowhere", 'source = nowhere; expected "union", "base", the number of a model or a folder with a tokenizer')
+  fails("nowhere", 'source = nowhere; expected "union", "base", a model or a folder with a tokenizer')
 end
 
 -- A document of its own may have a name; vocabularies of several sizes are cut where that is asked for.

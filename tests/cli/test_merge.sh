@@ -175,7 +175,52 @@ refused yaml-tab ":3:1: syntax error" "a tab in the indentation"
 refused yaml-bomb ":6:45: more than 1000000 values"
 refused yaml-object-tag ":1:15: the tag !!python/object/apply:os.getcwd is not accepted"
 
+# A head from one model and the embedding from another, of which one is tied: the output would have none, or one
+# that its config.json says is tied. A last slice of no layers takes both from one.
+"$tarn" -e 'model.open("inputs/bf16/prose"):only(function(_, info) return info.place ~= "head" end):save "tied"' \
+    >/dev/null || wrong "the tied model cannot be made"
+sed 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' inputs/bf16/prose/config.json >tied/config.json
+for pair in "inputs/bf16/prose tied" "tied inputs/bf16/prose"; do
+    printf 'merge_method: passthrough\nslices:\n- sources: [{model: %s, layer_range: [0, 2]}]\n' "${pair% *}" >mixed.yml
+    printf -- '- sources: [{model: %s, layer_range: [1, 3]}]\n' "${pair#* }" >>mixed.yml
+    "$tarn" merge --quiet mixed.yml out/mixed >said.txt 2>&1 && wrong "$pair: one head is tied, the other is not"
+    grep -qF "mixed.yml:4: the head would come from ${pair##*[ /]}" said.txt || wrong "the reason is: $(cat said.txt)"
+    printf -- '- sources: [{model: %s, layer_range: [0, 0]}]\n' "${pair% *}" >>mixed.yml
+    "$tarn" merge --quiet --force mixed.yml out/mixed || wrong "$pair: head and embedding of one model"
+done
+
+mkdir ad && cp lora/r4_qv/adapter_* ad
+printf 'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: lora/base_llama}, {model: ad}]\n' >ad.yml
+"$tarn" merge --quiet ad.yml out/ad >said.txt 2>&1 && wrong "an adapter is merged as a model"
+grep -qF "ad.yml:3: ad is an adapter, not a model; a model with it is written MODEL+ad" said.txt ||
+    wrong "the reason is: $(cat said.txt)"
+printf 'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: tied}, {model: inputs/bf16/prose}]\n' >drop.yml
+"$tarn" merge --quiet drop.yml out/drop >said.txt 2>&1 && wrong "a tied model comes first"
+grep -qF "hint: --missing drop" said.txt || wrong "the hint is: $(cat said.txt)"
+printf 'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: one}]\ntokenizer_source: unoin\n' >union.yml
+"$tarn" merge --quiet union.yml out/union >said.txt 2>&1 && wrong "a tokenizer called unoin"
+grep -qF 'union.yml:4: source = unoin; expected "union", "base", a model or a folder with a tokenizer' said.txt ||
+    wrong "the reason is: $(cat said.txt)"
+
+# Other kinds of checkpoint are told by what they begin with.
+kind() {  # first bytes, what it is
+    { printf "$1"; head -c 64 /dev/zero; } >kind.bin
+    printf 'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: kind.bin}]\n' >kind.yml
+    "$tarn" merge --quiet kind.yml out/kind >said.txt 2>&1 && wrong "$2 is merged"
+    grep -qF "kind.yml:3: kind.bin: is $2; tarn reads safetensors only" said.txt || wrong "the reason is: $(cat said.txt)"
+}
+kind 'PK\003\004\000\000\010\010' "a PyTorch checkpoint, or another zip file"
+kind '\200\002\212\nl\374\234F' "a PyTorch checkpoint in the old form"
+kind 'GGUF\003\000\000\000' "a GGUF file"
+
 # ---- arguments ----
+
+"$tarn" merge cases/linear-main-bf16.yml out/size --shard-size 5B >said.txt 2>&1
+[ $? = 2 ] && grep -qF "5B is no size; expected bytes" said.txt || wrong "--shard-size 5B: $(cat said.txt)"
+"$tarn" merge --plan --json cases/slerp-main-bf16.yml out/planned | "$tarn" -e '
+local p = require("json.decode").decode(io.read "a")
+assert(p.passes == 2 and #p.tensors == 30 and p.plan.tarn == "plan")' >/dev/null || wrong "--plan --json"
+"$tarn" replay out/ties --json | grep -qF '{"model":"out/ties","result":"same","detail":""}' || wrong "replay --json"
 
 "$tarn" merge cases/linear-main-bf16.yml >said.txt 2>&1
 [ $? = 2 ] || wrong "a missing OUT is no usage error"

@@ -122,6 +122,7 @@ cmp locked/model.safetensors script/model.safetensors || wrong "a lock changes b
 grep -qF '"lock": "{\n' locked/tarn-provenance.json || wrong "the lock in the provenance"
 # shellcheck disable=SC2086
 says 1 "params.density: locked 0.2, now 0.3" "$tarn" run recipe.lua $locked --set density=0.3 -o no
+says 1 "  plans: locked " "$tarn" run recipe.lua $locked --set density=0.3 -o no
 # shellcheck disable=SC2086
 says 0 "saved" "$tarn" run recipe.lua $locked --set density=0.3 --no-lock -o unlocked
 # shellcheck disable=SC2086

@@ -7,7 +7,7 @@
 local config = require "mergekit.config"
 local parts_of = require "mergekit.modules"
 local decode = require("json.decode").decode
-local say = require "mergekit.say"
+local say, text_file = require "mergekit.say", require "text_file"
 
 local function fail(where, message, ...)
   error(where .. ": " .. message:format(...), 0)
@@ -24,7 +24,9 @@ local function located(where, f, ...)
   elseif message:find("^" .. where:gsub(":%d+$", ""):gsub("%p", "%%%0") .. ":%d") then
     error(message, 0)
   end
-  error(where .. ": " .. message:gsub("^scripts/%a+%.lua:%d+: ", ""):gsub("^model%.one_tokenizer: ", ""), 0)
+  message = message:gsub("^scripts/%a+%.lua:%d+: ", ""):gsub("^model%.one_tokenizer: ", "")
+    :gsub("(hint: .-)missing = \"(%a+)\"", "%1--missing %2"):gsub("the number of a model or ", "a model or ")
+  error(where .. ": " .. message, 0)
 end
 
 -- ---- the models ----
@@ -54,6 +56,17 @@ local function open(m, d, options)
     r = options.made[m.document] == r and say.call(d, r, "cast", d.dtype) or say.cast(d, r, d.dtype)
   end
   m.model = r
+end
+
+-- An adapter stands for a model only where all are adapters.
+local function check_adapters(d)
+  local adapter, other
+  for _, m in ipairs(d.models) do
+    if #m.model:names "lora_(embedding_)?A" > 0 then adapter = adapter or m else other = other or m end
+  end
+  if adapter and other then
+    fail(adapter.at, "%s is an adapter, not a model; a model with it is written MODEL+%s", adapter.label, adapter.path)
+  end
 end
 
 -- ---- tokenizers and templates ----
@@ -138,11 +151,11 @@ local function check_rows(d, cut)
 end
 
 local function text_of(m, name)
-  local folder = m.model:folder()
-  local file = folder and io.open(folder .. "/" .. name, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
-  return text
+  local path = m.model:folder() and m.model:folder() .. "/" .. name
+  local file = path and io.open(path, "rb")
+  if not file then return nil end
+  file:close()
+  return text_file(path)
 end
 
 -- The chat template of a model, without the space around it.
@@ -434,6 +447,30 @@ local function operands(d, slice)
   return base, list
 end
 
+-- Whether a model has a head that is a tensor of its own; and how it is called.
+local function head_of(d, slice)
+  local base, list = operands(d, slice)
+  local p = (base or list[1]).part
+  local other = {}
+  for _, tie in ipairs(p.model:structure().tied) do other[tie.other] = true end
+  return #p.model:names(function(name, info) return info.place == "head" and not other[name] end) > 0, p.label
+end
+
+-- Embeddings come from the first slice and the head from the last. Where one of the two has its head tied to its
+-- embedding, the output would lack a head, or hold one that its config.json says is tied.
+local function check_heads(d)
+  for _, g in ipairs(d.groups) do
+    local first, last = g.slices[1], g.slices[#g.slices]
+    local has, whose = head_of(d, first)
+    local late, its = head_of(d, last)
+    if has ~= late then
+      fail(last.where, "the head would come from %s and the embedding from %s, but %s has its head tied to its "
+        .. "embedding and %s has not; a last slice of no layers, layer_range: [0, 0] of %s, takes both from one",
+        its, whose, has and its or whose, has and whose or its, whose)
+    end
+  end
+end
+
 local function merge_slice(d, g, k, o)
   local slice = g.slices[k]
   local base, list = operands(d, slice)
@@ -459,6 +496,7 @@ end
 local function build(d, o)
   d.said, d.steps, d.names, d.unfit = o.said or {}, o.steps or {}, o.names or {}, {}
   for _, m in ipairs(d.models) do open(m, d, o) end
+  check_adapters(d)
   if d.tokenizer then unify(d) else check_rows(d, o.truncate) end
   if d.template then set_template(d) end
   if d.document and d.files then
@@ -467,6 +505,7 @@ local function build(d, o)
   end
   split(d)
   check_layers(d)
+  check_heads(d)
   local parts = {}
   for _, g in ipairs(d.groups) do
     local first, last = #g.slices[1].sources, #g.slices[#g.slices].sources

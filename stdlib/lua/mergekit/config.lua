@@ -195,7 +195,8 @@ end
 function Reader:keys(t, what, allowed)
   for _, key in ipairs(self.at[t].keys) do
     if not allowed[key] then
-      local why = did_you_mean(key, allowed)
+      local why = key == "random_seed" and "; the seed is an option of the command: --seed N"
+        or did_you_mean(key, allowed)
       if self.row and self.row.parameters[key] then
         why = t.parameters == self.null and " beside an empty parameters (wrong indentation)"
           or "; it belongs under parameters"
@@ -378,7 +379,10 @@ function Reader:check_required(slice)
       end
       for _, s in ipairs(slice.sources) do
         local base = apart(self.row, slice.base) and s.model == slice.base
-        if not base and not s.parameters[key] then
+        if not base and not s.parameters[key] and s.at == self.doc then
+          self:fail(self.doc, "base_model", "%s merges base_model as one more model, and %s has no %s: list it under "
+            .. "models with one, or leave base_model out", self.method, s.model.label, key)
+        elseif not base and not s.parameters[key] then
           self:fail(s.at, "model", "model %s has no %s", s.model.label, key)
         end
       end

@@ -3,7 +3,7 @@
 -- contents, so a copy that is split over other files is the same input; the files beside them that go into
 -- the output (config, tokenizer …) by their SHA-256. The version of the program is told and not compared:
 -- what would change bytes is the version of a method.
-local json, decode = require "json", require "json.decode".decode
+local json, decode, text_file = require "json", require "json.decode".decode, require "text_file"
 
 local lock = {}
 
@@ -18,9 +18,8 @@ table.sort(beside)
 local function read(path)
   local file = io.open(path, "rb")
   if not file then return nil end
-  local text = file:read "a"
   file:close()
-  return text
+  return text_file(path)
 end
 
 local function sorted(t)
@@ -145,7 +144,7 @@ local function compare(where, was, now, out)
     for key in pairs(was) do keys[key] = true end
     for key in pairs(now) do keys[key] = true end
     for _, key in ipairs(sorted(keys)) do
-      compare(where == "" and key or where .. "." .. key, was[key], now[key], out)
+      compare(key == "" and where or where .. "." .. key, was[key], now[key], out) -- the one output has no name
     end
   elseif was == nil then
     out[#out + 1] = string.format("%s: not in the lock, now %s", where, type(now) == "table" and "there" or show(now))
