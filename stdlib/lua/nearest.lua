@@ -20,9 +20,9 @@ local function distance(a, b)
   return last[#b]
 end
 
--- nearest(word, {word = anything, …}) -> word or nil; equal distances: the first in byte order.
-return function(word, words)
-  local best, least = nil, math.max(1, #word // 3) + 1
+-- nearest(word, {word = anything, …}[, most edits]) -> word or nil; equal distances: the first in byte order.
+return function(word, words, most)
+  local best, least = nil, math.min(most or math.huge, math.max(1, #word // 3)) + 1
   if #word > 64 then return nil end
   for candidate in pairs(words) do
     local d = distance(word, candidate)

@@ -121,7 +121,10 @@ local function rows_of(data)
     net.fail("net:loss: expected a data set, a batch or { x =, y = }, got %s", type(data))
   end
   local x = data.x
-  if type(x) ~= "userdata" then net.fail "net:loss: the data have no x" end
+  if type(x) ~= "userdata" then
+    local parts = rawget(data, "train") and "; they come in parts: data.train, data.test"
+    net.fail("net:loss: the data have no x%s", parts or "")
+  end
   return x.shape[1]
 end
 

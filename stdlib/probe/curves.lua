@@ -110,6 +110,7 @@ return function(check, core)
       if #r.losses > 0 then
         words[#words + 1] = ("%d steps, loss of the last ones %s"):format(#r.losses, short(loss_at_end(r.losses)))
       end
+      if r.bound then words[#words + 1] = "bound " .. short(r.bound) end
       if r.saddle then words[#words + 1] = ("saddle %s at t = %s"):format(short(r.saddle), short(r.saddle_t)) end
       return table.concat(words, ", ")
     end,

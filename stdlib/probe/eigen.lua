@@ -57,6 +57,10 @@ return function(define, check, core, told)
       error(("%s: basis = %d; %d eigenvalues need at least %d vectors"):format(what, rows, top, top + 3), 0)
     end
     local most = whole(what, o, "products", 1, 1000)
+    local wanted = math.min(top, op.n)
+    if most < wanted then
+      error(("%s: %d eigenvalues need at least as many products; products = %d"):format(what, wanted, most), 0)
+    end
     local draw <close> = progress(what, nil, "products")
     local j <close> = journal.open(what, o, { H }, draw)
     local how = { what = what, top = top, which = which, tolerance = o.tolerance or 1e-4, products = most, rows = rows,

@@ -10,6 +10,7 @@
 -- Values are numbers, texts, booleans and tables of them; tensors are saved as lists, models and functions are not
 -- saved.
 local journal = require "search.journal"
+local nearest = require "nearest"
 
 local record = {}
 
@@ -89,6 +90,16 @@ local function told(f, ...)
   return result
 end
 
+-- What a record does not hold is nil, since fields depend on options; but a word that is all but one that it holds is
+-- a slip. -> that one
+local function slip(r, key, methods)
+  if type(key) ~= "string" or #key < 3 then return nil end
+  local words = {}
+  for word in pairs(methods) do words[word] = true end
+  for word in pairs(r) do words[type(word) == "string" and word or ""] = true end
+  return nearest(key, words, 2)
+end
+
 -- record.kind("path", how) -> a function that makes records of this kind of a table of values.
 function record.kind(name, how)
   how.name = name
@@ -100,7 +111,15 @@ function record.kind(name, how)
     end,
   }
   for key, f in pairs(how.methods or {}) do methods[key] = f end
-  local Kind = { __index = methods, __name = name, __tostring = how.text }
+  local Kind = { __name = name, __tostring = how.text }
+  function Kind.__index(r, key)
+    local method = methods[key]
+    local near = method == nil and slip(r, key, methods)
+    if not near then return method end
+    local _, asked = pcall(error, "", 3) -- at whose line; the library's own ask for what may be there
+    if asked:find "^stdlib/" or asked:find "^scripts/" then return nil end
+    error(("%s: no field '%s'; did you mean '%s'?"):format(name, key, near), 2)
+  end
   for key, f in pairs(how.meta or {}) do Kind[key] = f end
   return function(values) return setmetatable(values, Kind) end
 end

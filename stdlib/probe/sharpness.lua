@@ -167,9 +167,9 @@ return function(define, check, core, told, whole)
   local function text_of(r)
     local n = r.parts and #r.parts or 1
     local what = {
-      worst = ("worst %sloss in %s of radius %g: +%.6g (a lower bound; %d starts, %d parts)"):format(
+      worst = ("worst %sloss in %s of radius %g: +%.6g (a lower bound; %d starts%s)"):format(
         r.adaptive and "adaptive " or "", r.norm == "linf" and "the box" or "the ball", r.rho or 0, r.value or 0,
-        r.starts or 0, n),
+        r.starts or 0, n > 1 and (", mean over %d parts"):format(n) or ""),
       sam = ("one step up the gradient, %srho = %g: +%.6g"):format(r.adaptive and "adaptive, " or "", r.rho or 0,
         r.value or 0),
       average = ("average rise of the loss, %s%s noise of size %g: %+.6g, standard error %.2g (%d draws)"):format(

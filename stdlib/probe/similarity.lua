@@ -13,6 +13,13 @@ return function(define, check, core)
 
   local function fail(text, ...) error(text:format(...), 0) end
 
+  -- Whether a call is about the layers of a network; else it is about two tensors.
+  local function of_net(what, first)
+    local kind = core.kind(first)
+    if net_of.is(first) or kind == "tensor" then return kind ~= "tensor" end
+    fail("%s: expected a network and its models, or two tensors [examples, …], got %s", what, kind)
+  end
+
   local function matrix(what, t, name)
     if core.kind(t) ~= "tensor" then fail("%s: %s is a tensor [examples, …], got %s", what, name, core.kind(t)) end
     local shape = t.shape
@@ -318,7 +325,7 @@ return function(define, check, core)
   local function measure(name, own, defaults)
     local what = "probe." .. name
     return told(function(first, ...)
-      local on_net = net_of.is(first)
+      local on_net = of_net(what, first)
       local a, b, data, options = ...
       if not on_net then options = b end
       check(what, options, on_net and with(net_options, own) or own)
@@ -478,7 +485,7 @@ return function(define, check, core)
   end
 
   local cka = told(function(first, ...)
-    local on_net = net_of.is(first)
+    local on_net = of_net("probe.cka", first)
     local a, b, data, options = ...
     if not on_net then options = b end
     check("probe.cka", options, on_net and with(net_options, cka_options) or cka_options)

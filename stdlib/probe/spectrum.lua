@@ -112,15 +112,16 @@ return function(define, check, core, told, whole)
   -- v' P H P v of another start v = sqrt(n) q, P the projection onto what is at right angles to the vectors u, whose
   -- products u' H u' are the diagonal matrix of `ritz`. Its mean is the trace of P H P whether or not u has converged,
   -- and the rest of the trace is the sum of `ritz` (Meyer, Musco, Musco, Woodruff 2021). The products with q are known:
-  -- H q is the first step of its Lanczos process.
+  -- H q is the first step of its Lanczos process. With it |P H v|², whose mean is the squared Frobenius norm of P H P
+  -- where u has converged: half of the most that the variance of v' P H P v can be.
   local function remainder(n, basis, t, m, u, ritz)
     local q = basis.q[1]
     local hq = t[1][1] * q
     if m > 1 then hq = hq + t[1][2] * basis.q[2] end
     local a, b = u:matmul(q):totable(), u:matmul(hq):totable()
-    local rest = t[1][1]
-    for i, v in ipairs(ritz) do rest = rest - 2 * a[i] * b[i] + v * a[i] * a[i] end
-    return n * rest
+    local rest, square = t[1][1], hq:norm() ^ 2
+    for i, v in ipairs(ritz) do rest, square = rest - 2 * a[i] * b[i] + v * a[i] * a[i], square - b[i] ^ 2 end
+    return n * rest, n * math.max(square, 0)
   end
 
   local function one_start(what, op, steps, seed, start, run, loop)
@@ -141,7 +142,7 @@ return function(define, check, core, told, whole)
     if run.most > 0 and start == 1 then
       one.sharp, one.ritz = sharp(basis, values, vectors, residuals, run.most)
     elseif run.sharp then
-      one.rest = remainder(op.n, basis, t, m, run.sharp, run.ritz)
+      one.rest, one.rest_square = remainder(op.n, basis, t, m, run.sharp, run.ritz)
     end
     return one
   end
@@ -160,12 +161,13 @@ return function(define, check, core, told, whole)
     local most = starts > 2 and steps // 4 or 0 -- how many sharp directions are held besides
     operator.fits(what, op.n, op.dtype, steps + most, 8, "steps", most > 0 and 1.25 or 1)
     local run, rest = { basis = lanczos.basis(what, op, steps, "steps"), products = 0, draw = draw, most = most }, {}
+    local squares = {}
     for s = 1, starts do
       local one = j.loop({ "start", s }, function(loop) return one_start(what, op, steps, seed, s, run, loop) end)
       r.nodes[s], r.weights[s], r.residuals[s] = one.values, one.weights, one.residuals
       run.products = run.products + #one.values
       run.sharp, run.ritz = run.sharp or one.sharp, run.ritz or one.ritz
-      rest[#rest + 1] = one.rest
+      rest[#rest + 1], squares[#squares + 1] = one.rest, one.rest_square
       r.low, r.high = math.min(r.low, r.nodes[s][1]), math.max(r.high, r.nodes[s][#r.nodes[s]])
     end
     r.products = run.products
@@ -173,6 +175,8 @@ return function(define, check, core, told, whole)
     r.trace, r.trace_error, r.sharp = r.trace_plain, r.trace_plain_error, run.ritz and #run.ritz or 0
     if run.ritz then
       r.trace, r.trace_error = mean_of(rest)
+      -- Two or three starts tell their own spread badly (a journal of an earlier version has nothing else).
+      if #squares == #rest then r.trace_error = math.sqrt(2 * mean_of(squares) / #rest) end
       for _, v in ipairs(run.ritz) do r.trace = r.trace + v end
     end
     r.square, r.square_error = moment(r.nodes, r.weights, function(v) return op.n * v * v end)
@@ -196,7 +200,8 @@ return function(define, check, core, told, whole)
     .. "trace_error: from three starts on the sharp directions that the first has found (sharp: how many) are "
     .. "taken out "
     .. "of the others', which leaves less to chance (as in Hutch++, at no product more, but steps / 4 vectors in "
-    .. "memory); "
+    .. "memory), and trace_error is the most that chance does, sqrt(2 / (starts - 1)) times the Frobenius norm of what "
+    .. "is left; "
     .. "trace_plain is that of the weights alone, whose error for random signs is known, sqrt(2 (|H|^2 - |diag H|^2) / "
     .. "starts): with few sharp directions it is large; low "
     .. "and high, "

@@ -146,28 +146,21 @@ static int columns_of(const char *s, size_t n) {
     return c;
 }
 
-// One line of text, broken between words; what goes on is indented two further than its start.
-static void print_line(const char *s, size_t n) {
-    size_t indent = 0;
-    while (indent < n && s[indent] == ' ') {
-        indent++;
-    }
-    int at = 0;
-    for (size_t i = indent; i < n;) {
+// Words of a text from column `at` on, broken between them; what goes on begins at column `hang`.
+static void print_words(const char *s, size_t n, int at, int hang) {
+    bool first = true;
+    for (size_t i = 0; i < n; first = false) {
         size_t word = 0;
         while (i + word < n && s[i + word] != ' ') {
             word++;
         }
         int wide = columns_of(s + i, word);
-        if (at > 0 && at + 1 + wide > WIDTH) {
-            fprintf(stdout, "\n%*s", (int)indent + 2, "");
-            at = (int)indent + 2;
-        } else if (at > 0) {
+        if (!first && at + 1 + wide > WIDTH) {
+            fprintf(stdout, "\n%*s", hang, "");
+            at = hang;
+        } else if (!first) {
             fputc(' ', stdout);
             at++;
-        } else {
-            fprintf(stdout, "%*s", (int)indent, "");
-            at = (int)indent;
         }
         fwrite(s + i, 1, word, stdout);
         at += wide;
@@ -177,6 +170,16 @@ static void print_line(const char *s, size_t n) {
         }
     }
     fputc('\n', stdout);
+}
+
+// One line of text; what goes on is indented two further than its start.
+static void print_line(const char *s, size_t n) {
+    size_t indent = 0;
+    while (indent < n && s[indent] == ' ') {
+        indent++;
+    }
+    fprintf(stdout, "%*s", (int)indent, "");
+    print_words(s + indent, n - indent, (int)indent, (int)indent + 2);
 }
 
 static void print_lines(const char *text) {
@@ -203,14 +206,23 @@ static void print_doc(const tarn_doc *d) {
     }
 }
 
-// The first sentence of the text, on one line.
+// True where a sentence ends at text[i]; the stop of "et al." ends none.
+static bool is_end(const char *text, size_t i, size_t n) {
+    bool said = text[i] == '.' && (i < 3 || strncmp(text + i - 3, " al", 3) != 0);
+    return (said || text[i] == '?') && (i + 1 == n || text[i + 1] == ' ');
+}
+
+// The first sentence of the text, or the question that it begins with.
 static void print_summary(const tarn_doc *d) {
+    enum { NAMES = 27 };  // columns
     const char *text = d->text ? d->text : "";
     size_t n = strcspn(text, "\n"), end = 0;
-    while (end < n && !(text[end] == '.' && (text[end + 1] == ' ' || end + 1 == n))) {
+    while (end < n && !is_end(text, end, n)) {
         end++;
     }
-    fprintf(stdout, "  %-24s %.*s\n", d->name, (int)end, text);
+    end += end < n && text[end] == '?';
+    int at = fprintf(stdout, "  %-24s ", d->name);
+    print_words(text, end, at > NAMES ? at : NAMES, NAMES);
 }
 
 // Rows whose name starts with "word." or "word:", the members of a module.
@@ -259,14 +271,21 @@ static int print_mentions(const tarn_host *h, const char *query) {
 
 static void help_on(tarn_host *h, const char *word) {
     const tarn_doc *d = tarn_host_doc_find(h, word);
-    if (d) {
+    if (d && alike(d->name, word)) {
         print_doc(d);
         if (strcmp(d->name, word) == 0) {
             print_members(h, word);
         }
         return;
     }
-    if (print_members(h, word) > 0 || print_mentions(h, word) > 0) {
+    if (print_members(h, word) > 0) {  // "merge" is the module before it is the end of zip:merge
+        return;
+    }
+    if (d) {
+        print_doc(d);
+        return;
+    }
+    if (print_mentions(h, word) > 0) {
         return;
     }
     const char *near = tarn_nearest(word, next_doc, h);

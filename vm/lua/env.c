@@ -88,11 +88,22 @@ static void put(lua_State *L, const char *s, size_t n) {
     }
 }
 
+// A plain table has no text of its own, so it is written out as the prompt shows it.
+static const char *printed(lua_State *L, int idx, size_t *len) {
+    enum { COLUMNS = 100 };  // the same wherever it goes to
+    int n = lua_gettop(L);
+    if (lua_istable(L, idx) && !lua_getmetatable(L, idx)) {
+        return tarn_push_shown(L, idx, COLUMNS, len);
+    }
+    lua_settop(L, n);
+    return tarn_tolstring(L, idx, len);
+}
+
 static int l_print(lua_State *L) {
     int n = lua_gettop(L);
     for (int i = 1; i <= n; i++) {
         size_t len;
-        const char *s = tarn_tolstring(L, i, &len);
+        const char *s = printed(L, i, &len);
         if (i > 1) {
             put(L, "\t", 1);
         }

@@ -197,7 +197,9 @@ static bool wants_more(lua_State *L, int status) {
 }
 
 static int compile_line(lua_State *L, const request *r) {
-    lua_pushliteral(L, "return ");
+    // A call behind a variable that is to be closed is no tail call: the entry stays on the stack, so
+    // that errors of the library's Lua functions tell its line.
+    lua_pushliteral(L, "local tarn_entry <close> = nil return ");
     lua_pushlstring(L, r->text, r->len);
     lua_concat(L, 2);
     size_t len;

@@ -310,3 +310,27 @@ void tarn_lua_show(lua_State *L, int idx, int width, tarn_text *out) {
     show(L, lua_absindex(L, idx), (face){.out = out, .width = width});
     lua_settop(L, top);
 }
+
+static void release_text(void *self) {
+    tarn_text *t = self;
+    if (t->budget) {
+        tarn_text_free(t);
+    }
+}
+
+const char *tarn_push_shown(lua_State *L, int idx, int width, size_t *len) {
+    static const tarn_lua_class text_class = {"shown value", release_text, NULL};
+    idx = lua_absindex(L, idx);
+    luaL_checkstack(L, 4, "showing a value");
+    tarn_lua_type(L, &text_class);
+    tarn_text *t = tarn_lua_new(L, text_class.type, sizeof *t);  // released after an error too
+    tarn_text_init(t, &tarn_host_context(L)->budget);
+    tarn_lua_show(L, idx, width, t);
+    if (t->failed) {
+        luaL_error(L, "the value is too large to print");
+    }
+    lua_pushlstring(L, t->data ? t->data : "", t->len);
+    release_text(t);
+    lua_remove(L, -2);
+    return lua_tolstring(L, -1, len);
+}

@@ -120,6 +120,8 @@ void tarn_env_push_library(lua_State *L);
 extern const luaL_Reg tarn_base_functions[];
 // tostring without addresses: pushes a string.
 const char *tarn_tolstring(lua_State *L, int idx, size_t *len);
+// Pushes the text that tarn_lua_show makes.
+const char *tarn_push_shown(lua_State *L, int idx, int width, size_t *len);
 // The name shown for a value that has no text: "table", "tensor", "function: builtin".
 void tarn_push_kind(lua_State *L, int idx);
 // The string key of the table at `idx` nearest to `word`, or NULL; valid while the table is.

@@ -216,9 +216,10 @@ local function write(path, text)
   if not (ok and closed) then fail("figure:save", "cannot write %s: %s", path, why or late) end
 end
 
--- o: data = false (no file of data beside), scale (of PNG: pixels of the image for one of the figure).
-function Figure:save(path, o)
-  o = o or {}
+local function save(self, path, o)
+  for key in pairs(o) do
+    if key ~= "data" and key ~= "scale" then fail("figure:save", "unknown option '%s' (data, scale)", tostring(key)) end
+  end
   local stem, form = tostring(path):match "^(.*)%.(%a+)$"
   form = form and form:lower()
   if type(path) ~= "string" or form ~= "svg" and form ~= "png" then
@@ -230,6 +231,14 @@ function Figure:save(path, o)
   write(path, text)
   if data then write(stem .. ".data.json", data) end
   return self
+end
+
+-- o: data = false (no file of data beside), scale (of PNG: pixels of the image for one of the figure). What is wrong is
+-- told at the line of the script.
+function Figure:save(path, o)
+  local ok, fig = pcall(save, self, path, o or {})
+  if not ok then error(fig, type(fig) == "string" and not fig:find "^[^\n]-:%d+: " and 2 or 0) end
+  return fig
 end
 
 return figure

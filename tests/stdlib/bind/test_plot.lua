@@ -235,6 +235,8 @@ do
   fig:save(folder "f.svg")
   check.equal(folder.text "f.svg", fig:svg())
   check.raises("figures are saved as .svg or .png", fig.save, fig, folder "f.gif")
+  check.raises("test_plot.lua:", function() fig:save(folder "f.gif") end)
+  check.raises("figure:save: unknown option 'scal' (data, scale)", fig.save, fig, folder "f.svg", { scal = 2 })
   check.raises("cannot open " .. folder "none/f.svg", fig.save, fig, folder "none/f.svg")
   for message, o in pairs {
     ["plot.line: unknown option 'tilte'; did you mean 'title'?"] = { { 1, 2 }, tilte = "x" },

@@ -539,6 +539,7 @@ do
   assert(wet:loss(data, { mode = "train", key = 2 })(w) ~= wet:loss(data, { mode = "train", key = 1 })(w))
   raises("net:loss: loss = mes; expected", net.loss, net, data, { loss = "mes" })
   raises("the data have no x", net.loss, net, {})
+  raises("the data have no x; they come in parts: data.train, data.test", net.loss, net, { train = {}, test = {} })
   raises("the data have no labels (y)", net:loss { x = data.x }, m)
 end
 

@@ -164,7 +164,9 @@ local fit = tonumber(err:match "basis = (%d+) would fit")
 assert(fit > 4 and (fit + 8) * 16e6 <= 400 * 2 ^ 20, fit)
 check.near(probe.eigenvalues(big, { basis = fit, top = 1, products = 2 }).values[1], 1, 1e-5)
 -- Eigenvectors lie beside the basis at the end, which is said before.
-check.raises("would fit", probe.eigenvalues, big, { basis = fit, top = 8, products = 2, vectors = true })
+check.raises("would fit", probe.eigenvalues, big, { basis = fit, top = 8, products = 8, vectors = true })
+check.raises("12 eigenvalues need at least as many products; products = 10", probe.eigenvalues, tensor.eye(12),
+  { top = 20, products = 10 })
 check.raises("which = \"top\"", probe.eigenvalues, diagonal { 1, 2 }, { which = "top" })
 check.raises("expected f:linearize(theta), a symmetric matrix", probe.eigenvalues, 3)
 check.raises("expected a square matrix", probe.eigenvalues, tensor.zeros { 2, 3 })

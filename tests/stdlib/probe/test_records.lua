@@ -51,3 +51,17 @@ local path = os.tmpname() .. ".csv"
 probe.interpolation(net:loss(d), a, b, { points = 3 }):save(path)
 check.equal(io.lines(path)():sub(1, 7), "t,loss,")
 os.remove(path)
+
+-- a word that is all but a field is a slip, and told at the line that asks; what a record has no more than others is nil
+local line = probe.path(f, tensor { -1, 0 }, at, { points = 3 })
+check.raises("path: no field 'los'; did you mean 'loss'?", function() return line.los end)
+check.raises("path: no field 'barier'; did you mean 'barrier'?", function() return line.barier end)
+check.raises("barrier: no field 'max_los'; did you mean 'max_loss'?", function() return line:barrier().max_los end)
+assert(line.accuracy == nil and line.nothing == nil and line.x == nil and line[1] == nil and line[0.5] == nil)
+assert(line:barrier().instability_error == nil) -- three edits from instability_loss and more
+assert(tostring(worst):find "%d starts%)$")
+assert(tostring(parts):find "starts, mean over 3 parts%)$")
+check.raises("probe.cka: expected a network and its models, or two tensors [examples, …], got function",
+  probe.cka, function() end, a, b, d)
+local made = probe.dropout_path(net:loss(d), a, b, { tries = 1 })
+assert(tostring(made):find(("bound %.4g"):format(made.bound), 1, true))

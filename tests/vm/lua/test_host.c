@@ -389,7 +389,37 @@ static void test_docs(void **state) {
     assert_non_null(strstr(list, "things.options"));
     assert_string_equal(help(w.h, "help 'things.bolb'"),
                         "no help on 'things.bolb'; did you mean things.blob?\n");
+    char many[] = "thing.of.things", asked[] = "Is a stack of them high? (Hill et al. 2020) It is.";
+    tarn_doc end = {many, "thing.of.things()", asked, NULL};  // "things" is the module before this
+    OK(tarn_host_doc_copy(w.h, &end, &err));
+    list = help(w.h, "help 'things'");
+    assert_non_null(strstr(list, "things.blob"));
+    assert_null(strstr(list, "thing.of"));
+    assert_string_equal(help(w.h, "help 'thing'"),
+                        "  thing.of.things          Is a stack of them high?\n");
+    char who[] = "thing.who";
+    char said[] = "A stack (Hill et al. 2020, arXiv:0000.00000; Vale et al. 2021, arXiv:1111.11111) "
+                  "of things. More.";
+    tarn_doc cited = {who, "thing.who()", said, NULL};
+    OK(tarn_host_doc_copy(w.h, &cited, &err));
+    list = help(w.h, "help 'thing'");
+    assert_non_null(strstr(list, "  thing.who                A stack (Hill et al. 2020, "));
+    assert_non_null(strstr(list, " Vale et al. 2021,\n                           arXiv:1111.11111) of "
+                                 "things\n"));
     help(w.h, "help() help(nil) help({}) help(print) help(3) help(setmetatable({}, {__name = 'x'}))");
+    close_world(&w);
+}
+
+static void test_print(void **state) {
+    world w;
+    open_things(&w, TARN_TRUST_SCRIPT, 64 * MIB);
+    assert_string_equal(help(w.h, "print({}, { b = { 1, 'x' }, a = 2 }, 3)"),
+                        "{}\t{ a = 2, b = { 1, \"x\" } }\t3\n");
+    run_ok(w.h, "own = setmetatable({ 1 }, { __tostring = function() return 'own' end })");
+    assert_string_equal(help(w.h, "print(own)"), "own\n");
+    assert_string_equal(help(w.h, "print(setmetatable({ 1 }, {}))"), "table\n");
+    assert_string_equal(help(w.h, "local t = {} t[1] = t print(t)"), "{ { { {…} } } }\n");
+    run_ok(w.h, "assert(tostring({}) == 'table')");
     close_world(&w);
 }
 
@@ -481,6 +511,7 @@ int main(void) {
         cmocka_unit_test(test_classes), cmocka_unit_test(test_errors),
         cmocka_unit_test(test_options), cmocka_unit_test(test_temporaries),
         cmocka_unit_test(test_memory_error_in_recipe), cmocka_unit_test(test_docs),
+        cmocka_unit_test(test_print),
         cmocka_unit_test(test_require_files), cmocka_unit_test(test_missing_folder),
         cmocka_unit_test(test_no_hook)};
     return cmocka_run_group_tests(tests, NULL, NULL);
