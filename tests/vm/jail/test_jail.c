@@ -179,7 +179,7 @@ enum { ATTACKS = sizeof attacks / sizeof *attacks };
 // ---- children that end otherwise than by an answer ----
 
 static void e_loop(void) {
-    for (volatile int i = 0;; i++) {
+    for (volatile unsigned i = 0;; i++) {
     }
 }
 static void e_die(void) {
