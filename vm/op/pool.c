@@ -3,12 +3,13 @@
 // own. The maximum is split: pool_index finds where it lies (it does not move, so its derivative is
 // zero), pool_take picks values at such places and pool_put adds values there: linear, each the
 // other's adjoint. So derivatives of every order stay within these rows. Of equal values the first
-// counts; a NaN counts as largest, the first one. Windows are those of PyTorch, including ceil_mode
-// and adaptive sizes.
+// counts; a NaN counts as largest, the first one. An index is stored as i32, since a derivative
+// keeps it. Windows are those of PyTorch, including ceil_mode and adaptive sizes.
 #include <string.h>
 
 #include "vm/base/size.h"
 #include "vm/op/axes.h"
+#include "vm/op/kernel/fused.h"
 #include "vm/op/rules.h"
 
 #define X (y->in[0])
@@ -96,6 +97,14 @@ static tarn_status check_image(const tarn_desc *d, const char *what, int64_t h, 
     return TARN_OK;
 }
 
+static tarn_status check_area(int64_t h, int64_t w, int64_t *area, tarn_error *err) {
+    if (!tarn_mul_i64(h, w, area) || *area > INT32_MAX) {
+        TARN_RAISE(err, "Argument", "an image of %lld x %lld; expected fewer than 2^31 pixels",
+                   (long long)h, (long long)w);
+    }
+    return TARN_OK;
+}
+
 static void image_desc(const tarn_desc *like, tarn_dtype dtype, int64_t h, int64_t w,
                        tarn_desc *out) {
     *out = (tarn_desc){.dtype = dtype, .rank = 4, .shape = {like->shape[0], h, w, like->shape[3]}};
@@ -116,8 +125,9 @@ INFER(infer_mean) {
 }
 INFER(infer_index) {
     TARN_TRY(infer_mean(nin, in, a, out, err));
-    out->dtype = TARN_I64;
-    return TARN_OK;
+    int64_t area;
+    out->dtype = TARN_I32;
+    return check_area(a->i[H], a->i[W], &area, err);
 }
 INFER(infer_spread) {
     (void)nin;
@@ -128,11 +138,12 @@ INFER(infer_spread) {
 }
 static tarn_status check_index(const tarn_desc *in, const tarn_attr *a, tarn_error *err) {
     int64_t area;
-    if (a->ni != 2 || a->i[0] < 0 || a->i[1] < 0 || !tarn_mul_i64(a->i[0], a->i[1], &area)) {
+    if (a->ni != 2 || a->i[0] < 0 || a->i[1] < 0) {
         TARN_RAISE(err, "Argument", "attributes are the image's height and width");
     }
-    if (tarn_dtype_get(in[1].dtype)->kind != TARN_KIND_INT) {
-        TARN_RAISE(err, "Dtype", "the index is %s; expected an integer dtype",
+    TARN_TRY(check_area(a->i[0], a->i[1], &area, err));
+    if (in[1].dtype != TARN_I32) {
+        TARN_RAISE(err, "Dtype", "the index is %s; expected i32",
                    tarn_dtype_get(in[1].dtype)->name);
     }
     if (in[1].rank != 4 || in[0].rank != 4 || in[1].shape[0] != in[0].shape[0] ||
@@ -165,8 +176,9 @@ typedef struct {
     int64_t c, in_image, index_image, out_image;  // channels; elements of one image of each
     int64_t oh, ow;                               // windows
     const void *in;
-    const int64_t *index;
+    const int32_t *index;
     void *out;
+    const tarn_fused_kernels *kernels;
     double *sums;  // [workers, c]
 } pooling;
 
@@ -216,32 +228,18 @@ typedef struct {
             }                                                                                      \
         }                                                                                          \
     }                                                                                              \
-    static void index_##T(const pooling *p, int64_t image, double *best) {                         \
+    static void index_##T(const pooling *p, int64_t image) {                                       \
         IMAGE(T);                                                                                  \
-        int64_t *out = (int64_t *)p->out + image * p->out_image;                                   \
+        int32_t *out = (int32_t *)p->out + image * p->out_image;                                   \
         EACH_WINDOW {                                                                              \
-            const T *x = in + (r0 * w + q0) * c;                                                   \
-            for (int64_t k = 0; k < c; k++) {                                                      \
-                best[k] = (double)x[k];                                                            \
-                out[k] = r0 * w + q0;                                                              \
-            }                                                                                      \
-            for (int64_t a = r0; a < r1; a++) {                                                    \
-                for (int64_t b = q0; b < q1; b++) {                                                \
-                    x = in + (a * w + b) * c;                                                      \
-                    for (int64_t k = 0; k < c; k++) {                                              \
-                        double v = (double)x[k], so_far = best[k];                                 \
-                        bool more = !(v <= so_far) & (so_far == so_far);                           \
-                        best[k] = more ? v : so_far;                                               \
-                        out[k] = more ? a * w + b : out[k];                                        \
-                    }                                                                              \
-                }                                                                                  \
-            }                                                                                      \
+            int64_t first = r0 * w + q0;                                                           \
+            p->kernels->largest_at(c, r1 - r0, q1 - q0, w, in + first * c, first, out);            \
             out += c;                                                                              \
         }                                                                                          \
     }                                                                                              \
     static void take_##T(const pooling *p, int64_t image) {                                        \
         const T *in = (const T *)p->in + image * p->in_image;                                      \
-        const int64_t *index = p->index + image * p->index_image;                                  \
+        const int32_t *index = p->index + image * p->index_image;                                  \
         T *out = (T *)p->out + image * p->out_image;                                               \
         for (int64_t at = 0; at < p->index_image; at += p->c) {                                    \
             for (int64_t k = 0; k < p->c; k++) {                                                   \
@@ -251,7 +249,7 @@ typedef struct {
     }                                                                                              \
     static void put_##T(const pooling *p, int64_t image) {                                         \
         const T *in = (const T *)p->in + image * p->in_image;                                      \
-        const int64_t *index = p->index + image * p->index_image;                                  \
+        const int32_t *index = p->index + image * p->index_image;                                  \
         T *out = (T *)p->out + image * p->out_image;                                               \
         for (int64_t at = 0; at < p->index_image; at += p->c) {                                    \
             for (int64_t k = 0; k < p->c; k++) {                                                   \
@@ -273,12 +271,15 @@ typedef struct {
 static tarn_status image_task(void *arg, int64_t image, int worker, tarn_error *err) {
     const job *j = arg;
     const pooling *p = &j->p;
+    const int32_t *index = p->index + image * p->index_image;
+    int32_t least = 0, most = 0;
     for (int64_t k = 0; k < p->index_image; k++) {
-        int64_t at = p->index[image * p->index_image + k];
-        if (at < 0 || at >= j->area) {
-            TARN_RAISE(err, "IndexRange", "%s: place %lld of an image of %lld pixels", p->op->name,
-                       (long long)at, (long long)j->area);
-        }
+        least = index[k] < least ? index[k] : least;
+        most = index[k] > most ? index[k] : most;
+    }
+    if (p->index_image > 0 && (least < 0 || most >= j->area)) {
+        TARN_RAISE(err, "IndexRange", "%s: place %d of an image of %lld pixels", p->op->name,
+                   least < 0 ? least : most, (long long)j->area);
     }
     if (j->sum[0]) {
         j->sum[j->f64](p, image, p->sums + (size_t)worker * (size_t)p->c);
@@ -311,6 +312,7 @@ static tarn_status run(tarn_context *cx, job *j, const tarn_tensor *in, const ta
         p->ow = windows(a->i, 1);
     }
     j->f64 = in->dtype == TARN_F64;
+    p->kernels = tarn_fused(cx->isa, in->dtype);
     bool small = tarn_tensor_numel(in) + tarn_tensor_numel(out) < 1 << 15;
     size_t bytes = j->sum[0] ? (size_t)(p->c * threads) * sizeof(double) : 0;
     p->sums = tarn_alloc(&cx->budget, bytes);
@@ -332,7 +334,7 @@ static tarn_status apply(tarn_context *cx, job *j, int nin, const tarn_tensor *i
     memset(tarn_tensor_data(out), 0, tarn_dtype_bytes(d->dtype, tarn_desc_numel(d)));
     tarn_status s = tarn_tensor_plain(cx, &in[0], floating(&x), &plain, err);
     if (s == TARN_OK && nin == 2) {
-        s = tarn_tensor_plain(cx, &in[1], TARN_I64, &index, err);
+        s = tarn_tensor_plain(cx, &in[1], TARN_I32, &index, err);
     }
     if (s == TARN_OK) {
         s = run(cx, j, &plain, nin == 2 ? &index : NULL, a, out, err);
@@ -349,7 +351,7 @@ static size_t workspace_pool(int nin, const tarn_desc *in, const tarn_attr *a, c
                              int threads) {
     (void)a;
     size_t image = tarn_dtype_bytes(floating(&in[0]), tarn_desc_numel(&in[0]));
-    return image + (nin == 2 ? tarn_dtype_bytes(TARN_I64, tarn_desc_numel(&in[1]))
+    return image + (nin == 2 ? tarn_dtype_bytes(TARN_I32, tarn_desc_numel(&in[1]))
                              : (size_t)out->shape[3] * (size_t)threads * sizeof(double));
 }
 
@@ -416,7 +418,7 @@ ROW(pool_mean, 1, mean, sum, .infer = infer_mean, .vjp = vjp_pool, .jvp = jvp_po
 ROW(pool_spread, 1, spread, run, .infer = infer_spread, .vjp = vjp_pool, .jvp = jvp_pool,
     .axes = axes_mean,
     .summary = "each window's value shared out over its pixels: the adjoint of pool_mean")
-ROW(pool_index, 1, index, sum, .infer = infer_index, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero,
+ROW(pool_index, 1, index, run, .infer = infer_index, .vjp = tarn_vjp_zero, .jvp = tarn_jvp_zero,
     .axes = axes_index,
     .summary =
         "where the largest pixel of each window lies, as row times width plus column, from 0")

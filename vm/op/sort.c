@@ -4,9 +4,11 @@
 // index): stable, linear, without recursion, and it polls the stop flag. Floats of at most 32 bits
 // and their index share one 64-bit word; digits that all elements have in common cost nothing but
 // their count; in rows of some thousands few elements differ in their lowest digits only, so those
-// are left to an insertion that gives up, for all digits, when it has much to move. The values of a
-// sorted row are copied by index, so they keep their bits. Rows know nothing of each other: the
-// same function serves tensors in memory and the bands of a stream.
+// are left to an insertion that gives up, for all digits, when it has much to move. Such rows of
+// 32-bit floats are first tried without digits: in buckets of equal width around the mean, where an
+// insertion finds little to do unless the tails are heavy. The values of a sorted row are copied by
+// index, so they keep their bits. Rows know nothing of each other: the same function serves tensors
+// in memory and the bands of a stream.
 #include <string.h>
 
 #include "vm/op/convert.h"
@@ -25,11 +27,17 @@ enum {
     FEW = 32,         // elements that are sorted by insertion
     SHORT = 1024,     // elements from which digits of 11 bits pay, instead of 8
     LONG = 1 << 14,   // elements from which no digits are left to insertion
+    FAR = 1 << 16,    // elements from which buckets leave the cache
+    PER = 2,          // buckets for each element
+    REACH = 6,        // mean distances from the mean that they cover
     BINS = 6 * 2048,  // counts of all digits, at most: 64 / 11 or 64 / 8 digits
 };
 
 static inline uint32_t narrow_key(const narrow *x) { return (uint32_t)(*x >> 32); }
 static inline uint64_t wide_key(const wide *x) { return x->key; }
+// Equals come by rising index, and stay so.
+static inline bool narrow_after(const narrow *a, const narrow *b) { return *a > *b; }
+static inline bool wide_after(const wide *a, const wide *b) { return a->key > b->key; }
 static inline int64_t narrow_index(const narrow *x) { return (int64_t)(uint32_t)*x; }
 static inline int64_t wide_index(const wide *x) { return (int64_t)x->i; }
 
@@ -93,7 +101,7 @@ static inline size_t digit(uint64_t key, int d, int bits) {
         for (int64_t i = 1; i < n && most >= 0; i++) {                                             \
             ITEM x = row[i];                                                                       \
             int64_t k = i;                                                                         \
-            for (; k > 0 && ITEM##_key(&row[k - 1]) > ITEM##_key(&x); k--, most--) {               \
+            for (; k > 0 && ITEM##_after(&row[k - 1], &x); k--, most--) {                          \
                 row[k] = row[k - 1];                                                               \
             }                                                                                      \
             row[k] = x;                                                                            \
@@ -131,13 +139,15 @@ RADIX(wide, 64)
 
 // ---- keys: NaN sorts above everything; zeros of both signs are equal ----
 
+static inline narrow narrow_of(float x, int64_t i, uint32_t flip) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    uint32_t key = (u & 0x7FFFFFFFU) > 0x7F800000U ? UINT32_MAX : tarn_key32(u);
+    return (narrow)(key ^ flip) << 32 | (uint32_t)i;
+}
 static void narrow_keys(const float *x, int64_t n, bool descending, narrow *row) {
-    uint32_t flip = descending ? UINT32_MAX : 0;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, &x[i], sizeof u);
-        uint32_t key = (u & 0x7FFFFFFFU) > 0x7F800000U ? UINT32_MAX : tarn_key32(u);
-        row[i] = (narrow)(key ^ flip) << 32 | (uint32_t)i;
+        row[i] = narrow_of(x[i], i, descending ? UINT32_MAX : 0);
     }
 }
 
@@ -150,6 +160,57 @@ static void wide_keys(tarn_dtype t, const uint64_t *x, int64_t n, bool descendin
         }
         row[i] = (wide){descending ? ~key : key, (uint64_t)i};
     }
+}
+
+// ---- buckets ----
+
+// The mean of x - from, or of its size: about, since the last few are left out.
+static float mean_of(int64_t n, const float *x, float from, bool size) {
+    enum { LANES = 16 };
+    float part[LANES] = {0}, sum = 0;
+    for (int64_t i = 0; i + LANES <= n; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            float d = x[i + k] - from;
+            part[k] += size ? __builtin_fabsf(d) : d;
+        }
+    }
+    for (int k = 0; k < LANES; k++) {
+        sum += part[k];
+    }
+    return sum / (float)(n / LANES * LANES);
+}
+
+// Sorts a row of more than FEW elements; what lies further out than buckets reach is in the first or
+// the last. Right whatever is in them, as the insertion compares keys. False: it has much to do.
+// count: PER * n; bucket: n; row: gets the items.
+static bool narrow_buckets(const float *x, int64_t n, bool descending, uint32_t *count,
+                           uint32_t *bucket, narrow *row) {
+    const int64_t buckets = PER * n;
+    float mean = mean_of(n, x, 0, false), reach = REACH * mean_of(n, x, mean, true);
+    float step = (float)buckets / (2 * reach), top = (float)(buckets - 1);
+    if (!(step <= 0x1p100F)) {
+        return false;  // all alike, or not all finite
+    }
+    float first = descending ? mean + reach : mean - reach, scale = descending ? -step : step;
+    memset(count, 0, (size_t)buckets * sizeof *count);
+    for (int64_t i = 0; i < n; i++) {
+        float b = (x[i] - first) * scale;
+        b = b < top ? b : top;
+        bucket[i] = (uint32_t)(int32_t)(b > 0 ? b : 0);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        count[bucket[i]]++;
+    }
+    uint32_t at = 0;
+    for (int64_t b = 0; b < buckets; b++) {
+        uint32_t here = count[b];
+        count[b] = at;
+        at += here;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        row[count[bucket[i]]++] = narrow_of(x[i], i, descending ? UINT32_MAX : 0);
+    }
+    return narrow_insert(row, n, n);
 }
 
 // ---- what is made of an order ----
@@ -200,10 +261,13 @@ static tarn_status order_rows(tarn_context *cx, int64_t rows, int64_t n, tarn_dt
         TARN_TRY(tarn_cancel_check(&cx->cancel, err));
         convert(n, x, read);
         if (thin) {
-            narrow *sorted;
-            narrow *a = item;
-            narrow_keys(read, n, descending, a);
-            TARN_TRY(narrow_sort(cx, a, a + n, count, n, &sorted, err));
+            narrow *a = item, *sorted = a;
+            // The places that are not used otherwise: half of what is read, the second items.
+            uint32_t *bucket = (uint32_t *)read + n, *counts = (uint32_t *)(void *)(a + n);
+            if (n <= FEW || n >= FAR || !narrow_buckets(read, n, descending, counts, bucket, a)) {
+                narrow_keys(read, n, descending, a);
+                TARN_TRY(narrow_sort(cx, a, a + n, count, n, &sorted, err));
+            }
             narrow_put(sorted, n, what, size, x, out);
         } else {
             wide *sorted;

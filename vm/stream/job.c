@@ -309,7 +309,7 @@ static tarn_status run_pass(job_run *j, int pass, bool last) {
     }
     tarn_status s = TARN_OK;
     for (int i = 0; i < j->layout.count && s == TARN_OK; i++) {
-        const tarn_spot *spot = &j->layout.spot[i];
+        tarn_spot *spot = &j->layout.spot[i];
         const tarn_node *n = j->g->nodes[i];
         int64_t gid = tarn_gid(n);
         bool ours = !gid || (!j->r->known[gid] && spot->stage == j->r->stage + 1);
@@ -319,9 +319,15 @@ static tarn_status run_pass(job_run *j, int pass, bool last) {
         if (spot->kind == TARN_AT_TILE && spot->keep && spot->ready == pass) {
             // Not visible as a value before the pass has filled it.
             tarn_tensor *keep = tarn_arena_take(&j->arena, sizeof *keep);
+            tarn_error *told = spot->mask ? NULL : j->err;
             s = keep ? tarn_tensor_new(j->r->cx, tarn_dtype_compute(n->desc.dtype), n->desc.rank,
-                                       n->desc.shape, &j->values[i], j->err)
-                     : tarn_raise_nomem(j->err, "a pass", sizeof *keep);
+                                       n->desc.shape, &j->values[i], told)
+                     : tarn_raise_nomem(told, "a pass", sizeof *keep);
+            if (s == TARN_NOMEM && spot->mask) {
+                spot->keep = 0;  // no room: made again instead
+                s = TARN_OK;
+                continue;
+            }
             if (s != TARN_OK) {
                 break;  // those before it are given back below
             }
@@ -369,8 +375,13 @@ static tarn_status run_pass(job_run *j, int pass, bool last) {
 }
 
 static tarn_status hold_inputs(job_run *j) {
-    if (!tarn_worth_holding(j->r->cx, &j->layout, j->pool != NULL)) {
+    tarn_hold hold = tarn_worth_holding(j->r->cx, &j->layout, j->pool != NULL);
+    if (hold == TARN_HOLD_NONE) {
         return TARN_OK;
+    }
+    // Plans of whole-model stages do not count masks.
+    for (int i = 0; hold == TARN_HOLD_MASKS && j->r->nbarriers == 0 && i < j->layout.count; i++) {
+        j->layout.spot[i].keep |= j->layout.spot[i].mask;
     }
     for (int i = 0; i < j->layout.count; i++) {
         const tarn_node *n = j->g->nodes[i];

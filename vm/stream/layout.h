@@ -23,6 +23,7 @@ typedef struct tarn_spot {
     int stage;              // number of whole-model reductions below it, in a chain
     unsigned char read;     // by a sweep
     unsigned char often;    // by several: a source that is worth holding
+    unsigned char mask;     // TILE: bools made of bands, that the sweeps of several passes need
     int owner;              // in memory: the node whose bytes it shares, itself where it has its own
     uint64_t bytes;         // of its own
     int64_t last, until;    // moments after which nothing reads it; any that shares its bytes
@@ -37,6 +38,7 @@ typedef struct tarn_layout {
     uint64_t source_bytes;  // of all sources used
     uint64_t reads;         // bytes of sources over all passes, when none are held
     uint64_t hold_bytes;    // of those that are worth holding
+    uint64_t mask_bytes;    // of masks
     int serial;             // operations in memory that take long on one processor
     uint64_t scratch;       // bytes of buffers that each worker of the job needs, at most
     uint64_t shared;        // and that they share
@@ -82,9 +84,15 @@ int64_t tarn_chunk_of(int64_t row);
 int64_t tarn_window_of(int64_t numel, int64_t row);
 
 // Inputs that more than one sweep reads are read once, if they fit the hold budget. Not where time
-// goes into operations in memory: that would only take room from them.
-static inline bool tarn_worth_holding(const tarn_context *cx, const tarn_layout *l, bool pooled) {
-    return l->serial == 0 && l->hold_bytes > 0 && l->hold_bytes <= cx->hold / (pooled ? 1 : 8);
+// goes into operations in memory: that would only take room from them. Where there is room beside
+// the inputs, masks are kept too, so that rows are ranked once: a byte an element is little for it.
+typedef enum { TARN_HOLD_NONE, TARN_HOLD_INPUTS, TARN_HOLD_MASKS } tarn_hold;
+static inline tarn_hold tarn_worth_holding(const tarn_context *cx, const tarn_layout *l,
+                                           bool pooled) {
+    uint64_t room = cx->hold / (pooled ? 1 : 8);
+    return l->serial > 0 || l->hold_bytes == 0 || l->hold_bytes > room ? TARN_HOLD_NONE
+           : l->mask_bytes > room - l->hold_bytes                      ? TARN_HOLD_INPUTS
+                                                                       : TARN_HOLD_MASKS;
 }
 
 // known[gid]: that whole-model reduction has a value already (may be NULL).
@@ -95,7 +103,7 @@ tarn_status tarn_layout_lives(const tarn_graph *g, tarn_layout *l, int nroots,
                               const tarn_node *const *roots, unsigned char *use, tarn_error *err);
 // The most that a job takes at any moment, with so many workers; values: by tensors in memory alone.
 // output: bytes of a root in memory as it is stored, of the largest.
-uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads, bool held,
+uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads, tarn_hold held,
                           uint64_t output, bool values);
 void tarn_stream_layout_free(tarn_layout *l);
 
@@ -143,7 +151,7 @@ typedef struct tarn_job_size {
         TARN_JOB_SIDE,   // long work on one processor: side by side as far as memory allows
         TARN_JOB_LARGE,  // its blocks over all workers, one job at a time
     } kind;
-    bool held;
+    tarn_hold held;
     uint64_t least;           // bytes: tensors in memory alone, on one worker
     uint64_t whole;           // the same on all workers
     uint64_t single, shared;  // everything, on one worker; on all

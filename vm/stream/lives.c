@@ -42,6 +42,15 @@ static bool mark_goals(const tarn_graph *g, const tarn_layout *l, int pass, int 
     return again;
 }
 
+static bool is_mask(const tarn_spot *s, const tarn_node *n) {
+    return n->op->cls == TARN_CLASS_POINT && n->desc.dtype == TARN_BOOL &&
+           s->kind == TARN_AT_TILE && s->step > 0 && !s->rows && !s->keep;
+}
+
+static uint64_t mask_bytes(const tarn_spot *s, const tarn_node *n) {
+    return s->mask ? tarn_dtype_bytes(TARN_BOOL, tarn_desc_numel(&n->desc)) : 0;
+}
+
 // The sweeps of every pass read what their goals reach through what is computed tile by tile in them:
 // sources, and tensors in memory.
 static void read_by_sweeps(const tarn_graph *g, tarn_layout *l, int nroots,
@@ -62,6 +71,7 @@ static void read_by_sweeps(const tarn_graph *g, tarn_layout *l, int nroots,
             const tarn_source *src = tarn_node_source(n);
             l->reads += src ? src->bytes : 0;
             s->often = s->often || s->read || again;
+            s->mask = s->mask || (s->read && is_mask(s, n));
             s->read = 1;
             for (int k = 0; k < n->nin; k++) {
                 use[n->in[k]->id] = 1;
@@ -128,6 +138,7 @@ tarn_status tarn_layout_lives(const tarn_graph *g, tarn_layout *l, int nroots,
         }
         l->serial += applied(s, n) && n->op->serial;
         l->hold_bytes += s->often && tarn_node_source(n) ? tarn_node_source(n)->bytes : 0;
+        l->mask_bytes += mask_bytes(s, n);
     }
     for (int r = 0; r < nroots; r++) {
         read_at(&l->spot[roots[r]->id], INT64_MAX);
@@ -168,7 +179,8 @@ typedef struct {
     const tarn_graph *g;
     const tarn_layout *l;
     int threads;
-    bool held, values;
+    tarn_hold held;
+    bool values;
     uint64_t live, most, made, extra;  // now; at most; ever; beside them at most
 } account;
 
@@ -184,8 +196,10 @@ static void drop(account *a, int id, int64_t moment) {
     const tarn_spot *s = &a->l->spot[id];
     if (s->until == moment) {
         a->live -= s->bytes;
-        const tarn_source *src = a->held && s->often ? tarn_node_source(a->g->nodes[id]) : NULL;
+        const tarn_node *n = a->g->nodes[id];
+        const tarn_source *src = a->held && s->often ? tarn_node_source(n) : NULL;
         a->live -= src ? src->bytes : 0;
+        a->live -= a->held == TARN_HOLD_MASKS ? mask_bytes(s, n) : 0;
     }
 }
 
@@ -220,11 +234,13 @@ static void count_sweep(account *a, int pass, uint64_t scratch) {
     }
 }
 
-uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads, bool held,
+uint64_t tarn_layout_peak(const tarn_graph *g, const tarn_layout *l, int threads, tarn_hold held,
                           uint64_t output, bool values) {
     account a = {.g = g, .l = l, .threads = threads, .held = held, .values = values};
     uint64_t fixed = values ? 0 : l->shared_parts + l->worker_parts * (uint64_t)threads;
-    a.live = a.made = !held ? 0 : l->stages > 0 ? l->source_bytes : l->hold_bytes;
+    a.live = !held ? 0 : l->stages > 0 ? l->source_bytes : l->hold_bytes;
+    a.live += held == TARN_HOLD_MASKS ? l->mask_bytes : 0;
+    a.made = a.live;
     for (int pass = 0; pass <= l->passes + 1; pass++) {
         for (int i = 0; i < l->count; i++) {
             if (l->spot[i].ready == pass && applied(&l->spot[i], g->nodes[i])) {

@@ -41,15 +41,16 @@ static void size_of(const tarn_context *cx, const tarn_unit *u, const tarn_layou
         output = bytes > output ? bytes : output;
     }
     *s = (tarn_job_size){.job = u->job};
-    s->least = tarn_layout_peak(u->graph, l, 1, false, output, true);
-    s->whole = tarn_layout_peak(u->graph, l, workers, false, output, true);
+    s->least = tarn_layout_peak(u->graph, l, 1, TARN_HOLD_NONE, output, true);
+    s->whole = tarn_layout_peak(u->graph, l, workers, TARN_HOLD_NONE, output, true);
     s->kind = l->largest <= TARN_BLOCK && s->whole <= (uint64_t)1 << 20 ? TARN_JOB_SMALL
               : l->serial > 0                                           ? TARN_JOB_SIDE
                                                                         : TARN_JOB_LARGE;
     bool pooled = s->kind != TARN_JOB_SMALL;
+    bool staged = l->passes - l->stages > 1 && l->source_bytes <= cx->hold / (pooled ? 1 : 8);
     s->held = l->stages == 0 ? tarn_worth_holding(cx, l, pooled)
-                             : l->passes - l->stages > 1 &&
-                                   l->source_bytes <= cx->hold / (pooled ? 1 : 8);
+              : staged       ? TARN_HOLD_INPUTS
+                             : TARN_HOLD_NONE;
     s->single = tarn_layout_peak(u->graph, l, 1, s->held, output, false);
     s->shared = tarn_layout_peak(u->graph, l, workers, s->held, output, false);
 }

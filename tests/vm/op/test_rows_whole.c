@@ -668,13 +668,16 @@ static void sorts(void **state) {
 }
 
 // Values that make radix sorting hard: few distinct ones, ones that differ in their last bits only, zeros
-// of both signs, infinities, NaN.
+// of both signs, infinities, NaN; and those that buckets are made for or not: a bell with equals, heavy tails.
 static double hard_value(uint64_t *s, int kind) {
     static const double special[] = {0, -0.0, INFINITY, -INFINITY, NAN, 1, -1, 0.5};
     switch (kind) {
     case 0: return test_uniform(s) * test_uniform(s) * 1e-3;
     case 1: return special[below(s, 8)];
     case 2: return 1 + (double)below(s, 500) * 0x1p-23;
+    case 3: return below(s, 4) ? test_uniform(s) + test_uniform(s) + test_uniform(s) : below(s, 2) ? 0 : -0.0;
+    case 4: return 1 / (test_uniform(s) + 1e-4);
+    case 5: return (test_uniform(s) + 2) * 1e38;
     default: return (double)(below(s, 2000)) - 1000;
     }
 }
@@ -695,7 +698,7 @@ static void ranks(void **state) {
     static const int64_t lengths[] = {1, 2, 31, 33, 64, 1000, 1023, 1024, 1025, 4096, 16383, 16384, 70001};
     static const tarn_dtype types[] = {TARN_F32, TARN_F64, TARN_BF16, TARN_I64, TARN_F16, TARN_I8, TARN_U32};
     place *want = malloc(70001 * sizeof *want);
-    for (int c = 0; c < 13 * 4; c++) {
+    for (int c = 0; c < 13 * 7; c++) {
         uint64_t s = (uint64_t)c + 1;
         const int64_t shape[2] = {lengths[c % 13] < 5000 ? 3 : 1, lengths[c % 13]};
         tarn_tensor x = any_view(&row_context[0], types[below(&s, 7)], 2, shape, &s);

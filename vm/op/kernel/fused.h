@@ -53,6 +53,11 @@ typedef struct tarn_fused_kernels {
     void (*rotate)(int64_t n, bool adjacent, const double *c, const double *s, const void *x,
                    void *y);
     void (*add)(int64_t n, const void *x, void *y);  // y += x
+    // ---- pool.c: a window of an image of so many pixels a row, n channels each ----
+    // Per channel where the largest lies, counted from `first`, the number of x's own pixel; of equals
+    // the first, and the first NaN.
+    void (*largest_at)(int64_t n, int64_t rows, int64_t columns, int64_t width, const void *x,
+                       int64_t first, int32_t *at);
 } tarn_fused_kernels;
 
 // [0]: f32, [1]: f64

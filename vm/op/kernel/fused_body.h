@@ -371,3 +371,46 @@ static void FN(add)(int64_t n, const void *px, void *py) {
         y[i] += x[i];
     }
 }
+
+// ---- windows ----
+
+// `more` where v takes the place of best: not where best is NaN. In lanes, each a channel; the last
+// few are done with some before them once more.
+static void FN(largest_at)(int64_t n, int64_t rows, int64_t columns, int64_t width, const void *px,
+                           int64_t first, int32_t *index) {
+    enum { LANES = 8 };
+    typedef T lanes __attribute__((vector_size(LANES * sizeof(T))));
+    typedef WORD words __attribute__((vector_size(LANES * sizeof(T))));
+    const T *x = px;
+    for (int64_t k = 0; n >= LANES && k < n; k += LANES) {
+        int64_t c = n - k < LANES ? n - LANES : k;
+        lanes best, v;
+        words at = {0};
+        memcpy(&best, x + c, sizeof best);
+        for (int64_t a = 0; a < rows; a++) {
+            for (int64_t b = 0; b < columns; b++) {
+                memcpy(&v, x + (a * width + b) * n + c, sizeof v);
+                words more = ~(v <= best) & (best == best);
+                words here = (WORD)(a * width + b) - (words){0};
+                best = (lanes)((more & (words)v) | (~more & (words)best));
+                at = (more & here) | (~more & at);
+            }
+        }
+        for (int l = 0; l < LANES; l++) {
+            index[c + l] = (int32_t)(first + at[l]);
+        }
+    }
+    for (int64_t c = 0; n < LANES && c < n; c++) {
+        T best = x[c];
+        int64_t at = 0;
+        for (int64_t a = 0; a < rows; a++) {
+            for (int64_t b = 0; b < columns; b++) {
+                T v = x[(a * width + b) * n + c];
+                bool more = !(v <= best) & (best == best);
+                best = more ? v : best;
+                at = more ? a * width + b : at;
+            }
+        }
+        index[c] = (int32_t)(first + at);
+    }
+}

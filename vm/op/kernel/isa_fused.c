@@ -36,6 +36,6 @@ typedef double v4 __attribute__((vector_size(32)));
             cross_entropy_vjp_##t, row_stats_##t, row_norm_##t, row_norm_vjp_##t, row_sums_##t,    \
             column_sum_##t, column_square_##t, column_norm_##t, column_sums_##t,                   \
             column_norm_vjp_##t, mask_##t, add_scaled_##t, attend_##t, attend_vjp_##t, rotate_##t, \
-            add_##t                                                                                \
+            add_##t, largest_at_##t                                                                \
     }
 const tarn_fused_kernels TARN_ISA_NAME(tarn_fused_table)[2] = {TABLE(f32), TABLE(f64)};
