@@ -121,7 +121,7 @@ END
     for pair in 'tarn refer ence' 'tarn diff --an y-dtype' 'tarn help merge.tie s' 'tarn --is a' 'tarn diff --rt ol'; do
         typed=${pair% *}
         shown=${pair##* }
-        zsh -f drive.zsh "$typed	" "$shown" >screen 2>&1
+        zsh -f drive.zsh "$typed	" "$typed$shown" >screen 2>&1
         tail -n 1 screen | tr -d "\007" | grep -q -- "$typed$shown" || fail "zsh: $typed: $(cat -v screen)"
     done
 fi
