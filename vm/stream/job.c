@@ -374,13 +374,19 @@ static tarn_status run_pass(job_run *j, int pass, bool last) {
     return s;
 }
 
-static tarn_status hold_inputs(job_run *j) {
-    tarn_hold hold = tarn_worth_holding(j->r->cx, &j->layout, j->pool != NULL);
+static tarn_status hold_inputs(job_run *j, bool last) {
+    uint64_t output = 0;
+    for (int k = 0; last && k < j->it->n; k++) {
+        uint64_t bytes = tarn_in_tiles(&j->layout.spot[j->it->root[k]->id]) ? 0 : tarn_unit_output(j->it, k);
+        output = bytes > output ? bytes : output;
+    }
+    // Plans of whole-model stages do not count masks.
+    tarn_hold most = j->r->nbarriers == 0 ? TARN_HOLD_MASKS : TARN_HOLD_INPUTS;
+    tarn_hold hold = tarn_layout_hold(j->r->cx, j->g, &j->layout, j->pool != NULL, most, output);
     if (hold == TARN_HOLD_NONE) {
         return TARN_OK;
     }
-    // Plans of whole-model stages do not count masks.
-    for (int i = 0; hold == TARN_HOLD_MASKS && j->r->nbarriers == 0 && i < j->layout.count; i++) {
+    for (int i = 0; hold == TARN_HOLD_MASKS && i < j->layout.count; i++) {
         j->layout.spot[i].keep |= j->layout.spot[i].mask;
     }
     for (int i = 0; i < j->layout.count; i++) {
@@ -436,7 +442,7 @@ static tarn_status run_passes(job_run *j, bool last) {
     if (source && tarn_dtype_get(source->dtype)->bits % 8 != 0) {
         return copy_root(j, source);
     }
-    TARN_TRY(hold_inputs(j));
+    TARN_TRY(hold_inputs(j, last));
     for (int pass = 0; pass < j->layout.passes; pass++) {
         TARN_TRY(run_pass(j, pass, last));
         for (int i = 0; i < j->layout.count; i++) {

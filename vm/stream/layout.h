@@ -83,17 +83,9 @@ int64_t tarn_row_of(const tarn_graph *g, const tarn_layout *l, int64_t numel);
 int64_t tarn_chunk_of(int64_t row);
 int64_t tarn_window_of(int64_t numel, int64_t row);
 
-// Inputs that more than one sweep reads are read once, if they fit the hold budget. Not where time
-// goes into operations in memory: that would only take room from them. Where there is room beside
-// the inputs, masks are kept too, so that rows are ranked once: a byte an element is little for it.
+// What a unit keeps from sweep to sweep: nothing; inputs that several sweeps read; masks beside them, so that rows
+// are ranked once: a byte an element is little beside that.
 typedef enum { TARN_HOLD_NONE, TARN_HOLD_INPUTS, TARN_HOLD_MASKS } tarn_hold;
-static inline tarn_hold tarn_worth_holding(const tarn_context *cx, const tarn_layout *l,
-                                           bool pooled) {
-    uint64_t room = cx->hold / (pooled ? 1 : 8);
-    return l->serial > 0 || l->hold_bytes == 0 || l->hold_bytes > room ? TARN_HOLD_NONE
-           : l->mask_bytes > room - l->hold_bytes                      ? TARN_HOLD_INPUTS
-                                                                       : TARN_HOLD_MASKS;
-}
 
 // known[gid]: that whole-model reduction has a value already (may be NULL).
 tarn_status tarn_stream_layout_make(tarn_graph *g, int nroots, const tarn_node *const *roots,
@@ -168,6 +160,11 @@ void tarn_side_order(int64_t n, tarn_job_size *s);
 int64_t tarn_side_next(const tarn_context *cx, int64_t n, const tarn_job_size *s, uint64_t room,
                        uint64_t *peak);
 uint64_t tarn_room(const tarn_context *cx);  // bytes that the budget has left
+// What is kept, at most so much: as far as the hold budget allows and what is left has room for the rest. Nothing where
+// time goes into operations in memory, since that would only take room from them. pooled: on all workers, else every
+// worker has a unit. output: as in tarn_layout_peak.
+tarn_hold tarn_layout_hold(const tarn_context *cx, const tarn_graph *g, const tarn_layout *l, bool pooled,
+                           tarn_hold most, uint64_t output);
 // OutOfMemory, naming its first job and what it needs.
 tarn_status tarn_unit_fits(const tarn_context *cx, const tarn_unit *u, const tarn_job_size *s,
                            tarn_error *err);

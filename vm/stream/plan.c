@@ -33,6 +33,21 @@ static int64_t largest_gid(int64_t n, const tarn_job *jobs) {
 
 // ---- what jobs take ----
 
+tarn_hold tarn_layout_hold(const tarn_context *cx, const tarn_graph *g, const tarn_layout *l, bool pooled,
+                           tarn_hold most, uint64_t output) {
+    int workers = tarn_pool_size(cx->pool);
+    uint64_t hold = cx->hold / (pooled ? 1 : 8), room = tarn_room(cx) / (pooled ? 1 : (uint64_t)workers);
+    uint64_t inputs = l->stages > 0 ? l->source_bytes : l->hold_bytes;
+    if (l->serial > 0 || inputs == 0 || inputs > hold) {
+        return TARN_HOLD_NONE;
+    }
+    tarn_hold h = most == TARN_HOLD_MASKS && l->mask_bytes > hold - inputs ? TARN_HOLD_INPUTS : most;
+    while (h > TARN_HOLD_NONE && tarn_layout_peak(g, l, pooled ? workers : 1, h, output, false) > room) {
+        h = (tarn_hold)(h - 1);
+    }
+    return h;
+}
+
 static void size_of(const tarn_context *cx, const tarn_unit *u, const tarn_layout *l, tarn_job_size *s) {
     int workers = tarn_pool_size(cx->pool);
     uint64_t output = 0;
@@ -47,10 +62,10 @@ static void size_of(const tarn_context *cx, const tarn_unit *u, const tarn_layou
               : l->serial > 0                                           ? TARN_JOB_SIDE
                                                                         : TARN_JOB_LARGE;
     bool pooled = s->kind != TARN_JOB_SMALL;
-    bool staged = l->passes - l->stages > 1 && l->source_bytes <= cx->hold / (pooled ? 1 : 8);
-    s->held = l->stages == 0 ? tarn_worth_holding(cx, l, pooled)
-              : staged       ? TARN_HOLD_INPUTS
-                             : TARN_HOLD_NONE;
+    tarn_hold most = l->stages == 0               ? TARN_HOLD_MASKS
+                     : l->passes - l->stages > 1 ? TARN_HOLD_INPUTS
+                                                 : TARN_HOLD_NONE;
+    s->held = tarn_layout_hold(cx, u->graph, l, pooled, most, output);
     s->single = tarn_layout_peak(u->graph, l, 1, s->held, output, false);
     s->shared = tarn_layout_peak(u->graph, l, workers, s->held, output, false);
 }
