@@ -101,6 +101,7 @@ static bool attempt(const char *text, long n, bool onwards) {
 }
 
 static void test_memory(void **state) {
+    oom_or_skip();
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         for (int onwards = 0; onwards < 2; onwards++) {
             long n = 1;
@@ -132,6 +133,7 @@ static bool attempt_writing(size_t length, long n) {
 }
 
 static void test_writing(void **state) {
+    oom_or_skip();
     for (size_t length = 1; length < 600; length++) {
         long n = 1;
         while (attempt_writing(length, n)) {

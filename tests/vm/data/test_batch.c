@@ -287,6 +287,7 @@ static bool attempt(void *arg) {
 }
 
 static void failing_allocations(void **state) {
+    oom_or_skip();
     tarn_context cx;
     open_context(&cx, 1, NULL);
     assert_true(oom_sweep(attempt, &cx, 0) > 0);

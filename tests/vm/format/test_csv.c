@@ -176,6 +176,7 @@ static bool attempt(void *arg) {
 }
 
 static void failing_allocations(void **state) {
+    oom_or_skip();
     world w = {0};
     open_context(&w.cx, 1, NULL);
     assert_true(oom_sweep(attempt, &w, 0) > 0);

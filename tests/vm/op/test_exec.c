@@ -447,6 +447,7 @@ static bool attempt(void *arg) {
 }
 
 static void test_no_memory(void **state) {
+    oom_or_skip();
     tarn_context cx;
     tarn_error err = {0};
     open_context(&cx, 1, NULL);

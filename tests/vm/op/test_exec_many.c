@@ -416,9 +416,7 @@ static bool attempt(void *arg) {
 }
 
 static void test_no_memory(void **state) {
-#ifdef __SANITIZE_THREAD__
-    skip();  // no allocation can be made to fail under it
-#endif
+    oom_or_skip();
     tarn_context cx;
     tarn_error err = {0};
     open_context(&cx, 2, NULL);
