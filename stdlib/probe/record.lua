@@ -90,14 +90,16 @@ local function told(f, ...)
   return result
 end
 
--- What a record does not hold is nil, since fields depend on options; but a word that is all but one that it holds is
--- a slip. -> that one
+local fields = {} -- of every record that was made
+
+-- What a record does not hold is nil, since fields depend on options and code may ask for those of another kind; but a
+-- word that is all but one that it holds is a slip. -> that one
 local function slip(r, key, methods)
-  if type(key) ~= "string" or #key < 3 then return nil end
+  if type(key) ~= "string" or #key < 3 or fields[key] then return nil end
   local words = {}
   for word in pairs(methods) do words[word] = true end
   for word in pairs(r) do words[type(word) == "string" and word or ""] = true end
-  return nearest(key, words, 2)
+  return nearest(key, words, #key < 8 and 1 or 2)
 end
 
 -- record.kind("path", how) -> a function that makes records of this kind of a table of values.
@@ -121,7 +123,10 @@ function record.kind(name, how)
     error(("%s: no field '%s'; did you mean '%s'?"):format(name, key, near), 2)
   end
   for key, f in pairs(how.meta or {}) do Kind[key] = f end
-  return function(values) return setmetatable(values, Kind) end
+  return function(values)
+    for field in pairs(values) do fields[field] = true end
+    return setmetatable(values, Kind)
+  end
 end
 
 -- A table as text: columns at the right, the first at the left. Rows are lists of texts.

@@ -210,6 +210,7 @@ static void write_table(lua_State *L, int idx, face f) {
 }
 
 static void show_table(lua_State *L, int idx, face f) {
+    tarn_poll(L);
     face flat = f;
     size_t mark = f.out->len;
     flat.indent = -1;
