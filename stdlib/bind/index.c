@@ -228,8 +228,8 @@ static const char *elsewhere(const char *name) {
         {"T", "t:t()"},                 {"mT", "t:transpose(-2, -1)"}, {"cat", "tensor.cat { t, other }"},
         {"tolist", "t:totable()"},      {"numpy", "t:totable()"},      {"float", "t:to \"f32\""},
         {"double", "t:to \"f64\""},     {"half", "t:to \"f16\""},      {"long", "t:to \"i64\""},
-        {"astype", "t:to \"f32\""},     {"type", "t:to \"f32\""},       {"inv", "t:solve(tensor.eye(#t))"},
-        {"inverse", "t:solve(tensor.eye(#t))"}, {"percentile", "t:quantile(0.9)"}, {"argwhere", "t:nonzero()"},
+        {"astype", "t:to \"f32\""},     {"type", "t:to \"f32\""},       {"inv", "t:pinv()"},
+        {"inverse", "t:pinv()"}, {"percentile", "t:quantile(0.9)"}, {"argwhere", "t:nonzero()"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(names[i][0], name) == 0) {

@@ -126,8 +126,8 @@ return function(define, check, fail)
     "The value below which the share q (0 to 1) of the elements lies, of all of them or along one dimension. It "
     .. "stands at place 1 + q (n - 1) of the order; between two places it is interpolated: \"linear\", \"lower\", "
     .. "\"higher\", \"midpoint\" or \"nearest\". With a list (or vector) of q the results stand side by side in a "
-    .. "new first dimension. NaN if there is a NaN. Of a planned tensor it streams over all elements and along the "
-    .. "last dimension. Differentiable, as t:median is.",
+    .. "new first dimension. NaN if there is a NaN, and between -inf and inf. Integers are interpolated in f64. Of a "
+    .. "planned tensor it streams over all elements and along the last dimension. Differentiable, as t:median is.",
     "local t = tensor { 4, 1, 3, 2 }\nprint(t:quantile(0.5), t:quantile({ 0, 0.25, 1 }))\n"
     .. "-- > 2.5\tf32[3]\n-- > [1.0000, 1.7500, 4.0000]\n"
     .. "print(t:quantile(0.5, { interpolation = \"lower\" }))\n-- > 2.0",
@@ -146,11 +146,18 @@ return function(define, check, fail)
       end
       local values = values_at(low)
       if high[1] then
-        local upper = values_at(high)
-        local column = ones(x)
+        local upper, dtype = values_at(high), floating(x) and arithmetic(x) or "f64"
+        local column, rest = ones(x), {}
         column[d] = #low
-        local way = tensor(share, { dtype = arithmetic(x) }):reshape(column) * (upper - values)
-        values = tensor.where(values:eq(upper), values, values + way) -- equal infinities have no difference
+        for i, s in ipairs(share) do rest[i] = 1 - s end
+        local function weights(list) return tensor(list, { dtype = dtype }):reshape(column) end
+        local w = weights(share)
+        values, upper = values:to(dtype), upper:to(dtype)
+        -- By the difference, which never leads outside; where that is too large for the dtype, or one end infinite, as
+        -- a weighed sum. Where nothing lies between it is the value itself, as 0 times an infinity is NaN.
+        local span, still = upper - values, values:eq(upper):logical_or(w:eq(0))
+        local way = tensor.where(span:isinf(), values * weights(rest) + upper * w, values + w * span)
+        values = tensor.where(still, values, way)
       end
       if floating(x) then values = tensor.where(x:ne(x):any(d, true), nan, values) end
       if axis == nil then

@@ -51,7 +51,7 @@ return function(define, check, fail)
       axes.need("tensor:diag", t, 1, 1)
       local at = tensor.range(n)
       local x = tensor.where(at:unsqueeze(2):eq(at), t, 0)
-      return x:pad { { math.max(-k, 0), math.max(k, 0) }, { math.max(k, 0), math.max(-k, 0) } }
+      return x:pad({ { math.max(-k, 0), math.max(k, 0) }, { math.max(k, 0), math.max(-k, 0) } }):to(t.dtype)
     end)
 
   define("tensor:trace", "t:trace() -> number",
@@ -67,7 +67,7 @@ return function(define, check, fail)
     axes.need(name, t, 2)
     local rows = tensor.range(t.shape[t.rank - 1]):unsqueeze(2) + whole(name, "offset", offset or 0)
     local keep = compare(tensor.range(t.shape[t.rank]), rows)
-    return t.dtype == "bool" and t:logical_and(keep) or tensor.where(keep, t, 0)
+    return tensor.where(keep, t, 0):to(t.dtype)
   end
 
   define("tensor:tril", "t:tril(offset) -> tensor",
@@ -144,8 +144,12 @@ return function(define, check, fail)
       for i, count in ipairs(counts) do
         if count ~= 1 then
           local d = t.rank - #counts + i
-          local apart = t:unsqueeze(d)
-          t = apart:expand(axes.resized(apart, d, count)):reshape(axes.resized(t, d, t.shape[d] * count))
+          local before, after = 1, 1 -- as three dimensions, as there may be no room for one more
+          for k, n in ipairs(t.shape) do
+            if k < d then before = before * n else after = after * n end
+          end
+          local apart = t:reshape { before, 1, after }:expand { before, count, after }
+          t = apart:reshape(axes.resized(t, d, t.shape[d] * count))
           once = false
         end
       end

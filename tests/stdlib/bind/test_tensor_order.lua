@@ -86,6 +86,24 @@ do
   equal(i64 { 4, 1 }:quantile(0.5, { interpolation = "lower" }), 1)
   equal(tensor { huge, huge, 1 }:quantile(0.75), huge, "equal infinities")
   equal(tensor { huge, huge, nan }:quantile(0), nan)
+  -- integers in f64, whose differences would not fit
+  equal(i64 { 16777217, 16777219 }:quantile(0.5), 16777218.0)
+  same(i64 { math.mininteger, 1 << 62 }:quantile { 0, 0.5, 1 }, { -2.0 ^ 63, -2.0 ^ 61, 2.0 ^ 62 })
+  equal(tensor({ 250, 4 }, { dtype = "u8" }):quantile(0.5), 127.0)
+  equal(tensor { true, false }:quantile(0.5), 0.5)
+  -- one end infinite, both, and a difference beyond the dtype
+  same(tensor { -huge, 5 }:quantile { 0, 0.5, 1 }, { -huge, -huge, 5.0 })
+  same(tensor { 5, huge }:quantile { 0, 0.5, 1 }, { 5.0, huge, huge })
+  same(tensor { -huge, huge }:quantile { 0, 0.5, 1 }, { -huge, nan, huge })
+  equal(tensor { -3e38, 3e38 }:quantile(0.5), 0.0)
+  equal(f64 { -1.5e308, 1.5e308 }:quantile(0.5), 0.0)
+  same(tensor { { -huge, 5 }, { -3e38, 3e38 } }:quantile(0.5, 2), { -huge, 0.0 })
+  for k = 1, 100 do -- neighbours: never outside
+    local v = tensor.randn({ 1 }, k)[1]
+    local pair = tensor { v, v * (1 + 1.3e-7) }
+    local all = pair:quantile { 0.1, 0.3, 0.45, 0.7, 0.9 }
+    equal(all:min() >= pair:min() and all:max() <= pair:max(), true, "between neighbours")
+  end
   same(tensor { { 1, nan }, { 2, 4 } }:quantile(0.5, 2), { nan, 3.0 })
   local y = tensor.zeros { 2, 3, 4 }
   equal(y:quantile(0.5, 2, true).shape, { 2, 1, 4 })
@@ -171,6 +189,8 @@ do
   slopes(function(t) return t:quantile(0.3) * 2 end, x, "quantile")
   slopes(function(t) return (t:quantile({ 0.3, 0.8 }, 2) * w):sum() end, x, "quantiles along")
   slopes(function(t) return (t:quantile({ 0.3, 0.8, 0.5 }) * w[1]):sum() end, x, "quantiles")
+  same(grad(function(t) return t:quantile(0.25) end, tensor { -3e38, 3e38 }), { 0.75, 0.25 }, "of a weighed sum")
+  same(grad(function(t) return t:quantile(0) end, tensor { 5, huge }), { 1.0, 0.0 }, "beside an infinity")
   slopes(function(t) return t:prod() end, x, "product")
   slopes(function(t) return (t:prod(2) * w[1]):sum() end, x, "products along")
   local zeros = f64 { { 2, 0, 4 }, { 0, 0, 3 } }

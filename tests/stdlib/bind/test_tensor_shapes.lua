@@ -48,6 +48,15 @@ do
   for k = 1, 2 do same(x:tril()[k], x[k]:tril():totable(), "a batch") end
   equal(tensor({ { true, true }, { true, true } }):triu(1).dtype, "bool")
   same(tensor({ { true, true }, { true, true } }):triu(1), { { false, true }, { false, false } })
+  for _, dtype in ipairs { "bf16", "f16", "f32", "f64", "u8", "i32", "i64", "bool" } do
+    local one = tensor.ones({ 2, 2 }):to(dtype)
+    for name, y in pairs { diag = one[1]:diag(1), tril = one:tril(), triu = one:triu() } do
+      equal(y.dtype, dtype, name .. " keeps the dtype")
+    end
+    same(one:tril():to "i64", { { 1, 0 }, { 1, 1 } }, dtype)
+    same(one[1]:diag(-1):to "i64", { { 0, 0, 0 }, { 1, 0, 0 }, { 0, 1, 0 } }, dtype)
+  end
+  equal(i64 { 1, (1 << 62) + 1 }:diag()[{ 2, 2 }], (1 << 62) + 1, "integers are exact")
   equal(count(2, 2):trace(), 5.0)
   equal(count(2, 3):trace(), 6.0)
   equal(tensor.zeros({ 0, 3 }):diagonal().shape, { 0 })
@@ -97,6 +106,11 @@ do
   same(x:tile(2), { { 1, 2, 1, 2 }, { 3, 4, 3, 4 } })
   same(count(2):tile { 2, 1, 2 }, { { { 1, 2, 1, 2 } }, { { 1, 2, 1, 2 } } })
   equal(x:tile({ 0, 3 }).shape, { 0, 6 })
+  same(x:t():tile { 2, 1 }, { { 1, 3 }, { 2, 4 }, { 1, 3 }, { 2, 4 } }, "of a view")
+  local most = count(2, 1, 1, 1, 1, 1, 1, 3) -- as many dimensions as there are
+  same(most:tile(2):flatten(), { 1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6 })
+  same(most:tile({ 2, 1, 1, 1, 1, 1, 1, 1 }):flatten(), { 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6 })
+  equal(most:tile({ 1, 1, 1, 4, 1, 1, 1, 0 }).shape, { 2, 1, 1, 4, 1, 1, 1, 0 })
   raises("tensor:tile: the counts are a table: t:tile({ 2, 3 })", function() x:tile(2, 3) end)
   raises("tensor:tile: the counts are a table", function() x:tile() end)
   raises("tensor:tile: a count is -1", function() x:tile { -1 } end)
