@@ -414,7 +414,7 @@ static void read_files(lua_State *L, int idx, tarn_save_options *o) {
     while (lua_next(L, t)) {
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
         bool none = lua_type(L, -1) == LUA_TBOOLEAN && !lua_toboolean(L, -1);
-        if (!is_carried(name)) {
+        if (!is_carried(name) || strlen(name) != lua_rawlen(L, -2)) {
             tarn_lua_error(L, "model:save: files: '%.60s' is no side file of a model; there are tokenizer.json, "
                            "tokenizer_config.json, chat_template.jinja …", name);
         }
@@ -464,7 +464,9 @@ static int l_plan(lua_State *L) {
     read_options(L, 2, "model:plan", "time", &o);
     const char *folder = NULL;  // where the output would go
     if (!lua_isnil(L, 2) && lua_getfield(L, 2, "time") != LUA_TNIL) {
-        folder = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : lua_toboolean(L, -1) ? "." : NULL;
+        folder = lua_type(L, -1) == LUA_TSTRING ? tarn_lua_check_path(L, -1)
+                 : lua_toboolean(L, -1)           ? "."
+                                                  : NULL;
     }
     if (folder) {
         tarn_bind_force(L, "model:plan { time = … }");
@@ -509,7 +511,7 @@ static int read_inputs(lua_State *L, const char *function, const char **given) {
             if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING || n == GIVEN) {
                 tarn_lua_error(L, "%s: input = { NAME = PATH, … }", function);
             }
-            lua_pushfstring(L, "%s=%s", lua_tostring(L, -2), lua_tostring(L, -1));
+            lua_pushfstring(L, "%s=%s", tarn_lua_check_path(L, -2), tarn_lua_check_path(L, -1));
             given[n++] = lua_tostring(L, -1);
             lua_rawseti(L, 3, n);
             lua_pop(L, 1);
@@ -545,7 +547,7 @@ static int l_recall(lua_State *L) {
 
 static int l_stage(lua_State *L) {
     tarn_model *m = tarn_bind_check_model(L, 1);
-    const char *folder = luaL_optstring(L, 2, NULL);
+    const char *folder = lua_isnoneornil(L, 2) ? NULL : tarn_lua_check_path(L, 2);
     tarn_bind_force(L, "model:stage()");
     tarn_model **r = tarn_bind_new_model(L);
     tarn_error err;

@@ -50,8 +50,8 @@ static void read_paths(lua_State *L, int idx, const char *function, paths *p) {
         if (lua_type(L, -2) != LUA_TSTRING || (!text && !p->model[p->n]) || p->n == PATHS - 1) {
             tarn_lua_error(L, "%s: expected { NAME = PATH, … }, fewer than %d of them", function, (int)PATHS);
         }
-        p->name[p->n] = lua_tostring(L, -2);
-        p->path[p->n++] = text ? lua_tostring(L, -1) : NULL;
+        p->name[p->n] = tarn_lua_check_path(L, -2);
+        p->path[p->n++] = text ? tarn_lua_check_path(L, -1) : NULL;
         lua_rawseti(L, kept, ++slot);
         lua_pushvalue(L, -1);
         lua_rawseti(L, kept, ++slot);

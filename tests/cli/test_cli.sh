@@ -209,7 +209,7 @@ run "$tarn" lint lint-fine.lua lint-me.lua lint-broken.lua
 is 1 "lint-me.lua:1:21: merge.ties: unknown option 'densty'; did you mean 'density'?
 lint-broken.lua:1:1: unexpected symbol near '='" ''
 run "$tarn" lint lint-me.lua --json; is 1 '{"file":"lint-me.lua","line":1,"column":21,"message":"merge.ties: *' ''
-run "$tarn" lint absent.lua;        is 1 '' 'tarn: cannot open absent.lua: No such file or directory'
+run "$tarn" lint absent.lua;        is 2 '' 'tarn: cannot open absent.lua: No such file or directory'
 
 # Every command's help begins with its usage.
 for command in $("$tarn" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do

@@ -71,7 +71,9 @@ return recipe { name = "half", inputs = { a = {} }, build = function(m) return 0
 END2
 run "$tarn" lock half.lua --a m1;  is 0 '*written' ''
 printf '{"format": "\\u001b[31m", "\\u009b": 1}' >half.lock
-run "$tarn" lock half.lua --a m1 --check; is 1 '*' '*'; harmless
+run "$tarn" lock half.lua --a m1 --check; is 2 '' '*is not a lock*'; harmless
+run "$tarn" lock half.lua --a m1;  is 0 '*written' ''
+run "$tarn" lock half.lua --a m3 --check; is 1 '*inputs.a*' ''
 
 # ---- what is no file of its kind ----
 
@@ -86,6 +88,34 @@ run "$tarn" -e 'model.open "m1\0m2"'
 is 1 '' "tarn: input:1: 'm1' followed by a zero byte is no path"
 run "$tarn" -e "local m = model.open 'm1' m:save 'new\\0m2'"; is 1 '' '*is no path'
 [ -e new ] && wrong 'something was written under half a name'
+echo 'return 1' >whole.lua
+while read -r text; do
+    run "$tarn" -e "local m, p = model.open 'm1', 'whole.lua\0' $text"
+    is 1 '' "*'*' followed by a zero byte is no path*"
+done <<'END2'
+loadfile(p)
+dofile(p)
+require 'whole\0'
+io.open(p)
+io.open(p, 'w')
+io.lines(p)
+io.input(p)
+io.output(p)
+os.remove(p)
+os.rename(p, 'other')
+os.rename('whole.lua', 'other\0')
+m:stage '.\0'
+m:plan { time = '.\0' }
+model.replay('sum', { input = { m1 = 'm1\0' } })
+model.recall('sum', { input = { ['m1\0'] = 'm1' } })
+recipe.lock('half.lua', { input = { a = 'm1\0' } })
+END2
+run "$tarn" -e "model.open 'm1':save('new', { files = { ['tokenizer.json\0'] = '{}' } })"
+is 1 '' "*'tokenizer.json' is no side file*"
+if [ -e new ] || [ "$(cat whole.lua)" != 'return 1' ]; then wrong 'half a name was acted on'; fi
+# The standard functions still speak for themselves.
+run "$tarn" -e "io.lines 'absent'";     is 1 '' "tarn: input:1: cannot open file 'absent' (*"
+run "$tarn" -e "io.open()";             is 1 '' "*input:1: bad argument #1 to 'open' (string expected, got no value)*"
 
 cp -r "$work/m1" t1
 run "$tarn" --quiet -e "model.new { { 'model.embed_tokens.weight', tensor.ones({ 4, 2 }) } }:save 't2'"
@@ -103,7 +133,7 @@ run "$tarn" merge t.yml out;       is 1 '' 'tarn: t.yml:3: t2/merges.txt: more t
 
 # ---- a failure is no answer ----
 
-for command in 'diff m1 m2' 'replay sum' 'verify sum'; do
+for command in 'diff m1 m2' 'replay sum' 'verify sum' 'lint sum.lua' 'lock half.lua --a m1 --check'; do
     # shellcheck disable=SC2086
     run "$tarn" $command --time 1ms;    is 2 '' 'tarn: time limit reached \[TimeLimit]'
     # shellcheck disable=SC2086

@@ -203,6 +203,29 @@ static int l_item(lua_State *L) {
     return 1;
 }
 
+// ---- files ----
+
+// A standard function whose first n values are paths, if they are texts. It runs in this frame, so that
+// its messages name what called it; upvalue 1: the standard table.
+static int with_paths(lua_State *L, const char *name, int n) {
+    for (int i = 1; i <= n; i++) {
+        if (lua_type(L, i) == LUA_TSTRING) {
+            tarn_lua_check_path(L, i);
+        }
+    }
+    lua_getfield(L, lua_upvalueindex(1), name);
+    lua_CFunction standard = lua_tocfunction(L, -1);
+    lua_pop(L, 1);
+    return standard(L);
+}
+
+static int l_io_input(lua_State *L) { return with_paths(L, "input", 1); }
+static int l_io_lines(lua_State *L) { return with_paths(L, "lines", 1); }
+static int l_io_open(lua_State *L) { return with_paths(L, "open", 1); }
+static int l_io_output(lua_State *L) { return with_paths(L, "output", 1); }
+static int l_os_remove(lua_State *L) { return with_paths(L, "remove", 1); }
+static int l_os_rename(lua_State *L) { return with_paths(L, "rename", 2); }
+
 // ---- names that are not there ----
 
 static const char *absent_reason(lua_State *L, const char *word) {
@@ -269,13 +292,15 @@ static const char *const math_kept[] = {
 static const char *const utf8_kept[] = {"char", "charpattern", "codepoint", "codes", "len",
                                         "offset", NULL};
 static const char *const coroutine_kept[] = {"isyieldable", "running", "status", "yield", NULL};
-static const char *const io_kept[] = {"close", "input", "lines", "open", "output", "popen", "read",
-                                      "stderr", "stdin", "stdout", "tmpfile", "type", "write",
-                                      NULL};
-static const char *const os_kept[] = {"clock", "date", "difftime", "execute", "getenv", "remove",
-                                      "rename", "time", "tmpname", NULL};
+static const char *const io_kept[] = {"close", "popen", "read", "stderr", "stdin", "stdout",
+                                      "tmpfile", "type", "write", NULL};
+static const char *const os_kept[] = {"clock", "date", "difftime", "execute", "getenv", "time",
+                                      "tmpname", NULL};
 static const luaL_Reg math_own[] = {{"randomseed", l_randomseed}, {NULL, NULL}};
-static const luaL_Reg os_own[] = {{"exit", l_exit}, {NULL, NULL}};
+static const luaL_Reg io_own[] = {{"input", l_io_input}, {"lines", l_io_lines}, {"open", l_io_open},
+                                  {"output", l_io_output}, {NULL, NULL}};
+static const luaL_Reg os_own[] = {{"exit", l_exit}, {"remove", l_os_remove},
+                                  {"rename", l_os_rename}, {NULL, NULL}};
 
 static const library libraries[] = {
     {"string", luaopen_string, tarn_string_functions, tarn_pattern_functions, string_kept, false},
@@ -283,7 +308,7 @@ static const library libraries[] = {
     {"math", luaopen_math, math_own, NULL, math_kept, false},
     {"utf8", luaopen_utf8, NULL, NULL, utf8_kept, false},
     {"coroutine", luaopen_coroutine, tarn_coroutine_functions, NULL, coroutine_kept, false},
-    {"io", luaopen_io, NULL, NULL, io_kept, true},
+    {"io", luaopen_io, io_own, NULL, io_kept, true},
     {"os", luaopen_os, os_own, NULL, os_kept, true},
 };
 

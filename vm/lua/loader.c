@@ -207,7 +207,7 @@ int tarn_load(lua_State *L) {
 
 static int l_loadfile(lua_State *L) {
     tarn_error err;
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = tarn_lua_check_path(L, 1);
     size_t len;
     int env = lua_isnone(L, 3) ? 0 : 3;
     check_mode(L, 2);
@@ -483,7 +483,7 @@ static bool from_library(lua_State *L) {
 // parts of its modules too ("nn.layer" is stdlib/nn/layer.lua).
 int tarn_require(lua_State *L) {
     char path[PATH_ROOM / 2], file[PATH_ROOM], init[PATH_ROOM];
-    const char *name = luaL_checkstring(L, 1);
+    const char *name = tarn_lua_check_path(L, 1);
     lua_settop(L, 1);
     if (!module_path(name, path, sizeof path)) {
         return tarn_lua_error(L, "require: '%.60s' is not a module's name (words joined by dots; "
