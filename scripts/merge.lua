@@ -19,7 +19,7 @@
 --   --strict            refuse what is doubtful in the input files
 --   --report FILE       afterwards write what the merge did to every tensor, as JSON; -: print it as a table
 --   --plan              print what would be read and written and what makes each tensor, and stop
---   --json              the plan as one object
+--   --json              with --plan: the plan as one object
 
 local command = require "command"
 local run = require "mergekit.run"
@@ -33,6 +33,7 @@ local function size(text)
 end
 
 local args = command.parse()
+if args.json and not args.plan then command.misused("--json goes with --plan") end
 local path, out = args[1], args[2]
 local save = { overwrite = args.force, allow_nonfinite = args.allow_nonfinite,
   max_shard_size = args.shard_size and size(args.shard_size) or nil, report = args.report == "-" or args.report }

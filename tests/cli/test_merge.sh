@@ -189,6 +189,28 @@ for pair in "inputs/bf16/prose tied" "tied inputs/bf16/prose"; do
     "$tarn" merge --quiet --force mixed.yml out/mixed || wrong "$pair: head and embedding of one model"
 done
 
+# A body without a head, untied, lacks nothing that the last slice gives; a stored copy of a tied head is another's.
+mkdir body both
+cp tied/model.safetensors body && cp inputs/bf16/prose/config.json body
+cp inputs/bf16/prose/model.safetensors both && cp tied/config.json both
+for first in body tied; do
+    last=inputs/bf16/prose
+    [ $first = tied ] && last=both
+    printf 'merge_method: passthrough\nslices:\n- sources: [{model: %s, layer_range: [0, 2]}]\n' $first >mixed.yml
+    printf -- '- sources: [{model: %s, layer_range: [1, 3]}]\n' $last >>mixed.yml
+    "$tarn" merge --quiet --force mixed.yml out/mixed >$first.txt 2>&1
+    [ $? = $([ $first = body ]; echo $?) ] || wrong "$first first: $(cat $first.txt)"
+done
+grep -qF "mixed.yml:4: lm_head.weight is tied to the embedding, which would come from tied, and both has it stored" \
+    tied.txt || wrong "the reason is: $(cat tied.txt)"
+
+# A whole model with adapters inside is no adapter.
+"$tarn" -e 'local m = model.open "inputs/bf16/prose"
+model.join { m, m:fill { {"model.layers.0.q.lora_A.weight", {2, 2}, std = 0.1} } }:save "inside"' >said.txt 2>&1 ||
+    wrong "a model with adapters inside: $(cat said.txt)"
+printf 'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: inside}, {model: inputs/bf16/prose}]\n' >inside.yml
+"$tarn" merge --quiet --missing drop inside.yml out/inside >said.txt 2>&1 || wrong "adapters inside: $(cat said.txt)"
+
 mkdir ad && cp lora/r4_qv/adapter_* ad
 printf 'merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: lora/base_llama}, {model: ad}]\n' >ad.yml
 "$tarn" merge --quiet ad.yml out/ad >said.txt 2>&1 && wrong "an adapter is merged as a model"
@@ -217,6 +239,8 @@ kind 'GGUF\003\000\000\000' "a GGUF file"
 
 "$tarn" merge cases/linear-main-bf16.yml out/size --shard-size 5B >said.txt 2>&1
 [ $? = 2 ] && grep -qF "5B is no size; expected bytes" said.txt || wrong "--shard-size 5B: $(cat said.txt)"
+"$tarn" merge --json cases/slerp-main-bf16.yml out/planned >said.txt 2>&1
+[ $? = 2 ] && grep -qF -e "--json goes with --plan" said.txt || wrong "--json alone: $(cat said.txt)"
 "$tarn" merge --plan --json cases/slerp-main-bf16.yml out/planned | "$tarn" -e '
 local p = require("json.decode").decode(io.read "a")
 assert(p.passes == 2 and #p.tensors == 30 and p.plan.tarn == "plan")' >/dev/null || wrong "--plan --json"

@@ -58,11 +58,13 @@ local function open(m, d, options)
   m.model = r
 end
 
--- An adapter stands for a model only where all are adapters.
+-- An adapter stands for a model only where all are adapters. A whole model may have adapters inside; an adapter has
+-- no final norm.
 local function check_adapters(d)
   local adapter, other
   for _, m in ipairs(d.models) do
-    if #m.model:names "lora_(embedding_)?A" > 0 then adapter = adapter or m else other = other or m end
+    local whole = #m.model:names(function(_, info) return info.place == "final" end) > 0
+    if not whole and #m.model:names "lora_(embedding_)?A" > 0 then adapter = adapter or m else other = other or m end
   end
   if adapter and other then
     fail(adapter.at, "%s is an adapter, not a model; a model with it is written MODEL+%s", adapter.label, adapter.path)
@@ -447,26 +449,41 @@ local function operands(d, slice)
   return base, list
 end
 
--- Whether a model has a head that is a tensor of its own; and how it is called.
+-- Of a slice's leading source: how it is called, its model, and the names of heads tied to its embedding, each with
+-- whether it is stored too.
 local function head_of(d, slice)
   local base, list = operands(d, slice)
-  local p = (base or list[1]).part
-  local other = {}
-  for _, tie in ipairs(p.model:structure().tied) do other[tie.other] = true end
-  return #p.model:names(function(name, info) return info.place == "head" and not other[name] end) > 0, p.label
+  local source = base or list[1]
+  local h = { label = source.part.label, of = source.model, model = source.part.model, tied = {} }
+  for _, tie in ipairs(h.model:structure().tied) do h.tied[tie.other] = tie.stored end
+  return h
+end
+
+-- Whether `other` has as a tensor of its own what is tied in h.
+local function apart(h, other)
+  for name in pairs(h.tied) do
+    if other.tied[name] == nil and #other.model:names(function(n) return n == name end) > 0 then return true end
+  end
+  return false
 end
 
 -- Embeddings come from the first slice and the head from the last. Where one of the two has its head tied to its
--- embedding, the output would lack a head, or hold one that its config.json says is tied.
+-- embedding and the other has not, the output would lack a head, or hold one that its config.json says is tied.
 local function check_heads(d)
   for _, g in ipairs(d.groups) do
-    local first, last = g.slices[1], g.slices[#g.slices]
-    local has, whose = head_of(d, first)
-    local late, its = head_of(d, last)
-    if has ~= late then
-      fail(last.where, "the head would come from %s and the embedding from %s, but %s has its head tied to its "
+    local where = g.slices[#g.slices].where
+    local first, last = head_of(d, g.slices[1]), head_of(d, g.slices[#g.slices])
+    local late = apart(last, first)
+    if late or apart(first, last) then
+      fail(where, "the head would come from %s and the embedding from %s, but %s has its head tied to its "
         .. "embedding and %s has not; a last slice of no layers, layer_range: [0, 0] of %s, takes both from one",
-        its, whose, has and its or whose, has and whose or its, whose)
+        last.label, first.label, late and last.label or first.label, late and first.label or last.label, first.label)
+    end
+    for name, stored in pairs(last.of ~= first.of and last.tied or {}) do
+      if stored and first.tied[name] ~= nil then
+        fail(where, "%s is tied to the embedding, which would come from %s, and %s has it stored as well; a last slice "
+          .. "of no layers, layer_range: [0, 0] of %s, takes both from one", name, first.label, last.label, first.label)
+      end
     end
   end
 end

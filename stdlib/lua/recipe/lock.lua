@@ -34,7 +34,8 @@ function lock.side_files(native, path)
   local out = {}
   if native.kind(path) == "folder" then
     for _, name in ipairs(beside) do
-      local text = read(path .. "/" .. name)
+      local full = path .. "/" .. name
+      local text = native.kind(full) == "file" and read(full) -- a FIFO would wait
       if text then out[#out + 1] = { name, native.sha256(text) } end
     end
   end
