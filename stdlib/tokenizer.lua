@@ -20,11 +20,7 @@ return function(define, check)
 
   local function beside(m, name)
     local folder = type(m) == "string" and m or m:folder()
-    local path = folder and folder .. "/" .. name
-    local file = path and io.open(path, "rb")
-    if not file then return nil end
-    file:close()
-    return text_file(path)
+    return folder and text_file(folder .. "/" .. name, true)
   end
 
   -- ---- members of a JSON object, as places in its text ----

@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The text of the file at a path; an error that says why there is none. A link may lead to what has no end.
+-- text_file(path [, maybe]): the text of the file; nil if it cannot be opened and `maybe` is true, else an error that
+-- says why. A link may lead to what has no end.
 local most = 256 << 20 -- bytes: the largest tokenizers have some 40 MB
 
-return function(path)
+return function(path, maybe)
   local file, why = io.open(path, "rb")
+  if not file and maybe then return nil end
   if not file then error("cannot open " .. why, 0) end
   local pieces, total = {}, 0
   local piece

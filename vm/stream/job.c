@@ -375,11 +375,7 @@ static tarn_status run_pass(job_run *j, int pass, bool last) {
 }
 
 static tarn_status hold_inputs(job_run *j, bool last) {
-    uint64_t output = 0;
-    for (int k = 0; last && k < j->it->n; k++) {
-        uint64_t bytes = tarn_in_tiles(&j->layout.spot[j->it->root[k]->id]) ? 0 : tarn_unit_output(j->it, k);
-        output = bytes > output ? bytes : output;
-    }
+    uint64_t output = last ? tarn_unit_largest(j->it, &j->layout) : 0;
     // Plans of whole-model stages do not count masks.
     tarn_hold most = j->r->nbarriers == 0 ? TARN_HOLD_MASKS : TARN_HOLD_INPUTS;
     tarn_hold hold = tarn_layout_hold(j->r->cx, j->g, &j->layout, j->pool != NULL, most, output);

@@ -127,6 +127,15 @@ static inline int tarn_unit_nodes(const tarn_unit *u) {  // ids of what it needs
 static inline uint64_t tarn_unit_output(const tarn_unit *u, int k) {  // bytes
     return tarn_dtype_bytes(u->jobs[k].store, tarn_desc_numel(&u->root[k]->desc));
 }
+// The most bytes of a root that stands in memory as it is stored.
+static inline uint64_t tarn_unit_largest(const tarn_unit *u, const tarn_layout *l) {
+    uint64_t most = 0;
+    for (int k = 0; k < u->n; k++) {
+        uint64_t bytes = tarn_in_tiles(&l->spot[u->root[k]->id]) ? 0 : tarn_unit_output(u, k);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
 static inline uint64_t tarn_unit_writes(const tarn_unit *u) {
     uint64_t bytes = 0;
     for (int k = 0; k < u->n; k++) {

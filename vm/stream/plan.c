@@ -50,11 +50,7 @@ tarn_hold tarn_layout_hold(const tarn_context *cx, const tarn_graph *g, const ta
 
 static void size_of(const tarn_context *cx, const tarn_unit *u, const tarn_layout *l, tarn_job_size *s) {
     int workers = tarn_pool_size(cx->pool);
-    uint64_t output = 0;
-    for (int k = 0; k < u->n; k++) {
-        uint64_t bytes = tarn_in_tiles(&l->spot[u->root[k]->id]) ? 0 : tarn_unit_output(u, k);
-        output = bytes > output ? bytes : output;
-    }
+    uint64_t output = tarn_unit_largest(u, l);
     *s = (tarn_job_size){.job = u->job};
     s->least = tarn_layout_peak(u->graph, l, 1, TARN_HOLD_NONE, output, true);
     s->whole = tarn_layout_peak(u->graph, l, workers, TARN_HOLD_NONE, output, true);

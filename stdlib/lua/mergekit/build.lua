@@ -153,11 +153,8 @@ local function check_rows(d, cut)
 end
 
 local function text_of(m, name)
-  local path = m.model:folder() and m.model:folder() .. "/" .. name
-  local file = path and io.open(path, "rb")
-  if not file then return nil end
-  file:close()
-  return text_file(path)
+  local folder = m.model:folder()
+  return folder and text_file(folder .. "/" .. name, true)
 end
 
 -- The chat template of a model, without the space around it.

@@ -15,13 +15,6 @@ local beside = { "config.json", "generation_config.json", "tokenizer.json", "tok
   "feature_extractor_config.json", "normalizer.json" }
 table.sort(beside)
 
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  file:close()
-  return text_file(path)
-end
-
 local function sorted(t)
   local keys = {}
   for key in pairs(t) do keys[#keys + 1] = key end
@@ -35,7 +28,7 @@ function lock.side_files(native, path)
   if native.kind(path) == "folder" then
     for _, name in ipairs(beside) do
       local full = path .. "/" .. name
-      local text = native.kind(full) == "file" and read(full) -- a FIFO would wait
+      local text = native.kind(full) == "file" and text_file(full, true) -- a FIFO would wait
       if text then out[#out + 1] = { name, native.sha256(text) } end
     end
   end
@@ -124,7 +117,7 @@ end
 
 -- The text of a lock and its state, nil when there is no such file.
 function lock.read(path)
-  local text = read(path)
+  local text = text_file(path, true)
   if not text then return nil end
   local ok, state = pcall(decode, text)
   if not ok or type(state) ~= "table" or state.format ~= 1 then

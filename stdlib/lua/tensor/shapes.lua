@@ -4,8 +4,9 @@
 return function(define, check, fail)
   local axes = require "tensor.axes" (check, fail)
 
-  local function whole(name, what, v)
+  local function whole(name, what, v, least)
     if math.type(v) ~= "integer" then fail(("%s: %s is a whole number, not %s"):format(name, what, tostring(v))) end
+    if least and v < least then fail(("%s: %s is %d; expected %d or more"):format(name, what, v, least)) end
     return v
   end
 
@@ -135,9 +136,7 @@ return function(define, check, fail)
       if counts == nil or more ~= nil then fail("tensor:tile: the counts are a table: t:tile({ 2, 3 })") end
       if type(counts) ~= "table" then counts = { counts } end
       for i = 1, #counts do
-        if whole("tensor:tile", "a count", counts[i]) < 0 then
-          fail("tensor:tile: a count is " .. counts[i] .. "; expected 0 or more")
-        end
+        whole("tensor:tile", "a count", counts[i], 0)
       end
       local once = true
       while t.rank < #counts do t = t:unsqueeze(1) end
@@ -184,13 +183,11 @@ return function(define, check, fail)
       local d = axes.one(name, t, dim or 1)
       local n = t.shape[d]
       if type(size) ~= "table" then
-        if whole(name, "the size", size) < 1 then fail(name .. ": the size is " .. size .. "; expected 1 or more") end
-        return pieces(t, d, even(n, size))
+        return pieces(t, d, even(n, whole(name, "the size", size, 1)))
       end
       local sum = 0
       for _, s in ipairs(size) do
-        if whole(name, "a size", s) < 0 then fail(name .. ": a size is " .. s .. "; expected 0 or more") end
-        sum = sum + s
+        sum = sum + whole(name, "a size", s, 0)
       end
       if sum ~= n then fail(("%s: the sizes add up to %d; dimension %d has %d"):format(name, sum, d, n)) end
       return pieces(t, d, size)
@@ -204,9 +201,7 @@ return function(define, check, fail)
       local name = "tensor:chunk"
       axes.need(name, t, 1)
       local d = axes.one(name, t, dim or 1)
-      if whole(name, "the number of pieces", n) < 1 then
-        fail(name .. ": the number of pieces is " .. n .. "; expected 1 or more")
-      end
+      whole(name, "the number of pieces", n, 1)
       return pieces(t, d, even(t.shape[d], math.max(1, (t.shape[d] + n - 1) // n)))
     end)
 end
