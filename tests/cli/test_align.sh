@@ -6,33 +6,13 @@
 tarn=$1
 cd "$(dirname "$0")/../.." || exit 1
 work=$(mktemp -d) || exit 1
+. tests/cli/check.sh
 trap 'rm -rf "$work"' EXIT
 base=examples/data/base.safetensors
 twin=examples/data/twin.safetensors
-failures=0
-
-run() {
-    shown=$*
-    out=$("$@" 2>"$work/stderr" </dev/null)
-    code=$?
-    err=$(cat "$work/stderr")
-}
-
-# is CODE OUT ERR: of the last run; OUT and ERR are shell patterns.
-is() {
-    ok=yes
-    [ "$code" = "$1" ] || ok=
-    case $out in $2) ;; *) ok= ;; esac
-    case $err in $3) ;; *) ok= ;; esac
-    if [ -z "$ok" ]; then
-        failures=$((failures + 1))
-        printf 'FAILED: %s\n  code %s, wanted %s\n  out: %s\n  wanted: %s\n  err: %s\n  wanted: %s\n' \
-            "$shown" "$code" "$1" "$out" "$2" "$err" "$3"
-    fi
-}
 
 absent() {
-    [ ! -e "$1" ] || { failures=$((failures + 1)); echo "FAILED: $1 is there after: $shown"; }
+    [ ! -e "$1" ] || wrong "$1 is there"
 }
 
 # ---- networks with a config.json: permuted copies come back to the bit ----

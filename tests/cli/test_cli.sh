@@ -4,34 +4,11 @@
 # usage: test_cli.sh PATH_OF_TARN
 
 tarn=$1
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
+work=$(mktemp -d) || exit 1
+. "$(dirname "$0")/check.sh"
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
 unset TARN_ISA
-tests=0
-failures=0
-
-# run COMMAND…: keeps standard output, standard error and the exit code.
-run() {
-    shown=$*
-    out=$("$@" 2>stderr </dev/null)
-    code=$?
-    err=$(cat stderr)
-}
-
-# is CODE OUT ERR: the last run's; OUT and ERR are shell patterns.
-is() {
-    tests=$((tests + 1))
-    ok=yes
-    [ "$code" = "$1" ] || ok=
-    case $out in $2) ;; *) ok= ;; esac
-    case $err in $3) ;; *) ok= ;; esac
-    if [ -z "$ok" ]; then
-        failures=$((failures + 1))
-        printf 'FAILED: %s\n  code %s, wanted %s\n  out: %s\n  wanted: %s\n  err: %s\n  wanted: %s\n' \
-            "$shown" "$code" "$1" "$out" "$2" "$err" "$3"
-    fi
-}
 
 newline='
 '

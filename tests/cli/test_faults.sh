@@ -9,6 +9,7 @@ set -u
 tarn=$1
 data=$(cd "$(dirname "$0")/../../examples/data" && pwd)
 work=$(mktemp -d) || exit 1
+. "$(dirname "$0")/check.sh"
 disk=
 finish() {
     [ -n "$disk" ] && umount "$disk"
@@ -20,33 +21,6 @@ cd "$work" || exit 1
 chmod 755 "$work"
 export XDG_CACHE_HOME="$work/cache"
 export TARN_DIGESTS=off
-tests=0
-failures=0
-
-run() {
-    shown=$*
-    out=$("$@" 2>stderr </dev/null)
-    code=$?
-    err=$(cat stderr)
-}
-
-# is CODE OUT ERR: the last run's; OUT and ERR are shell patterns.
-is() {
-    tests=$((tests + 1))
-    ok=yes
-    case $code in $1) ;; *) ok= ;; esac
-    case $out in $2) ;; *) ok= ;; esac
-    case $err in $3) ;; *) ok= ;; esac
-    [ -n "$ok" ] || wrong "code $code, wanted $1
-  out: $out
-  wanted: $2
-  err: $err
-  wanted: $3"
-}
-wrong() {
-    failures=$((failures + 1))
-    printf 'FAILED: %s\n  %s\n' "$shown" "$1"
-}
 
 # holds FOLDER NAME…: exactly these names, hidden ones too.
 holds() {

@@ -7,32 +7,15 @@
 tarn=$1
 cd "$(dirname "$0")/../.." || exit 1
 work=$(mktemp -d) || exit 1
+. tests/cli/check.sh
 trap 'rm -rf "$work"' EXIT
 data=examples/data
 base=$data/base.safetensors low=$data/low.safetensors high=$data/high.safetensors twin=$data/twin.safetensors
 mlp="--net mlp --data digits"
-failures=0
-
-run() {
-    shown=$*
-    out=$("$@" 2>"$work/stderr" </dev/null)
-    code=$?
-    err=$(cat "$work/stderr")
-}
 
 fail() {
     failures=$((failures + 1))
     echo "FAILED: $*"
-}
-
-# is CODE OUT ERR: of the last run; OUT and ERR are shell patterns.
-is() {
-    ok=yes
-    [ "$code" = "$1" ] || ok=
-    case $out in $2) ;; *) ok= ;; esac
-    case $err in $3) ;; *) ok= ;; esac
-    [ -n "$ok" ] || fail "$(printf '%s\n  code %s, wanted %s\n  out: %s\n  wanted: %s\n  err: %s\n  wanted: %s' \
-        "$shown" "$code" "$1" "$out" "$2" "$err" "$3")"
 }
 
 # same NAME: the last run printed what the script of NAME prints.

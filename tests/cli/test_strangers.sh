@@ -7,27 +7,11 @@ set -u
 tarn=$1
 data=$(cd "$(dirname "$0")/../../examples/data" && pwd)
 work=$(mktemp -d) || exit 1
+. "$(dirname "$0")/check.sh"
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export XDG_CACHE_HOME="$work/cache"
-failures=0
 
-run() {
-    shown=$*
-    out=$("$@" 2>stderr </dev/null)
-    code=$?
-    err=$(cat stderr)
-}
-wrong() {
-    failures=$((failures + 1))
-    printf 'FAILED: %s\n  %s\n  out: %s\n  err: %s\n' "$shown" "$1" "$out" "$err" | cat -v
-}
-# is CODE OUT ERR: the last run's; OUT and ERR are shell patterns.
-is() {
-    case $code in $1) ;; *) wrong "code $code, wanted $1" ;; esac
-    case $out in $2) ;; *) wrong "wanted: $2" ;; esac
-    case $err in $3) ;; *) wrong "wanted on stderr: $3" ;; esac
-}
 # Nothing that a terminal obeys: ESC, and U+009B and U+202E, which are two and three bytes.
 esc=$(printf '\033')
 csi=$(printf '\302\233')
