@@ -68,7 +68,7 @@ tarn_status tarn_names_declared(tarn_context *cx, const char *config, size_t len
     if (!config || !memmem(config, len, key, sizeof key - 1)) {
         return TARN_OK;
     }
-    TARN_TRY(tarn_config_read(cx, config, len, &root, err));
+    TARN_TRY(tarn_config_read(cx, NULL, config, len, &root, err));
     const json_t *depth = json_object_get(json_object_get(root, "tarn"), "depth");
     if (json_is_object(depth)) {
         tarn_name_stack *stack = tarn_arena_take(out->arena, sizeof *stack);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inputs of a plan: a checkpoint in files. Opening reads headers and config.json only.
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,8 +139,12 @@ tarn_status tarn_model_open(tarn_context *cx, const char *path, const tarn_open_
     tarn_model *m;
     TARN_TRY(tarn_store_open(cx, path, &so, &store, err));
     TARN_TRY(of_store(cx, store, path, o, &m, err));
+    const char *folder = tarn_store_folder(store);
     char *config;
-    tarn_status s = tarn_model_side(&m->arena, tarn_store_folder(store), "config.json", &config, &m->config_len, err);
+    json_t *root = NULL;
+    tarn_status s = tarn_model_side(&m->arena, folder, "config.json", &config, &m->config_len, err);
+    s = s == TARN_OK ? tarn_config_read(cx, folder, config, m->config_len, &root, err) : s;
+    json_decref(root);
     if (s != TARN_OK) {
         tarn_model_release(m);
         return s;

@@ -67,17 +67,16 @@ typedef struct tarn_names {
     bool tied_config;        // config says tie_word_embeddings (or the family's default does)
 } tarn_names;
 
-// `config` is the text of config.json or NULL; one that does not parse is left aside with a
-// warning.
+// `config` is the text of config.json or NULL; one that does not parse is left aside.
 // Everything is allocated in `arena`.
 tarn_status tarn_names_find(tarn_context *cx, tarn_arena *arena, int64_t n, const tarn_name_in *in,
                             const char *config, size_t config_len, tarn_names *out,
                             tarn_error *err);
 struct json_t;
-// The text as JSON (to be released), NULL where there is none or it is left aside. Constants that only
-// Python writes (NaN, Infinity) are read as zeros.
-tarn_status tarn_config_read(tarn_context *cx, const char *config, size_t len, struct json_t **out,
-                             tarn_error *err);
+// The text as JSON (to be released), NULL where there is none or it is left aside: with a warning where its
+// folder is given. Constants that only Python writes (NaN, Infinity) are read as zeros.
+tarn_status tarn_config_read(tarn_context *cx, const char *folder, const char *config, size_t len,
+                             struct json_t **out, tarn_error *err);
 const char *tarn_place_name(tarn_place p);  // "layer", "embed", …
 
 // What all names together say. Sums that would overflow stay at INT64_MAX.

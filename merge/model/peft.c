@@ -378,7 +378,8 @@ static tarn_status check_base(const reading *r, tarn_error *err) {
     const char *made_for =
         json_string_value(json_object_get(r->config.root, "base_model_name_or_path"));
     json_t *root;
-    TARN_TRY(tarn_config_read(base->cx, side ? side->config : NULL, side ? side->config_len : 0, &root, err));
+    TARN_TRY(tarn_config_read(base->cx, NULL, side ? side->config : NULL, side ? side->config_len : 0, &root,
+                              err));
     const char *calls_itself = json_string_value(json_object_get(root, "_name_or_path"));
     bool packed = !says_nothing(json_object_get(root, "quantization_config"));
     bool same = !made_for || !*made_for || same_last(made_for, calls_itself) ||

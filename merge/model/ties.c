@@ -33,7 +33,7 @@ static void tame_constants(char *s, size_t len) {
     }
 }
 
-tarn_status tarn_config_read(tarn_context *cx, const char *config, size_t len, json_t **out,
+tarn_status tarn_config_read(tarn_context *cx, const char *folder, const char *config, size_t len, json_t **out,
                              tarn_error *err) {
     json_error_t why, again;
     *out = config ? tarn_tree_read(&cx->budget, config, len, 0, &why) : NULL;
@@ -52,10 +52,13 @@ tarn_status tarn_config_read(tarn_context *cx, const char *config, size_t len, j
     if (nomem) {
         return tarn_raise_nomem(err, "config.json", len);
     }
-    if (config && !*out) {
-        tarn_warn(cx, "config.json is left aside: line %d: %s", why.line, why.text);
-    } else if (config && !json_is_object(*out)) {
-        tarn_warn(cx, "config.json is left aside: it holds no object");
+    if (config && !*out && folder) {
+        tarn_warn(cx, "%s/config.json is left aside: line %d: %s", folder, why.line, why.text);
+    }
+    if (*out && !json_is_object(*out)) {
+        if (folder) {
+            tarn_warn(cx, "%s/config.json is left aside: it holds no object", folder);
+        }
         json_decref(*out);
         *out = NULL;
     }
@@ -101,7 +104,7 @@ static tarn_status read_config(tarn_context *cx, tarn_regex_env *env, const char
                                size_t len, tarn_names *out, bool *tied_head, tarn_error *err) {
     json_t *root;
     *tied_head = false;
-    TARN_TRY(tarn_config_read(cx, config, len, &root, err));
+    TARN_TRY(tarn_config_read(cx, NULL, config, len, &root, err));
     if (!root) {
         return TARN_OK;
     }

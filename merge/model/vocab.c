@@ -359,7 +359,8 @@ tarn_status tarn_vocab_find(const tarn_model *m, int64_t *list, int64_t *n, int6
 static tarn_status set_size(tarn_context *cx, tarn_model *m, int64_t rows, tarn_model **out,
                             tarn_error *err) {
     json_t *root;
-    TARN_TRY(tarn_config_read(cx, m->side ? m->side->config : NULL, m->side ? m->side->config_len : 0, &root, err));
+    TARN_TRY(tarn_config_read(cx, NULL, m->side ? m->side->config : NULL, m->side ? m->side->config_len : 0, &root,
+                              err));
     bool top = json_is_integer(json_object_get(root, "vocab_size"));
     bool text =
         json_is_integer(json_object_get(json_object_get(root, "text_config"), "vocab_size"));

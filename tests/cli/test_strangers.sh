@@ -101,6 +101,15 @@ if [ -e new ] || [ "$(cat whole.lua)" != 'return 1' ]; then wrong 'half a name w
 run "$tarn" -e "io.lines 'absent'";     is 1 '' "tarn: input:1: cannot open file 'absent' (*"
 run "$tarn" -e "io.open()";             is 1 '' "*input:1: bad argument #1 to 'open' (string expected, got no value)*"
 
+# A config that cannot be read is left aside: which one it is is said once.
+cp -r m1 broken
+for text in '{"a": 1,#line 2: *' '[1]#it holds no object'; do
+    echo "${text%#*}" >broken/config.json
+    run "$tarn" -e 'local m = model.open "broken" return #(m:only "0" - model.open "m3":only "0"):names()'
+    is 0 1 "tarn: warning: broken/config.json is left aside: ${text#*#}"
+    [ "$(echo "$err" | wc -l)" = 1 ] || wrong 'not one line'
+done
+
 cp -r "$work/m1" t1
 run "$tarn" --quiet -e "model.new { { 'model.embed_tokens.weight', tensor.ones({ 4, 2 }) } }:save 't2'"
 printf '{"added_tokens": [true], "model": {"vocab": {"a": 0}}}' >t2/tokenizer.json
