@@ -488,7 +488,14 @@ static void configs(void **state) {
         find_texts(&f, rows[k].names, rows[k].config);
         assert_int_equal(f.names.tied_config, rows[k].tied);
         assert_int_equal(f.names.nties, rows[k].ties);
+        assert_int_equal(warned, 0);  // whoever knows whose config it is says so
+        json_t *root;
+        tarn_error err = {0};
+        size_t len = rows[k].config ? strlen(rows[k].config) : 0;
+        OK(tarn_config_read(&f.cx, "folder", rows[k].config, len, &root, &err));
+        json_decref(root);
         assert_int_equal(warned, rows[k].warnings);
+        assert_true(!warned || strstr(warning, "folder/config.json is left aside: ") == warning);
         if (rows[k].ties) {
             assert_int_equal(f.names.ties[0].stored, rows[k].names == stored);
         }
