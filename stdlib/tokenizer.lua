@@ -18,7 +18,9 @@ return function(define, check)
   -- m: a model, or the path of a folder with a tokenizer and no weights.
   local function label_of(m) return type(m) == "string" and m or m:label() end
 
-  local function beside(m, name)
+  -- files: side files that stand in the place of those in the folder, false for none.
+  local function beside(m, name, files)
+    if files and files[name] ~= nil then return files[name] or nil end
     local folder = type(m) == "string" and m or m:folder()
     return folder and text_file(folder .. "/" .. name, true)
   end
@@ -149,7 +151,7 @@ return function(define, check)
   -- first.
   local function read_vocab_json(v, settings)
     add_vocabulary(v, parsed(v.model, v.file, v.text))
-    local text = beside(v.model, "special_tokens_map.json")
+    local text = beside(v.model, "special_tokens_map.json", v.files)
     local map = text and parsed(v.model, "special_tokens_map.json", text) or {}
     local special = {}
     for _, list in ipairs { settings, map } do
@@ -161,7 +163,7 @@ return function(define, check)
         end
       end
     end
-    text = beside(v.model, "added_tokens.json")
+    text = beside(v.model, "added_tokens.json", v.files)
     for token, id in pairs(text and parsed(v.model, "added_tokens.json", text) or {}) do
       add(v, { id = id, content = token, single_word = false, lstrip = false, rstrip = false, normalized = false,
         special = special[token] or false }, "added_tokens.json")
@@ -170,26 +172,26 @@ return function(define, check)
   end
 
   -- The text that holds the tokens, and its name.
-  local function tokens_file(m)
-    local text = beside(m, "tokenizer.json")
+  local function tokens_file(m, files)
+    local text = beside(m, "tokenizer.json", files)
     if text then return text, "tokenizer.json" end
-    text = beside(m, "merges.txt") and beside(m, "vocab.json")
+    text = beside(m, "merges.txt", files) and beside(m, "vocab.json", files)
     if text then return text, "vocab.json" end
     for _, name in ipairs(older) do
-      if beside(m, name) then
+      if beside(m, name, files) then
         fail("%s has %s and neither tokenizer.json nor vocab.json with merges.txt; load and save its tokenizer once "
           .. "with transformers", label_of(m), name)
       end
     end
   end
 
-  -- {model, label, file, text, ids = {token = id}, plain = {token = true}, added = {token = entry}, rows (of a model),
-  -- settings}, or nil where there is no tokenizer at all.
-  local function vocabulary(m)
-    local text, file = tokens_file(m)
+  -- {model, files, label, file, text, ids = {token = id}, plain = {token = true}, added = {token = entry}, rows (of a
+  -- model), settings}, or nil where there is no tokenizer at all.
+  local function vocabulary(m, files)
+    local text, file = tokens_file(m, files)
     if not text then return nil end
-    local v = { model = m, label = label_of(m), file = file, text = text, ids = {}, plain = {}, added = {},
-      settings = beside(m, "tokenizer_config.json") }
+    local v = { model = m, files = files, label = label_of(m), file = file, text = text, ids = {}, plain = {},
+      added = {}, settings = beside(m, "tokenizer_config.json", files) }
     local settings, map = v.settings and parsed(m, "tokenizer_config.json", v.settings) or {}, nil
     if file == "tokenizer.json" then read_tokenizer_json(v) end
     local more = settings.added_tokens_decoder
@@ -285,7 +287,7 @@ return function(define, check)
     if of.file == "tokenizer.json" then
       files["tokenizer.json"] = replaced(of.text, "added_tokens", lines("[", entries, "  ", "]"))
     else
-      files["vocab.json"], files["merges.txt"] = of.text, beside(of.model, "merges.txt")
+      files["vocab.json"], files["merges.txt"] = of.text, beside(of.model, "merges.txt", of.files)
       files["added_tokens.json"] = lines("{", ids, "", "}") .. "\n"
     end
     if of.settings and (of.file ~= "tokenizer.json" or member(of.settings, "added_tokens_decoder")) then
@@ -296,9 +298,9 @@ return function(define, check)
   -- The texts of its files; `carried`: whose files go with the result anyway.
   local function files_of(out, carried)
     local files, of = {}, out.of
-    if not out.changed and of.model == carried then return files end
-    for _, name in ipairs(of_tokenizer) do files[name] = beside(of.model, name) or false end
-    for _, name in ipairs(older) do files[name] = not out.changed and beside(of.model, name) or false end
+    if not out.changed and of.model == carried and not of.files then return files end
+    for _, name in ipairs(of_tokenizer) do files[name] = beside(of.model, name, of.files) or false end
+    for _, name in ipairs(older) do files[name] = not out.changed and beside(of.model, name, of.files) or false end
     if out.changed then write_added(files, out) end
     return files
   end
@@ -348,9 +350,10 @@ return function(define, check)
   local function vocabularies_of(o)
     local first = o.base or 1
     if not o[first] then fail("base = %s is no number of a model", tostring(first)) end
-    local list, base = {}, vocabulary(o[first]) or fail("%s has no tokenizer", o[first]:label())
+    local files = o.files or {}
+    local list, base = {}, vocabulary(o[first], files[first]) or fail("%s has no tokenizer", o[first]:label())
     for k, m in ipairs(o) do
-      list[k] = k == first and base or vocabulary(m)
+      list[k] = k == first and base or vocabulary(m, files[k])
       if not list[k] then
         list[k] = setmetatable({ model = m, label = m:label(), rows = rows_of(m) }, { __index = base })
         warn(("%s has no tokenizer; it is taken to be that of %s"):format(m:label(), base.label))
@@ -409,7 +412,8 @@ return function(define, check)
   end
 
   local function one_tokenizer(o)
-    check("model.one_tokenizer", o, { "source", "base", "tokens", "multiple_of", "among" }, true)
+    check("model.one_tokenizer", o, { "source", "base", "tokens", "multiple_of", "among", "files" }, true)
+    if o.files ~= nil and type(o.files) ~= "table" then fail("files is a %s, expected a table", type(o.files)) end
     local multiple, there = o.multiple_of or 1, among_of(o)
     if math.type(multiple) ~= "integer" or multiple < 1 then fail("multiple_of = %s", tostring(multiple)) end
     local vocabularies, base = vocabularies_of(o)
@@ -430,7 +434,7 @@ return function(define, check)
   end
 
   define("model.one_tokenizer", "model.one_tokenizer { m, m, …, source = \"union\", base =, tokens =, multiple_of =, "
-    .. "among = } -> {model, …}, files, lent",
+    .. "among =, files = } -> {model, …}, files, lent",
     "Models with different tokenizers brought to one, so that they can be merged: rows of embeddings and heads move to "
       .. "where its tokens are. Tokens are read from tokenizer.json, or from vocab.json where merges.txt is too (and "
       .. "added_tokens.json), and from tokenizer_config.json, beside the weights. A token that a model lacks takes the "
@@ -447,6 +451,8 @@ return function(define, check)
       .. "  multiple_of: rows are added up to a multiple of this, each the mean of all\n"
       .. "  among: {number, …} of the models that are wanted and lend rows (default: all); the others are false in the "
       .. "list\n"
+      .. "  files: {[number of a model] = files, …}: its side files where those of its folder are not meant, as an "
+      .. "earlier call gave them\n"
       .. "What ids leave open is an error: tokenizers without these files, tokens that only the settings name.",
     [[
 local m = model.open "tests/golden/tokenizer/one"

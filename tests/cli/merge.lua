@@ -106,7 +106,19 @@ refused(head .. "name: 3\nmodels: [{model: a}]", "c.yml:3: name is 3, expected a
 refused(head .. "models: []", "c.yml:3: models is an empty list")
 refused(head .. "models: [a]", "c.yml:3: models[1] is the text 'a', expected {model: …}")
 refused(head .. "models: [{model: a, layer_range: [0, 1]}]",
-  "c.yml:3: models[1]: unknown key layer_range")
+  "c.yml:3: models[1]: unknown key layer_range; it stands beside the model, in each of the sources of a slice")
+refused(head .. "models: [{model: a, revision: v2}]",
+  "c.yml:3: models[1]: unknown key revision; models are local folders, without revisions")
+refused(head .. "pad_to_multiple_of: 8", "c.yml:3: unknown top-level key pad_to_multiple_of; it belongs under tokenizer")
+refused("merge_method: linear\nmodels: [{model: a}]\nparameters: {weight: 1, random_seed: 3}",
+  "c.yml:3: unknown parameter random_seed for linear; the seed is an option of the command: --seed N")
+refused("merge_method: linear\nmodels: [{model: a}]\nparameters: {weight: 1, dtype: bfloat16}",
+  "c.yml:3: unknown parameter dtype for linear; it belongs to the top level")
+refused(head .. "slices:\n - sources: [{model: a, layer_range: [0, 1]}]\n   merge_method: slerp",
+  "c.yml:5: slices[1]: unknown key merge_method; a file has one for each document; give this part a document of its own, "
+    .. "with a name")
+refused("base_model: a\nexperts: [{source_model: b}]",
+  "c.yml:2: experts: this is a configuration of mergekit-moe; model.moe builds mixtures of experts")
 refused(head .. "models: [{model: 12}]", "c.yml:3: models[1] is 12, expected a text (quote it)")
 refused(head .. "models:\n - {model: a}\n - {model: a+b+c}",
   "c.yml:5: models[2] 'a+b+c': one adapter may follow the model (a folder with + in its name: {model: {path: …}})")
@@ -384,6 +396,33 @@ do
   fails("name: 3\n" .. sum .. "---\n" .. turned, "bad.yml:1: the name of a document is 3, expected a text")
 end
 
+-- A document with a name may have a tokenizer of its own: who takes it for a model has its tokens and files, as from a
+-- folder.
+do
+  local first = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: one}, {model: two}]\n"
+    .. "tokenizer_source: union\nchat_template: chatml\n"
+  local pair = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: %s}, {model: three}]\n"
+  local function file_of(path)
+    local file = io.open(path)
+    return file and file:read "a"
+  end
+  merge_of("first", first)
+  for name, text in pairs { union = pair .. "tokenizer_source: union\n", own = pair .. "tokenizer: {source: %s}\n",
+    other = pair .. "tokenizer: {source: three}\nchat_template: auto\n",
+    alone = "merge_method: passthrough\nmodels: [{model: %s}]\n" } do
+    local want = merge_of(name .. "-folder", (text:gsub("%%s", "out/first")))
+    local got = merge_of(name .. "-document", "name: first\n" .. first .. "---\n" .. text:gsub("%%s", "first"))
+    for _, tensor in ipairs(want:names()) do
+      assert((got:tensor(tensor) - want:tensor(tensor)):abs():max():item() < 1e-6, name .. ": " .. tensor)
+    end
+    for _, file in ipairs { "tokenizer.json", "tokenizer_config.json", "chat_template.jinja" } do
+      local said = file_of(("out/%s-document/%s"):format(name, file))
+      assert(said == file_of(("out/%s-folder/%s"):format(name, file)), name .. ": " .. file)
+      assert(said, file)
+    end
+  end
+end
+
 -- Flags that stand for our options, and a base that may be there: as the same merges in the language.
 -- What mergekit calls row-wise are columns, which is said.
 do
@@ -435,6 +474,11 @@ do
     .. ", parameters: {weight: 1}}\n"
   warns(ties:format ", parameters: {weight: 0.3}", "4: parameters of prose, the base, have no effect, in mergekit neither")
   warns(ties:format "")
+  -- what another method has is left alone, and said once
+  local stock = "merge_method: model_stock\nbase_model: inputs/bf16/base\nmodels:\n - {" .. prose .. "%s}\n - {" .. code
+    .. ", parameters: {weight: 2}}\n"
+  warns(stock:format ", parameters: {weight: [{filter: mlp, value: [2, 1]}, {value: 1}]}",
+    "4: weight has no effect on model_stock, in mergekit neither")
   local slices = "merge_method: linear\nparameters: {weight: 1}\nslices:\n - sources: [{" .. prose .. ", layer_range: [0, %d]}"
     .. "%s]\n - sources: [{" .. prose .. ", layer_range: [2, 3]}, {" .. code .. ", layer_range: [2, 3]}]\n"
   warns(slices:format(2, ""), "5: final norm and head are made of all 2 sources of the last slice; mergekit takes as many as "

@@ -54,6 +54,20 @@ for model in t5a t5b vla vlb; do ln -s "$here/../golden/modules/$model" "$model"
 for case in "$here"/../golden/tokenizer/cases/*.yml "$here"/../golden/modules/cases/*.yml; do
     same "$case"
 done
+config two-tokenizers <<'END'
+name: first
+merge_method: linear
+parameters: {weight: 1}
+models: [{model: one}, {model: two}]
+tokenizer_source: union
+---
+merge_method: linear
+parameters: {weight: 1}
+models: [{model: three}, {model: first}]
+tokenizer_source: union
+END
+same two-tokenizers.yml
+holds two-tokenizers 'files = { [2] = files },' 'files = files_2 })'
 holds tokens 'local same, files = model.one_tokenizer {' '["<|im_start|>"] = { from = { 1, "cd" } },' \
     'local files_2 = model.chat_template(same[1], "{% for m in' 'files = files_2 })'
 holds t5 'local t5a_encoder = t5a:only([[^encoder\.]])' ':renumber(2, { stack = "encoder.block" })'

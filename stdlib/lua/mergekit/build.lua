@@ -110,7 +110,13 @@ end
 -- Brings the models to one tokenizer; d.files are its files.
 local function unify(d)
   local t, number, call = d.tokenizer, {}, {}
-  for k, m in ipairs(d.models) do number[m], call[k] = k, m.model end
+  for k, m in ipairs(d.models) do
+    number[m], call[k] = k, m.model
+    if m.files then
+      call.files = call.files or {}
+      call.files[k] = m.files
+    end
+  end
   call.base, call.multiple_of = number[d.base], t.multiple
   call.source = number[t.source] or type(t.source) == "table" and t.source.path or t.source
   for token, said in pairs(t.tokens) do
@@ -153,6 +159,7 @@ local function check_rows(d, cut)
 end
 
 local function text_of(m, name)
+  if m.files and m.files[name] ~= nil then return m.files[name] or nil end
   local folder = m.model:folder()
   return folder and text_file(folder .. "/" .. name, true)
 end
@@ -511,12 +518,9 @@ local function build(d, o)
   d.said, d.steps, d.names, d.unfit = o.said or {}, o.steps or {}, o.names or {}, {}
   for _, m in ipairs(d.models) do open(m, d, o) end
   check_adapters(d)
+  say.side_files(d, (d.base or d.models[1]).files)
   if d.tokenizer then unify(d) else check_rows(d, o.truncate) end
   if d.template then set_template(d) end
-  if d.document and d.files then
-    fail(d.where, "document %s has a tokenizer or a chat template of its own: that is not supported in a document with "
-      .. "a name; give it to the one without", d.document)
-  end
   split(d)
   check_layers(d)
   check_heads(d)

@@ -89,6 +89,21 @@ local function did_you_mean(word, words)
   return near and ("; did you mean '%s'?"):format(near) or ""
 end
 
+-- Where a key belongs that is often found in a wrong place.
+local places = {
+  random_seed = "the seed is an option of the command: --seed N",
+  out_path = "the output is the second argument of the command",
+  revision = "models are local folders, without revisions",
+  layer_range = "it stands beside the model, in each of the sources of a slice",
+  merge_method = "a file has one for each document; give this part a document of its own, with a name",
+  pad_to_multiple_of = "it belongs under tokenizer",
+  filter = "it belongs to a value: [{filter: …, value: …}, …]",
+  dtype = "it belongs to the top level", out_dtype = "it belongs to the top level",
+  tokenizer_source = "it belongs to the top level", chat_template = "it belongs to the top level",
+}
+
+local function misplaced(key) return places[key] and "; " .. places[key] or "" end
+
 local function words(t)
   local list = {}
   for w in pairs(t) do list[#list + 1] = w end
@@ -159,22 +174,36 @@ function Reader:setting(t, key, what, row, inner)
   return { rules = rules }
 end
 
+-- Says once, at the first of several models, that a parameter does nothing.
+function Reader:idle(map, key)
+  if self.said[key] then return end
+  self.said[key] = true
+  warn(("%s: %s has no effect on %s, in mergekit neither"):format(self:where(map, key), key, self.method))
+end
+
+-- A name that the method has no parameter of. Many published files carry parameters over from another method, which
+-- mergekit leaves alone; what no method has is a mistake.
+function Reader:no_parameter(map, key, whose, source)
+  local lacking = source and self:lacking(map, whose) or ""
+  if lacking == "" and catalogue.parameters[key] then return self:idle(map, key) end
+  local near = did_you_mean(key, self.row.parameters)
+  self:fail(map, key, "%sunknown parameter %s for %s%s%s", (whose:gsub("^ of (.*)$", "%1: ")), key, self.method,
+    near ~= "" and near or misplaced(key), lacking)
+end
+
 -- All of a `parameters` map, by name. `whose`: " of model code" or "".
 function Reader:parameters(t, whose, source)
   local out, map = {}, self:map(t, "parameters", "parameters")
   for _, key in ipairs(map and self.at[map].keys or {}) do
     local row = self.row.parameters[key]
     if not row then
-      self:fail(map, key, "%sunknown parameter %s for %s%s%s", (whose:gsub("^ of (.*)$", "%1: ")), key,
-        self.method, did_you_mean(key, self.row.parameters), source and self:lacking(map, whose) or "")
-    end
-    if source and not row.model then
+      self:no_parameter(map, key, whose, source)
+    elseif source and not row.model then
       self:fail(map, key, "%s is one value for all models of %s; it belongs to the slice or to the "
         .. "top-level parameters, not to a model", key, self.method)
-    end
-    out[key] = self:setting(map, key, key .. whose, row)
-    if row.unused and out[key].number ~= number_of(row.default) then
-      warn(("%s: %s has no effect on %s, in mergekit neither"):format(self:where(map, key), key, self.method))
+    else
+      out[key] = self:setting(map, key, key .. whose, row)
+      if row.unused and out[key].number ~= number_of(row.default) then self:idle(map, key) end
     end
   end
   return out
@@ -195,8 +224,8 @@ end
 function Reader:keys(t, what, allowed)
   for _, key in ipairs(self.at[t].keys) do
     if not allowed[key] then
-      local why = key == "random_seed" and "; the seed is an option of the command: --seed N"
-        or did_you_mean(key, allowed)
+      local why = did_you_mean(key, allowed)
+      if why == "" then why = misplaced(key) end
       if self.row and self.row.parameters[key] then
         why = t.parameters == self.null and " beside an empty parameters (wrong indentation)"
           or "; it belongs under parameters"
@@ -477,7 +506,13 @@ local top_keys = { merge_method = true, models = true, slices = true, modules = 
   base_model = true, parameters = true, dtype = true, out_dtype = true, tokenizer_source = true,
   tokenizer = true, chat_template = true, name = true }
 
+-- Keys that the configurations of mergekit's other commands have.
+local tools = { experts = "mergekit-moe; model.moe builds mixtures of experts", genome = "mergekit-evolve" }
+
 function Reader:read_method(doc)
+  for key, tool in pairs(tools) do
+    if doc[key] ~= nil then self:fail(doc, key, "%s: this is a configuration of %s", key, tool) end
+  end
   if doc.merge_method == nil or doc.merge_method == self.null then
     error(("%s: the key merge_method is missing"):format(self.name), 0)
   end
@@ -610,7 +645,7 @@ end
 -- the documents of a file of several have. Errors are texts.
 local function read(doc, at, name, null, documents)
   local r = setmetatable({ at = at, name = name, null = null, doc = doc, models = {}, by_path = {},
-    documents = documents or {} }, Reader)
+    documents = documents or {}, said = {} }, Reader)
   if doc == null then error(name .. ": the file is empty", 0) end
   if not (at[doc] and at[doc].kind == "map") then
     error(("%s: %s, expected a map with merge_method, models …"):format(name, r:kind(doc)), 0)

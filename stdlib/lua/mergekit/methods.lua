@@ -84,4 +84,10 @@ local methods = {
 -- mergekit's other methods: real names, which tarn does not have yet.
 local absent = {}
 
-return { methods = methods, absent = absent }
+-- The names of all parameters that some method has.
+local parameters = {}
+for _, row in pairs(methods) do
+  for name in pairs(row.parameters) do parameters[name] = true end
+end
+
+return { methods = methods, absent = absent, parameters = parameters }

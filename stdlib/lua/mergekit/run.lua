@@ -63,11 +63,10 @@ function run.read(path, args)
       local from = m.document and by_name[m.document]
       if from then
         o.made[m.document] = o.made[m.document] or made(from)
-        m.folder = from.folder
+        m.files = from.files
       end
     end
-    local first = d.base or d.models[1]
-    d.making, d.folder = false, first.folder or first.path
+    d.making = false
     return build(d, o)
   end
   local merged = made(whole)

@@ -160,6 +160,11 @@ local function tokens_of(tokens)
   return listed("", entries)
 end
 
+-- Side files of the result in the place of those that its models carry; an earlier step made them, or none did.
+function say.side_files(d, files)
+  d.files, d.files_name = files, files and d.said[files]
+end
+
 -- list, files: what model.one_tokenizer made of call; files nil: they are there already.
 function say.one_tokenizer(d, call, list, files)
   local models, lines, has_files = {}, {}, files and next(files) ~= nil
@@ -170,8 +175,13 @@ function say.one_tokenizer(d, call, list, files)
   if call.tokens then lines[#lines + 1] = "  tokens = " .. tokens_of(call.tokens):gsub("\n", "\n  ") .. "," end
   if call.multiple_of then lines[#lines + 1] = "  multiple_of = " .. call.multiple_of .. "," end
   if call.among then lines[#lines + 1] = "  among = " .. text_of(d, call.among) .. "," end
+  local numbers, entries = {}, {}
+  for k in pairs(call.files or {}) do numbers[#numbers + 1] = k end
+  table.sort(numbers)
+  for i, k in ipairs(numbers) do entries[i] = ("[%d] = %s"):format(k, d.said[call.files[k]]) end
+  if #entries > 0 then lines[#lines + 1] = "  files = " .. listed("", entries) .. "," end
   local name = variable(d, "same")
-  if has_files then d.files, d.files_name = files, variable(d, "files") end
+  if has_files then say.side_files(d, said(d, files, variable(d, "files"))) end
   d.moved = true
   d.steps[#d.steps + 1] = { name = name .. (has_files and ", " .. d.files_name or ""),
     text = "model.one_tokenizer {\n" .. table.concat(lines, "\n") .. "\n}" }
@@ -185,7 +195,7 @@ function say.template(d, donor, text)
   local old = d.files_name
   local call = ("model.chat_template(%s, %s%s)"):format(d.said[donor], ("%q"):format(text):gsub("\\\n", "\\n"),
     old and ", " .. old or "")
-  d.files, d.files_name = model.chat_template(donor, text, d.files), variable(d, "files")
+  say.side_files(d, said(d, model.chat_template(donor, text, d.files), variable(d, "files")))
   d.steps[#d.steps + 1] = { name = d.files_name, text = call }
 end
 

@@ -127,6 +127,13 @@ do
   same(list[2]:tensor(embed):load(), two[embed]:load())
   check.equal(files["tokenizer.json"] ~= nil and files["merges.txt"], false)
 
+  -- side files of an earlier call, in the place of those in the folder
+  local both, of_both = model.one_tokenizer { one, two }
+  local rows = both[1]:info(embed).shape[1]
+  both = model.one_tokenizer { both[1], one, files = { of_both } }
+  check.equal(both[2]:info(embed).shape[1], rows)
+  check.equal(rows > 9, true)
+
   local out = folder "files"
   files = model.chat_template(one, "{{ x }}", { ["tokenizer.json"] = false, ["tokenizer_config.json"] = '{"chat_template": 1}' })
   one:save(out, { files = files })
@@ -171,6 +178,7 @@ do
   wrong('source = three; expected "union", "base", the number of a model or a folder', { one, source = "three" })
   wrong("base = 3 is no number of a model", { one, base = 3 })
   wrong("among: 2 is no number of a model", { one, among = { 2 } })
+  wrong("files is a number", { one, files = 1 })
   wrong("multiple_of = 0", { one, multiple_of = 0 })
   wrong("one has no row for '<|im_start|>', which 'a' is to come from", { one, two, tokens = { a = { from = { 1, "<|im_start|>" } } } })
   wrong("the source of 'a' is neither", { one, two, tokens = { a = { from = 3 } } })
