@@ -25,8 +25,4 @@ typedef struct tarn_assignment {
 tarn_status tarn_assign(tarn_context *cx, const tarn_assignment *p, int32_t *match, double *u, double *v,
                         double *value, tarn_error *err);
 
-// By how much the conditions above are missed at most: 0, but for rounding, proves that match is best.
-// Infinity where match is no assignment.
-double tarn_assign_gap(const tarn_assignment *p, const int32_t *match, const double *u, const double *v);
-
 #endif

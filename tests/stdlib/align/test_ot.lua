@@ -2,18 +2,9 @@
 -- Fusion by transport: permuted copies come back, a network with itself is itself, plans against costs by hand, other
 -- widths without a change where features are alike, streams, mistakes.
 local check = dofile "tests/stdlib/bind/check.lua"
+local drawn, inputs = require "drawn".model, require "drawn".inputs
 
 local function off(y, z) return (y - z):abs():max() / z:abs():max() end
-
-local function drawn(net, seed)
-  local noise = net:init { seed = seed + 100, scheme = function() return { "normal", 1 } end }
-  return net:init { seed = seed } + 0.1 * noise
-end
-
-local function inputs(net, n)
-  local shape = { n, table.unpack(net.input) }
-  return { x = net.tokens and tensor.randint(0, net.tokens, shape, 1) or tensor.randn(shape, 1) }
-end
 
 -- ---- permuted copies of every architecture: exact plans between equal widths are permutations ----
 

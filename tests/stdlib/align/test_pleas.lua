@@ -2,13 +2,9 @@
 -- PLeaS: ratio 1 is the ensemble, ratio 0 without the fit is the mean after activation matching, blocks as the paper
 -- states them, the fit against least squares by hand, budgets against what the summary counts.
 local check = dofile "tests/stdlib/bind/check.lua"
+local drawn = require "drawn".model
 
 local function off(y, z) return (y - z):abs():max() / z:abs():max() end
-
-local function drawn(net, seed)
-  local noise = net:init { seed = seed + 100, scheme = function() return { "normal", 1 } end }
-  return net:init { seed = seed } + 0.1 * noise
-end
 
 local net = nn.mlp { 5, 20, 12, 3 }
 local d = { x = tensor.randn({ 400, 5 }, 3) }

@@ -2,19 +2,9 @@
 -- Zips: identical networks, ensembles (nothing merged), the greedy rule against a plain twin on the test's own
 -- correlations, budgets, other widths, heads kept apart, networks of the zoo.
 local check = dofile "tests/stdlib/bind/check.lua"
+local drawn, inputs = require "drawn".model, require "drawn".inputs
 
 local function off(y, z) return (y - z):abs():max() / z:abs():max() end
-
-local function inputs(net, n)
-  local shape = { n, table.unpack(net.input) }
-  return { x = net.tokens and tensor.randint(0, net.tokens, shape, 1) or tensor.randn(shape, 1) }
-end
-
--- First weights with biases, gains and shifts that are not all the same.
-local function drawn(net, seed)
-  local noise = net:init { seed = seed + 100, scheme = function() return { "normal", 1 } end }
-  return net:init { seed = seed } + 0.1 * noise
-end
 
 -- ---- every architecture zipped with itself is itself; nothing merged is the mean of both ----
 
