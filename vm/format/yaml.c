@@ -556,14 +556,3 @@ tarn_status tarn_yaml_read(tarn_arena *a, const char *text, size_t len, const ch
     tarn_free(a->budget, r.buckets, BUCKETS * sizeof *r.buckets);
     return s;
 }
-
-const tarn_yaml *tarn_yaml_get(const tarn_yaml *map, const char *key) {
-    size_t len = strlen(key);
-    for (int64_t i = 0; map && map->kind == TARN_YAML_MAP && i < map->count; i++) {
-        const tarn_yaml *k = map->keys[i];
-        if (k->len == len && memcmp(k->text, key, len) == 0) {
-            return map->items[i];
-        }
-    }
-    return NULL;
-}

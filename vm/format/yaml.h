@@ -41,6 +41,5 @@ struct tarn_yaml {
 // 1e6 nodes after aliases are expanded (error "YamlLimit").
 tarn_status tarn_yaml_read(tarn_arena *a, const char *text, size_t len, const char *name, int *n,
                            tarn_yaml ***docs, tarn_error *err);
-const tarn_yaml *tarn_yaml_get(const tarn_yaml *map, const char *key);  // NULL when absent
 
 #endif

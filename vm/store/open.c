@@ -15,7 +15,6 @@
 #include "vm/base/text.h"
 #include "vm/store/input.h"
 #include "vm/store/index.h"
-#include "vm/store/slice.h"
 #include "vm/store/sort.h"
 
 typedef struct stored_source {
@@ -29,7 +28,6 @@ struct tarn_store {
     atomic_size_t references;
     tarn_context *cx;
     bool strict;
-    bool is_folder;
     bool sealed;  // a header without its file
     const char *path, *folder;
     tarn_table table;
@@ -398,9 +396,9 @@ static tarn_status open_path(tarn_store *s, tarn_error *err) {
                    absent ? "there is no such file or folder" : strerror(why), near ? "; did you mean " : "",
                    near ? near : "", near ? "?" : "");
     }
-    s->is_folder = S_ISDIR(st.st_mode);
+    bool is_folder = S_ISDIR(st.st_mode);
     const char *slash = strrchr(s->path, '/');
-    if (s->is_folder) {
+    if (is_folder) {
         s->folder = s->path;
     } else {
         size_t n = !slash ? 0 : slash == s->path ? 1 : (size_t)(slash - s->path);
@@ -416,9 +414,8 @@ static tarn_status open_path(tarn_store *s, tarn_error *err) {
     if (dir < 0) {
         TARN_RAISE(err, "OpenFailed", "%s: %s", s->folder, strerror(errno));
     }
-    tarn_status status = s->is_folder
-                             ? open_folder(s, dir, err)
-                             : open_sharded(s, dir, slash ? slash + 1 : s->path, s->path, err);
+    tarn_status status = is_folder ? open_folder(s, dir, err)
+                                   : open_sharded(s, dir, slash ? slash + 1 : s->path, s->path, err);
     close(dir);
     return status;
 }
@@ -457,7 +454,8 @@ static bool identity_of_source(const tarn_source *s, unsigned char out[32]) {
     return true;
 }
 
-static void retain_source(const tarn_source *s) { tarn_store_retain(stored(s)->store); }
+static void retain(tarn_store *s) { atomic_fetch_add_explicit(&s->references, 1, memory_order_relaxed); }
+static void retain_source(const tarn_source *s) { retain(stored(s)->store); }
 static void release_source(const tarn_source *s) { tarn_store_release(stored(s)->store); }
 
 static tarn_status make_sources(tarn_store *s, tarn_error *err) {
@@ -580,11 +578,6 @@ uint64_t tarn_store_header(const tarn_store *s, tarn_text *out) {
     return at;
 }
 
-tarn_store *tarn_store_retain(tarn_store *s) {
-    atomic_fetch_add_explicit(&s->references, 1, memory_order_relaxed);
-    return s;
-}
-
 void tarn_store_release(tarn_store *s) {
     if (s && atomic_fetch_sub_explicit(&s->references, 1, memory_order_acq_rel) == 1) {
         free_store(s);
@@ -597,12 +590,10 @@ int64_t tarn_store_find(const tarn_store *s, const char *name, size_t len) {
     return tarn_table_find(&s->table, name, len);
 }
 const tarn_source *tarn_store_source(tarn_store *s, int64_t i) {
-    tarn_store_retain(s);
+    retain(s);
     return &s->source[i].source;
 }
 
-const char *tarn_store_path(const tarn_store *s) { return s->path; }
-bool tarn_store_is_folder(const tarn_store *s) { return s->is_folder; }
 const char *tarn_store_folder(const tarn_store *s) { return s->folder; }
 int tarn_store_files(const tarn_store *s) { return s->nfiles; }
 const char *tarn_store_file(const tarn_store *s, int i) { return s->file[i].path; }
@@ -631,9 +622,4 @@ tarn_status tarn_store_check(const tarn_store *s, tarn_error *err) {
         TARN_TRY(tarn_input_check(&s->file[i], err));
     }
     return TARN_OK;
-}
-
-tarn_status tarn_store_read_slice(const tarn_store *s, int64_t i, int dims, const int64_t *start,
-                                  const int64_t *stop, void *dst, tarn_error *err) {
-    return tarn_slice_read(&s->source[i].source, dims, start, stop, dst, err);
 }

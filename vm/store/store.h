@@ -38,7 +38,6 @@ typedef struct tarn_store_options {
 // one holding exactly one *.safetensors file. o may be NULL.
 tarn_status tarn_store_open(tarn_context *cx, const char *path, const tarn_store_options *o,
                             tarn_store **out, tarn_error *err);
-tarn_store *tarn_store_retain(tarn_store *s);
 void tarn_store_release(tarn_store *s);  // s may be NULL
 
 // A store without its data: the header of one safetensors file that has `data` bytes of them. `text` is
@@ -56,8 +55,6 @@ int64_t tarn_store_find(const tarn_store *s, const char *name, size_t len);
 // A new reference to tensor i as a source; it keeps the store alive.
 const tarn_source *tarn_store_source(tarn_store *s, int64_t i);
 
-const char *tarn_store_path(const tarn_store *s);  // as given to open
-bool tarn_store_is_folder(const tarn_store *s);
 const char *tarn_store_folder(const tarn_store *s);  // the folder that side files lie in
 int tarn_store_files(const tarn_store *s);
 const char *tarn_store_file(const tarn_store *s, int i);  // full path of a file
@@ -71,11 +68,6 @@ int tarn_store_warnings(const tarn_store *s);
 void tarn_store_warning(const tarn_store *s, int i, const char **code, const char **message);
 // Re-checks that no file has changed since it was opened; FileChanged names the file.
 tarn_status tarn_store_check(const tarn_store *s, tarn_error *err);
-
-// Reads the slice start[d] … stop[d]-1 of every dimension (0-based, half-open; `dims` of them, the
-// rest whole) into dst, contiguous. Errors SliceOutOfRange, TooManySlices.
-tarn_status tarn_store_read_slice(const tarn_store *s, int64_t i, int dims, const int64_t *start,
-                                  const int64_t *stop, void *dst, tarn_error *err);
 
 // ---- writing ----
 
@@ -110,9 +102,6 @@ tarn_status tarn_writer_meta(tarn_writer *w, const char *key, const char *value,
 // Writes bytes of tensor i (index into `tensors` as given) at byte offset `at`. Thread-safe.
 tarn_status tarn_writer_put(tarn_writer *w, int64_t i, uint64_t at, const void *p, uint64_t n,
                             tarn_error *err);
-// Position of tensor i: (file, absolute offset; final once a byte was put); the executor visits
-// tensors in this order.
-void tarn_writer_place(const tarn_writer *w, int64_t i, int *file, uint64_t *offset);
 // A further file of the output folder (config.json, README.md …), written at once into the
 // temporary folder; ignored for single-file output. `name` is a plain name.
 tarn_status tarn_writer_side(tarn_writer *w, const char *name, const void *p, size_t n,

@@ -262,12 +262,6 @@ tarn_status tarn_writer_put(tarn_writer *w, int64_t i, uint64_t at, const void *
     return s;
 }
 
-void tarn_writer_place(const tarn_writer *w, int64_t i, int *file, uint64_t *offset) {
-    const tarn_layout_tensor *t = &w->layout.tensors[i];
-    *file = t->file;
-    *offset = data_start(w, t->file) + t->offset;
-}
-
 // ---- side files ----
 
 // A file of the folder; -1 when it is not to be written (*s says whether that is an error).

@@ -31,6 +31,16 @@ static const tarn_yaml *parse(doc *d, const char *text) {
     }
     return d->n > 0 ? d->docs[0] : NULL;
 }
+static const tarn_yaml *get(const tarn_yaml *map, const char *key) {
+    size_t len = strlen(key);
+    for (int64_t i = 0; map && map->kind == TARN_YAML_MAP && i < map->count; i++) {
+        const tarn_yaml *k = map->keys[i];
+        if (k->len == len && memcmp(k->text, key, len) == 0) {
+            return map->items[i];
+        }
+    }
+    return NULL;
+}
 static void refused(const char *text, const char *code, const char *message) {
     doc d;
     if (read_text(&d, text, strlen(text)) == TARN_OK) {
@@ -82,7 +92,7 @@ static void scalars(void **state) {
         char text[64];
         doc d;
         snprintf(text, sizeof text, "k: %s\n", rows[i].text);
-        const tarn_yaml *y = tarn_yaml_get(parse(&d, text), "k");
+        const tarn_yaml *y = get(parse(&d, text), "k");
         if (y->kind != rows[i].kind) {
             fail_msg("%s: kind %d, expected %d", rows[i].text, (int)y->kind, (int)rows[i].kind);
         }
@@ -108,19 +118,19 @@ static void structure(void **state) {
     assert_int_equal(d.n, 1);
     assert_int_equal(y->kind, TARN_YAML_MAP);
     assert_int_equal(y->count, 2);
-    const tarn_yaml *models = tarn_yaml_get(y, "models");
+    const tarn_yaml *models = get(y, "models");
     assert_int_equal(models->count, 2);
     assert_int_equal(models->line, 3);
     assert_int_equal(models->column, 3);
-    const tarn_yaml *w = tarn_yaml_get(models->items[0], "w");
+    const tarn_yaml *w = get(models->items[0], "w");
     assert_int_equal(w->line, 4);
     assert_int_equal(w->column, 8);
     assert_string_equal(w->items[1]->text, "x");
     assert_true(w->items[1]->quoted);
     assert_int_equal(w->items[1]->column, 12);
     assert_int_equal(models->items[1]->count, 0);
-    assert_string_equal(tarn_yaml_get(y, "end")->text, "two\nlines\n");
-    assert_null(tarn_yaml_get(y, "absent"));
+    assert_string_equal(get(y, "end")->text, "two\nlines\n");
+    assert_null(get(y, "absent"));
     assert_int_equal(y->keys[1]->line, 6);
     close_doc(&d);
 
@@ -132,28 +142,28 @@ static void structure(void **state) {
     assert_int_equal(d.docs[1]->items[0]->integer, 2);
     close_doc(&d);
     y = parse(&d, "\xEF\xBB\xBFk: \"nul\\0 \\u00e9\"\r\n");
-    assert_int_equal(tarn_yaml_get(y, "k")->len, 7);
-    assert_memory_equal(tarn_yaml_get(y, "k")->text, "nul\0 \xC3\xA9", 8);
+    assert_int_equal(get(y, "k")->len, 7);
+    assert_memory_equal(get(y, "k")->text, "nul\0 \xC3\xA9", 8);
     close_doc(&d);
 }
 
 static void aliases(void **state) {
     doc d;
     const tarn_yaml *y = parse(&d, "a: &x {w: 1}\nb: *x\nc: &x 3\nd: *x\n");
-    assert_ptr_equal(tarn_yaml_get(y, "a"), tarn_yaml_get(y, "b"));
-    assert_int_equal(tarn_yaml_get(y, "d")->integer, 3);
+    assert_ptr_equal(get(y, "a"), get(y, "b"));
+    assert_int_equal(get(y, "d")->integer, 3);
     close_doc(&d);
     y = parse(&d, "base: &b {w: 1, d: 2}\nmore: &m {d: 9, e: 3}\n"
                   "x: {<<: *b, w: 5}\ny: {<<: [*b, *m]}\nz: {'<<': 1}\n");
-    const tarn_yaml *x = tarn_yaml_get(y, "x");
+    const tarn_yaml *x = get(y, "x");
     assert_int_equal(x->count, 2);
-    assert_int_equal(tarn_yaml_get(x, "w")->integer, 5);
-    assert_int_equal(tarn_yaml_get(x, "d")->integer, 2);
-    const tarn_yaml *two = tarn_yaml_get(y, "y");
+    assert_int_equal(get(x, "w")->integer, 5);
+    assert_int_equal(get(x, "d")->integer, 2);
+    const tarn_yaml *two = get(y, "y");
     assert_int_equal(two->count, 3);
-    assert_int_equal(tarn_yaml_get(two, "d")->integer, 2);  // the first source wins
-    assert_int_equal(tarn_yaml_get(two, "e")->integer, 3);
-    assert_int_equal(tarn_yaml_get(tarn_yaml_get(y, "z"), "<<")->integer, 1);
+    assert_int_equal(get(two, "d")->integer, 2);  // the first source wins
+    assert_int_equal(get(two, "e")->integer, 3);
+    assert_int_equal(get(get(y, "z"), "<<")->integer, 1);
     close_doc(&d);
 }
 

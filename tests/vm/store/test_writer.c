@@ -47,17 +47,8 @@ static void test_order_of_tensors(void **state) {  // as given does not matter
         }
         OK(tarn_writer_put(w, i, 0, data, size_of(&turned[i]), &err));
     }
-    int file;
-    uint64_t w_at, b_at;
-    tarn_writer_place(w, 1, &file, &w_at);
-    tarn_writer_place(w, 0, &file, &b_at);
     OK(tarn_writer_commit(w, &err));
     assert_same_file(at_path(dir, "a.safetensors"), at_path(dir, "b.safetensors"));
-    size_t n = 0, bytes = 0;
-    char *text = slurp(at_path(dir, "b.safetensors"), &n);
-    assert_ptr_equal(text + w_at, tensor_in(text, n, "w", &bytes));
-    assert_ptr_equal(text + b_at, tensor_in(text, n, "b", &bytes));
-    free(text);
     remove_tree(dir);
     tarn_context_free(&cx);
 }
@@ -117,9 +108,6 @@ static void test_metadata(void **state) {
     OK(tarn_writer_meta(w, "zebra", "1", &err));
     OK(tarn_writer_meta(w, "before", "of any length: \"quoted\"", &err));
     OK(put_all(w, small, 2, 3, &err));
-    int file;
-    uint64_t at, now;
-    tarn_writer_place(w, 0, &file, &at);
     OK(tarn_writer_meta(w, "after", "fits into what was kept", &err));
     OK(tarn_writer_meta(w, "zebra", "2", &err));
     char *much = calloc(1, 101);
@@ -127,8 +115,6 @@ static void test_metadata(void **state) {
     assert_int_equal(tarn_writer_meta(w, "more", much, &err), TARN_ERROR);
     assert_string_equal(err.code, "HeaderRoom");
     assert_int_equal(tarn_writer_meta(w, "zebra", much, &err), TARN_ERROR);
-    tarn_writer_place(w, 0, &file, &now);
-    assert_int_equal(at, now);
     OK(tarn_writer_commit(w, &err));
     size_t n;
     char *text = slurp(at_path(dir, "m.safetensors"), &n);
@@ -137,8 +123,10 @@ static void test_metadata(void **state) {
         "length: \\\"quoted\\\"\",\"format\":\"pt\",\"zebra\":\"2\"},\"b\":";
     assert_memory_equal(text + 8, head, sizeof head - 1);
     assert_int_equal(seed_of(at_path(dir, "m.safetensors")), 3);
-    assert_int_equal(at % 8, 0);
-    assert_int_equal(text[at - 65], ' ');  // b lies first
+    uint64_t header;
+    memcpy(&header, text, 8);
+    assert_int_equal(header % 8, 0);
+    assert_int_equal(text[8 + header - 1], ' ');  // what is left of the reserve
     free(text);
     free(much);
     remove_tree(dir);
