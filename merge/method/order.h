@@ -7,10 +7,6 @@
 
 // Elements of the model that reductions number `use` of the method go over.
 double tarn_order_count(tarn_build *b, int use);
-// The element of the model that has `rank` smaller ones in order, a number; ranks outside are the ends.
-const tarn_node *tarn_order_value(tarn_build *b, const tarn_node *x, double rank, int use);
-// The largest element of the model.
-const tarn_node *tarn_order_largest(tarn_build *b, const tarn_node *x, int use);
 // (x - low) / (high - low) of an x between them; `flat` where they are equal.
 const tarn_node *tarn_order_scale(tarn_graph *g, const tarn_node *x, const tarn_node *low, const tarn_node *high,
                                   const tarn_node *flat);

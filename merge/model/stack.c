@@ -13,8 +13,9 @@ static const tarn_name_info *layer_info(const tarn_model *m, int64_t i, int stac
     return info && info->place == TARN_PLACE_LAYER && info->stack == stack ? info : NULL;
 }
 
-tarn_status tarn_stack_find(const tarn_model *m, const char *name, const char *what, int *stack,
-                            tarn_error *err) {
+// The stack of that name, or the only one there is where `name` is NULL. `what` opens messages.
+static tarn_status find_stack(const tarn_model *m, const char *name, const char *what, int *stack,
+                              tarn_error *err) {
     const tarn_names *names = tarn_model_names(m);
     int n = names ? names->nstacks : 0;
     if (n == 0) {
@@ -62,7 +63,7 @@ static bool span(const tarn_model *m, int stack, int *least, int *most) {
 tarn_status tarn_model_layers(tarn_context *cx, tarn_model *m, const char *stack, int first,
                               int last, tarn_model **out, tarn_error *err) {
     int s, least = 0, most = -1;
-    TARN_TRY(tarn_stack_find(m, stack, "layers", &s, err));
+    TARN_TRY(find_stack(m, stack, "layers", &s, err));
     bool any = span(m, s, &least, &most);
     if (!any || first > last || first < least || last > most) {
         TARN_RAISE(err, "LayerRange",
@@ -225,7 +226,7 @@ static tarn_status renumber(tarn_context *cx, tarn_model *m, int stack, int firs
 tarn_status tarn_model_renumber(tarn_context *cx, tarn_model *m, const char *stack, int first,
                                 tarn_model **out, tarn_error *err) {
     int s, count;
-    TARN_TRY(tarn_stack_find(m, stack, "renumber", &s, err));
+    TARN_TRY(find_stack(m, stack, "renumber", &s, err));
     if (first < 0) {
         TARN_RAISE(err, "LayerRange", "renumber: layers are numbered from 0 or more, got %d",
                    first);
@@ -265,7 +266,7 @@ static tarn_status check_parts(int n, tarn_model *const *parts, const tarn_stack
     const char *name = NULL;
     int64_t wide = -1;
     for (int k = 0; k < n; k++) {
-        TARN_TRY(tarn_stack_find(parts[k], o->stack, "stack", &stacks[k], err));
+        TARN_TRY(find_stack(parts[k], o->stack, "stack", &stacks[k], err));
         const char *its = tarn_model_names(parts[k])->stacks[stacks[k]].name;
         if (name && strcmp(name, its) != 0) {
             TARN_RAISE(err, "StackMismatch",

@@ -9,9 +9,6 @@
 
 // ---- layers (layers.c finds them, stack.c moves them) ----
 
-// The stack of that name, or the only one there is where `name` is NULL. `what` opens messages.
-tarn_status tarn_stack_find(const tarn_model *m, const char *name, const char *what, int *stack,
-                            tarn_error *err);
 // Layers `first` to `last` of one stack, by the numbers in their names, with all that stands
 // outside that stack. Numbers stay.
 tarn_status tarn_model_layers(tarn_context *cx, tarn_model *m, const char *stack, int first,

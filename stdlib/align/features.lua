@@ -64,11 +64,7 @@ return function(core)
     return layout.of(net, theta, { pin = o.pin, free = o.free, x = x })
   end
 
-  -- A model, or a table of tensors, as a table in an arithmetic dtype.
-  function features.opened(what, net, theta)
-    local parameters, rest = over.opened(what, net, theta)
-    return over.joined(parameters, rest)
-  end
+  features.opened = over.whole
 
   -- ---- where values come from ----
 

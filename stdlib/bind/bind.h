@@ -77,8 +77,7 @@ void tarn_bind_value(lua_State *L, int idx, tarn_tensor *out);
 const tarn_node *tarn_bind_node(lua_State *L, int idx, tarn_graph *g);
 // Reads {2, 3} or an integer from the stack as a shape; returns the rank.
 int tarn_bind_shape(lua_State *L, int idx, const char *function, int64_t *shape);
-tarn_dtype tarn_bind_dtype(lua_State *L, int idx, const char *function, const char *field,
-                           tarn_dtype d);
+tarn_dtype tarn_bind_dtype(lua_State *L, int idx, const char *function, tarn_dtype d);  // the option `dtype`
 // A 1-based or negative dimension → 0-based; raises.
 int tarn_bind_axis(lua_State *L, lua_Integer v, int rank, const char *function);
 int tarn_bind_index(lua_State *L);  // t[i], t[{…}], t:method

@@ -29,7 +29,7 @@ static void mark(lua_State *L, tarn_graph *g, int idx, int64_t start) {
         lua_pop(L, 1);
     }
     lua_pushvalue(L, idx);
-    tarn_bind_rebuilt(L, "checkpoint", TARN_RESULTS, marked, 1);
+    tarn_bind_rebuilt(L, "checkpoint", TARN_RESULTS, marked);
     lua_replace(L, idx);
     lua_settop(L, list - 1);
 }

@@ -188,7 +188,7 @@ static void record(lua_State *L, problem *p, int rest) {
     int before = lua_gettop(L);
     lua_pushvalue(L, 1);
     lua_pushvalue(L, 2);
-    tarn_bind_rebuilt(L, p->function, TARN_ARGUMENTS, inputs, 1);
+    tarn_bind_rebuilt(L, p->function, TARN_ARGUMENTS, inputs);
     lua_remove(L, -2);
     for (int k = rest; k <= p->top; k++) {
         lua_pushvalue(L, k);
@@ -295,7 +295,7 @@ static void push_like(lua_State *L, const problem *p, int idx, tarn_leaves kind,
         lua_rawseti(L, list, k + 1);
     }
     lua_pushvalue(L, idx);
-    tarn_bind_rebuilt(L, p->function, kind, list, 1);
+    tarn_bind_rebuilt(L, p->function, kind, list);
     lua_replace(L, list);
     lua_settop(L, list);
 }
@@ -605,7 +605,7 @@ static const tarn_node **open_batch(lua_State *L, const problem *p, tarn_graph *
         lua_pop(L, 1);
     }
     lua_pushvalue(L, 3);
-    tarn_bind_rebuilt(L, p->function, TARN_ARGUMENTS, list, 1);
+    tarn_bind_rebuilt(L, p->function, TARN_ARGUMENTS, list);
     lua_replace(L, 3);
     lua_pop(L, 1);
     return node;

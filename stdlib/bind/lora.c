@@ -61,7 +61,7 @@ static int l_save_adapter(lua_State *L) {
     tarn_save_options o = {.overwrite = tarn_lua_opt_boolean(L, 3, f, "overwrite", false)};
     o.plan.allow_nonfinite = tarn_lua_opt_boolean(L, 3, f, "allow_nonfinite", false);
     o.plan.has_dtype = tarn_lua_opt_string(L, 3, f, "dtype", NULL) != NULL;
-    o.plan.dtype = tarn_bind_dtype(L, 3, f, "dtype", TARN_F32);
+    o.plan.dtype = tarn_bind_dtype(L, 3, f, TARN_F32);
     if (!tarn_dtype_is_float(o.plan.dtype)) {
         return tarn_lua_error(L, "%s: dtype = \"%s\" is no floating dtype", f,
                               tarn_dtype_get(o.plan.dtype)->name);

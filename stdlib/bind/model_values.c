@@ -333,7 +333,7 @@ static void read_options(lua_State *L, int idx, const char *function, const char
     tarn_lua_check_options(L, idx, function, names, false);
     *o = (tarn_save_options){0};
     o->plan.has_dtype = tarn_lua_opt_string(L, idx, function, "dtype", NULL) != NULL;
-    o->plan.dtype = tarn_bind_dtype(L, idx, function, "dtype", TARN_F32);
+    o->plan.dtype = tarn_bind_dtype(L, idx, function, TARN_F32);
     if (!tarn_dtype_is_float(o->plan.dtype)) {
         tarn_lua_error(L, "%s: dtype = \"%s\" is no floating dtype (f64 f32 f16 bf16 …)", function,
                        tarn_dtype_get(o->plan.dtype)->name);

@@ -199,7 +199,8 @@ static void rebuilt(lua_State *L, const char *function, tarn_leaves kind, int li
     }
 }
 
-void tarn_bind_rebuilt(lua_State *L, const char *function, tarn_leaves kind, int list, lua_Integer first) {
+void tarn_bind_rebuilt(lua_State *L, const char *function, tarn_leaves kind, int list) {
+    lua_Integer first = 1;
     rebuilt(L, function, kind, list, &first, 0);
 }
 

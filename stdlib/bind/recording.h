@@ -41,8 +41,8 @@ typedef enum { TARN_ARGUMENTS, TARN_RESULTS, TARN_OUTPUTS } tarn_leaves;
 
 // Appends the leaves of the value on top to the list at `list`; leaves the value there.
 void tarn_bind_collect(lua_State *L, const char *function, tarn_leaves kind, int list);
-// Pushes the value on top with its leaves, in that order, replaced by list[first], list[first + 1] …
-void tarn_bind_rebuilt(lua_State *L, const char *function, tarn_leaves kind, int list, lua_Integer first);
+// Pushes the value on top with its leaves, in that order, replaced by list[1], list[2] …
+void tarn_bind_rebuilt(lua_State *L, const char *function, tarn_leaves kind, int list);
 // Appends for every leaf of the value on top what lies at the same place of the value at `along`; false
 // where there is nothing.
 void tarn_bind_collect_along(lua_State *L, const char *function, int along, int list);

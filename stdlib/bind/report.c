@@ -108,7 +108,7 @@ static int l_report(lua_State *L) {
         return tarn_lua_error(L, "merge.report: of is a %s, not the saved model", tarn_bind_kind(L, 3));
     }
     tarn_plan_options o = {.has_dtype = tarn_lua_opt_string(L, 1, "merge.report", "dtype", NULL) != NULL};
-    o.dtype = tarn_bind_dtype(L, 1, "merge.report", "dtype", TARN_F32);
+    o.dtype = tarn_bind_dtype(L, 1, "merge.report", TARN_F32);
     bool exact = tarn_lua_opt_boolean(L, 1, "merge.report", "rounding", true);
     tarn_bind_force(L, "merge.report");
     tarn_bind_push_report(L, m, &o, stored, exact);

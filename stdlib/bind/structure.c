@@ -78,7 +78,7 @@ static int l_fill(lua_State *L) {
     tarn_lua_check_options(L, 2, f, names, true);
     lua_Integer n = luaL_len(L, 2);
     double std = tarn_lua_opt_number(L, 2, f, "std", 0);
-    tarn_dtype dtype = tarn_bind_dtype(L, 2, f, "dtype", TARN_F32);
+    tarn_dtype dtype = tarn_bind_dtype(L, 2, f, TARN_F32);
     if (n < 1 || n > 1 << 20 || (std != 0 && lua_getfield(L, 2, "seed") == LUA_TNIL)) {
         return tarn_lua_error(
             L, n < 1 || n > 1 << 20 ? "%s: expected { {name, shape}, … }" : "%s: std needs a seed",

@@ -33,9 +33,8 @@ tarn_dtype tarn_bind_dtype_at(lua_State *L, int idx, const char *function) {
     return dtype_named(L, lua_tostring(L, idx), function);
 }
 
-tarn_dtype tarn_bind_dtype(lua_State *L, int idx, const char *function, const char *field,
-                           tarn_dtype d) {
-    const char *name = tarn_lua_opt_string(L, idx, function, field, NULL);
+tarn_dtype tarn_bind_dtype(lua_State *L, int idx, const char *function, tarn_dtype d) {
+    const char *name = tarn_lua_opt_string(L, idx, function, "dtype", NULL);
     return name ? dtype_named(L, name, function) : d;
 }
 
@@ -88,7 +87,7 @@ static tarn_dtype last_dtype(lua_State *L, int idx, const char *function, tarn_d
         tarn_lua_error(L, "%s: a shape of several dimensions is a table: {2, 3}", function);
     }
     tarn_lua_check_options(L, idx, function, dtype_only, false);
-    return tarn_bind_dtype(L, idx, function, "dtype", d);
+    return tarn_bind_dtype(L, idx, function, d);
 }
 
 // ---- fresh memory ----
@@ -382,7 +381,7 @@ static int drawn(lua_State *L, const tarn_op *op, tarn_dtype dtype, int rank, co
 }
 
 static tarn_dtype float_dtype(lua_State *L, int idx, const char *function) {
-    tarn_dtype t = tarn_bind_dtype(L, idx, function, "dtype", TARN_F32);
+    tarn_dtype t = tarn_bind_dtype(L, idx, function, TARN_F32);
     if (!tarn_dtype_is_float(t)) {
         tarn_lua_error(L, "%s: dtype %s is not a floating one", function, tarn_dtype_get(t)->name);
     }

@@ -17,7 +17,6 @@ local function as_net(what, x)
   if type(x) == "function" then return net.new { kind = "function", forward = function(_, y) return x(y) end } end
   net.fail("%s: expected a layer, a function or the name of an activation, got %s", what, type(x))
 end
-compose.as_net = as_net
 
 -- { layer, {"name", layer}, … } as children; names default to 0, 1, … as in torch.
 local function parts(what, list)

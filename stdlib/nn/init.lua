@@ -43,7 +43,6 @@ local schemes = {
     embedding = function() return normal(0.02) end,
   },
 }
-init.schemes = schemes
 
 -- Seed and name as one number of 63 bits (splitmix64's finaliser).
 local function key(seed, name)

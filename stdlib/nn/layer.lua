@@ -205,7 +205,6 @@ local activations = {
   leaky_relu = function(x) return x:leaky_relu() end,
   identity = function(x) return x end,
 }
-layer.activations = activations
 
 -- A name or a function(x) as a function.
 function layer.activation_function(what, f)

@@ -115,16 +115,11 @@ return function(define, check, core)
     return sums, right, n, classes
   end
 
-  local function opened(net, theta)
-    local parameters, rest = over.opened(what, net, theta)
-    return over.joined(parameters, rest)
-  end
-
   local function of_list(net, models, data, o)
     check(what, o, { "batch", "names" })
     local nets, thetas, names = {}, {}, {}
     for i, theta in ipairs(models) do
-      nets[i], thetas[i] = net, opened(net, theta)
+      nets[i], thetas[i] = net, over.whole(what, net, theta)
       names[i] = o and o.names and o.names[i] or tostring(i)
     end
     local sums, right, n, classes = of_models(nets, thetas, data, o and o.batch or 1000)
@@ -161,8 +156,8 @@ return function(define, check, core)
     check(what, o, { "batch", "net_b" })
     o = o or {}
     local other = o.net_b or net
-    local sums, right, n, classes = of_models({ net, other }, { opened(net, a), opened(other, b) }, data,
-      o.batch or 1000)
+    local thetas = { over.whole(what, net, a), over.whole(what, other, b) }
+    local sums, right, n, classes = of_models({ net, other }, thetas, data, o.batch or 1000)
     return new_pair(finished(sums[1][2], n, classes, right and right[1] / n, right and right[2] / n))
   end
 

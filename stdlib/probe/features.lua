@@ -30,11 +30,7 @@ return function(core)
     return out
   end
 
-  -- theta as a table of tensors to compute with.
-  function features.opened(what, net, theta)
-    local parameters, rest = over.opened(what, net, theta)
-    return over.joined(parameters, rest)
-  end
+  features.opened = over.whole
 
   -- each(seen, first, batch, sums) over data in chunks; seen[k] = {path = tensor} of the k-th of `thetas`, whose
   -- networks are nets[k] and whose layers are lists[k]. loop, sums: as in over.gathered, of a pass that a journal

@@ -44,7 +44,6 @@ local function touches(about, dual, set)
   return false
 end
 
-function halves.reads(about, set) return touches(about, true, set) end
 function halves.makes(about, set) return touches(about, false, set) end
 
 -- The groups in an order such that each comes after those that read it (outputs first), joined where they read each

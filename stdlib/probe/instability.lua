@@ -86,7 +86,7 @@ return function(define, check, core)
   end
 
   -- Lines over the step, one for each data set and way.
-  local function lines_of(r, field, along)
+  local function lines_of(r, field)
     local lines, by = {}, {}
     for _, m in ipairs(r.mean) do
       local label = m.way == "direct" and m.data or m.data .. ", " .. tostring(m.way or m.size)
@@ -94,8 +94,8 @@ return function(define, check, core)
         by[label] = { label, {}, {} }
         lines[#lines + 1] = by[label]
       end
-      if type(m[along]) == "number" then
-        table.insert(by[label][2], m[along])
+      if type(m.at) == "number" then
+        table.insert(by[label][2], m.at)
         table.insert(by[label][3], m[field] or 0.0 / 0.0)
       end
     end
@@ -153,7 +153,7 @@ return function(define, check, core)
     end,
     plot = function(r, o)
       local field = r.mean[1].instability and "instability" or "barrier_loss"
-      local lines = lines_of(r, field, "at")
+      local lines = lines_of(r, field)
       for i = 1, #lines do -- the ceiling, in the colour of its line
         local c, at = r.ceiling[lines[i][1]], lines[i][2]
         if c and c[field] and #at > 0 then
@@ -296,7 +296,7 @@ return function(define, check, core)
         "barrier_loss", "barrier_error", "disagreement" })
     end,
     plot = function(r, o)
-      local lines = lines_of(r, "distance", "at")
+      local lines = lines_of(r, "distance")
       lines.title, lines.xlabel = "perturbation", "step"
       lines.ylabel, lines.ylog = "distance at the end", true
       return plot.line(record.with(lines, o))

@@ -136,10 +136,10 @@ return function(core)
     return list
   end
 
-  -- The rows `list` of the transposed vectors: coefficients of Ritz vectors.
-  local function coefficients(vectors, list, first, last)
+  -- The rows list[1] … list[last] of the transposed vectors: coefficients of Ritz vectors.
+  local function coefficients(vectors, list, last)
     local rows = {}
-    for i = first, last do rows[#rows + 1] = vectors[{ {}, list[i] }] end
+    for i = 1, last do rows[#rows + 1] = vectors[{ {}, list[i] }] end
     return tensor.stack(rows, 1)
   end
 
@@ -184,7 +184,7 @@ return function(core)
     -- A basis of Ritz vectors, some more than are wanted, nearest first: what they hold need not be found again.
     local function restart()
       m = math.min(top + (m - top) // 2, m - 2)
-      basis:turn(coefficients(vectors, order, 1, m))
+      basis:turn(coefficients(vectors, order, m))
       t = {}
       for i = 1, m do t[i] = { [i] = values[order[i]] } end
       t[m + 1] = {}
@@ -204,7 +204,7 @@ return function(core)
       -- At the end of an invariant space equal eigenvalues may be missing: the search goes on beyond it.
       local found = out.converged == top and (beta > 0 or m == rows)
       if found or q == nil or run.products >= o.products then
-        if o.vectors then out.vectors = basis:turn(coefficients(vectors, order, 1, #out.values), true) end
+        if o.vectors then out.vectors = basis:turn(coefficients(vectors, order, #out.values), true) end
         return out
       end
       if m < rows then

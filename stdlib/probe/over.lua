@@ -57,6 +57,12 @@ return function(core)
     return all
   end
 
+  -- A model, or a table of tensors, as one table in an arithmetic dtype.
+  function over.whole(what, net, theta)
+    local parameters, rest = over.opened(what, net, theta)
+    return over.joined(parameters, rest)
+  end
+
   -- The logits that are scored, [n, …, classes], and what they are scored on (nil where unlabelled).
   function over.scored(root, theta, batch)
     local y = (net_of.run(root, theta, batch, { mode = "eval" }))

@@ -347,7 +347,7 @@ return function(define, check, core, schedule_of, optimiser_of)
     return row
   end
 
-  local function call(list, run, row, hold)
+  local function call(list, run, row)
     local stop = false
     for _, f in ipairs(list) do
       local info = { step = run.step, epoch = row.epoch or run.epoch, loss = row.loss, accuracy = row.accuracy,

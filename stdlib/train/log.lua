@@ -2,6 +2,7 @@
 -- What a run says: one row an epoch, in a CSV or JSON-lines file, and a line on the terminal while it goes.
 return function(core)
   local journal = require "search.journal"
+  local duration = require "watch".duration
   local log = {}
   local columns = { "epoch", "step", "loss", "accuracy", "rate", "val_loss", "val_accuracy", "seconds" }
 
@@ -40,12 +41,6 @@ return function(core)
   end
 
   function log.add(path, row, list) write(path, "ab", text_of(path, row, list)) end
-
-  local function duration(s)
-    if s < 60 then return ("%.0f s"):format(s) end
-    if s < 3600 then return ("%d:%02d min"):format(s // 60, s // 1 % 60) end
-    return ("%.1f h"):format(s / 3600)
-  end
 
   -- draw(run, loss, rate) at most ten times a second, from the first second on; draw() wipes the line.
   function log.line(quiet)

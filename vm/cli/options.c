@@ -81,7 +81,9 @@ static bool read_number(const char *s, double *v, const char **end) {
     return stop == *end && isfinite(*v);
 }
 
-bool tarn_parse_size(const char *s, size_t *bytes) {
+// "2G", "512M", "1.5GiB", "300 kB" or plain bytes: K, M, G, T and KiB … count in 1024, kB … in
+// 1000.
+static bool parse_size(const char *s, size_t *bytes) {
     static const char units[] = "kmgtp";
     double v;
     const char *u;
@@ -104,7 +106,8 @@ bool tarn_parse_size(const char *s, size_t *bytes) {
     return true;
 }
 
-bool tarn_parse_seconds(const char *s, double *seconds) {
+// "60s", "1.5m", "2h", "500ms" or plain seconds.
+static bool parse_seconds(const char *s, double *seconds) {
     static const struct {
         const char *name;
         double seconds;
@@ -135,9 +138,9 @@ static bool read_value(const option_row *row, const char *s, void *field) {
         return true;
     }
     case SIZE:
-        return tarn_parse_size(s, field);
+        return parse_size(s, field);
     case SECONDS:
-        return tarn_parse_seconds(s, field);
+        return parse_seconds(s, field);
     case ISA:
         *(const char **)field = s;
         return strcmp(s, "v1") == 0 || strcmp(s, "v3") == 0 || strcmp(s, "v4") == 0;

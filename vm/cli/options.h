@@ -42,10 +42,4 @@ void tarn_cli_free(tarn_cli_options *o);
 void tarn_cli_print_options(FILE *to);
 bool tarn_cli_option_at(int i, const char **name, const char **value, const char **text);
 
-// "2G", "512M", "1.5GiB", "300 kB" or plain bytes: K, M, G, T and KiB … count in 1024, kB … in
-// 1000.
-bool tarn_parse_size(const char *s, size_t *bytes);
-// "60s", "1.5m", "2h", "500ms" or plain seconds.
-bool tarn_parse_seconds(const char *s, double *seconds);
-
 #endif

@@ -13,9 +13,9 @@ typedef struct {
     char where[128];  // "script.lua:3: " or ""
 } error_object;
 
-// The nearest Lua function on the stack that belongs to the user: the embedded library's own lines
-// say nothing to them.
-void tarn_lua_where(lua_State *L) {
+// Pushes "script.lua:3: " of the nearest script line, or "". The embedded library's own lines
+// say nothing to the user.
+static void push_where(lua_State *L) {
     lua_Debug ar;
     for (int level = 1; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sl", &ar);
@@ -39,7 +39,7 @@ int tarn_lua_raise(lua_State *L, const tarn_error *err) {
         e->record.status = TARN_ERROR;
     }
     luaL_setmetatable(L, ERROR_CLASS);
-    tarn_lua_where(L);
+    push_where(L);
     snprintf(e->where, sizeof e->where, "%s", lua_tostring(L, -1));
     lua_pop(L, 1);
     return lua_error(L);
@@ -51,7 +51,7 @@ int tarn_lua_error(lua_State *L, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    tarn_lua_where(L);
+    push_where(L);
     lua_pushstring(L, text);
     lua_concat(L, 2);
     return lua_error(L);

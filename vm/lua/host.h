@@ -170,6 +170,7 @@ typedef void (*tarn_lua_printer)(lua_State *L, int idx, tarn_text *out);
 void tarn_host_printer(tarn_host *h, const char *type, tarn_lua_printer show);
 // Strings quoted, tables to depth 3, in lines of at most `width` columns where that can be done.
 void tarn_lua_show(lua_State *L, int idx, int width, tarn_text *out);
+extern const char *const tarn_lua_keywords[];  // the reserved words; ends with NULL
 // Completers: names that may follow `value.` / `value:` / `value["`; called with the value on top.
 typedef void (*tarn_lua_completer)(lua_State *L, int idx, char how,
                                    void (*add)(void *arg, const char *word), void *arg);

@@ -39,7 +39,8 @@ void tarn_loader_open(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &loaded_key);
 }
 
-tarn_status tarn_read_text(lua_State *L, int fd, const char *shown, tarn_error *err) {
+// tarn_read_file of an open file.
+static tarn_status read_text(lua_State *L, int fd, const char *shown, tarn_error *err) {
     luaL_Buffer b;
     struct stat st;
     size_t total = 0;
@@ -87,7 +88,7 @@ tarn_status tarn_read_file(lua_State *L, const char *path, tarn_error *err) {
         TARN_RAISE(err, "CannotOpen", "cannot open %s: %s", path, strerror(why));
     }
     *box = fd + 1;
-    tarn_status s = tarn_read_text(L, fd, path, err);
+    tarn_status s = read_text(L, fd, path, err);
     close_box(box);
     if (s == TARN_OK) {
         lua_remove(L, -2);
@@ -401,7 +402,7 @@ static bool require_file(lua_State *L, const char *name, const char *path) {
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         tarn_lua_error(L, "require '%s': %s is not a regular file", name, shown);
     }
-    TARN_LUA_TRY(L, tarn_read_text(L, fd, shown, &err), &err);
+    TARN_LUA_TRY(L, read_text(L, fd, shown, &err), &err);
     close_box(box);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);

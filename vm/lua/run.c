@@ -42,7 +42,7 @@ static void keep_traceback(lua_State *L) {
 }
 
 // Leaves a string or an error object. Script code runs here only in a protected call of its own.
-int tarn_message_handler(lua_State *L) {
+static int message_handler(lua_State *L) {
     tarn_host *h = tarn_host_of(L);
     lua_settop(L, 1);
     if (h->fatal || tarn_cancel_reason(&h->cx->cancel) != TARN_STOP_NONE) {
@@ -151,7 +151,7 @@ tarn_status tarn_host_call(tarn_host *h, int nargs, int nresults, tarn_error *er
         lua_settop(L, base - 1);
         return s;
     }
-    lua_pushcfunction(L, tarn_message_handler);
+    lua_pushcfunction(L, message_handler);
     lua_insert(L, base);
     int status = lua_pcall(L, nargs, nresults, base);
     atomic_store(&h->current, L);

@@ -19,12 +19,13 @@ typedef struct {
 
 static void show(lua_State *L, int idx, face f);
 
+const char *const tarn_lua_keywords[] = {
+    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
+    "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while", NULL};
+
 static bool is_word(const char *s, size_t n) {
-    static const char *const reserved[] = {
-        "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if",
-        "in", "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while"};
-    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
-        if (strlen(reserved[i]) == n && memcmp(s, reserved[i], n) == 0) {
+    for (size_t i = 0; tarn_lua_keywords[i]; i++) {
+        if (strlen(tarn_lua_keywords[i]) == n && memcmp(s, tarn_lua_keywords[i], n) == 0) {
             return false;
         }
     }

@@ -143,8 +143,7 @@ int tarn_load(lua_State *L);                  // the script's `load`
 // function or the message. `chunkname` as lua_load wants it.
 int tarn_compile(lua_State *L, const char *text, size_t len, const char *chunkname);
 // Reads a whole regular file or stream into a string on the stack; on failure pushes nothing.
-tarn_status tarn_read_text(lua_State *L, int fd, const char *shown, tarn_error *err);
-tarn_status tarn_read_file(lua_State *L, const char *path, tarn_error *err);  // the same, by path
+tarn_status tarn_read_file(lua_State *L, const char *path, tarn_error *err);
 // Pushes the value of a file of the embedded library, running it the first time; raises.
 void tarn_push_embedded(lua_State *L, const char *path);
 void tarn_loader_open(lua_State *L);
@@ -154,7 +153,6 @@ int tarn_help(lua_State *L);
 const tarn_doc *tarn_doc_of(const tarn_host *h, lua_CFunction call);
 
 // ---- run.c ----
-int tarn_message_handler(lua_State *L);
 // Turns the value on top, the error of a failed protected call, into the record; pops it.
 tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err);
 
@@ -162,6 +160,5 @@ tarn_status tarn_take_error(tarn_host *h, int status, tarn_error *err);
 void tarn_error_class(lua_State *L);
 const tarn_error *tarn_error_of(lua_State *L, int idx);  // the record of an error object, or NULL
 const char *tarn_error_where(lua_State *L, int idx);     // its place in the script, or ""
-void tarn_lua_where(lua_State *L);  // pushes "script.lua:3: " of the nearest script line, or ""
 
 #endif

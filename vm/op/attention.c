@@ -499,7 +499,7 @@ static void axes_attention(tarn_axes *t, const tarn_node *y) {
     tarn_axes_link(t, V, heads, K, heads, TARN_GROUP_PERMUTATION);
     tarn_axes_unify(t, tarn_axes_of(t, Q, heads), tarn_axes_product_of(t, 2, shared));
     tarn_axes_link(t, Q, heads, y, heads, TARN_GROUP_PERMUTATION);
-    tarn_axes_contract(t, Q, size, K, size, TARN_GROUP_LINEAR);
+    tarn_axes_contract(t, Q, size, K, size);
     tarn_axes_link(t, V, size, y, size, TARN_GROUP_LINEAR);
     tarn_group order = y->attr.i[0] ? TARN_GROUP_NONE : TARN_GROUP_PERMUTATION;
     tarn_axes_link(t, Q, place, y, place, order);

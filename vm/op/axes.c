@@ -269,8 +269,8 @@ static bool cut(tarn_axes *t, tarn_axis a, int64_t place) {
 
 static void unify(tarn_axes *t, tarn_axis a, tarn_axis b);
 
-static void hold_all(tarn_axes *t, const list *l, int from, int to) {
-    for (int k = from; k < to; k++) {
+static void hold_all(tarn_axes *t, const list *l) {
+    for (int k = 0; k < l->n; k++) {
         hold(t, l->a[k], TARN_GROUP_NONE, false);
     }
 }
@@ -300,8 +300,8 @@ static bool refine(tarn_axes *t, tarn_axis a, tarn_axis b) {
         int big = p < q;
         if (p != q) {
             if (!split(t, x[big], p < q ? p : q, piece)) {
-                hold_all(t, &l[0], 0, l[0].n);
-                hold_all(t, &l[1], 0, l[1].n);
+                hold_all(t, &l[0]);
+                hold_all(t, &l[1]);
                 return false;
             }
             l[big].a[l[big].n - 1] = piece[0];
@@ -438,9 +438,8 @@ void tarn_axes_link(tarn_axes *t, const tarn_node *a, int d, const tarn_node *b,
                     tarn_group g) {
     link(t, tarn_axes_of(t, a, d), tarn_axes_of(t, b, e), false, g);
 }
-void tarn_axes_contract(tarn_axes *t, const tarn_node *a, int d, const tarn_node *b, int e,
-                        tarn_group g) {
-    link(t, tarn_axes_of(t, a, d), tarn_axes_of(t, b, e), true, g);
+void tarn_axes_contract(tarn_axes *t, const tarn_node *a, int d, const tarn_node *b, int e) {
+    link(t, tarn_axes_of(t, a, d), tarn_axes_of(t, b, e), true, TARN_GROUP_LINEAR);
 }
 
 void tarn_axes_mix(tarn_axes *t, const tarn_node *x, unsigned mixed, unsigned apart) {

@@ -67,9 +67,8 @@ struct tarn_axes {
 // Axis d of a and axis e of b move together, by at most `g`.
 void tarn_axes_link(tarn_axes *t, const tarn_node *a, int d, const tarn_node *b, int e,
                     tarn_group g);
-// The same where they are summed over together: one is moved by the inverse of the other.
-void tarn_axes_contract(tarn_axes *t, const tarn_node *a, int d, const tarn_node *b, int e,
-                        tarn_group g);
+// Where they are summed over together: one is moved by the inverse of the other, in any linear way.
+void tarn_axes_contract(tarn_axes *t, const tarn_node *a, int d, const tarn_node *b, int e);
 void tarn_axes_limit(tarn_axes *t, const tarn_node *a, int d, tarn_group g);
 // Axes of x (bits) are mixed by a product or a softmax; see tarn_mixture.
 void tarn_axes_mix(tarn_axes *t, const tarn_node *x, unsigned mixed, unsigned apart);

@@ -129,9 +129,9 @@ static tarn_status make(exec_maker *m, int nroots, const tarn_node *const *roots
     return TARN_OK;
 }
 
-tarn_status tarn_exec_make_for(tarn_graph *g, bool once, int nroots, const tarn_node *const *roots,
-                               int ninputs, const tarn_node *const *inputs, tarn_exec **out,
-                               tarn_error *err) {
+// once: the caller runs it a single time.
+static tarn_status make_for(tarn_graph *g, bool once, int nroots, const tarn_node *const *roots,
+                            int ninputs, const tarn_node *const *inputs, tarn_exec **out, tarn_error *err) {
     *out = NULL;
     tarn_exec *e = tarn_alloc_zero(&g->cx->budget, sizeof *e);
     if (!e) {
@@ -161,7 +161,7 @@ tarn_status tarn_exec_make_for(tarn_graph *g, bool once, int nroots, const tarn_
 
 tarn_status tarn_exec_make(tarn_graph *g, int nroots, const tarn_node *const *roots, int ninputs,
                            const tarn_node *const *inputs, tarn_exec **out, tarn_error *err) {
-    return tarn_exec_make_for(g, false, nroots, roots, ninputs, inputs, out, err);
+    return make_for(g, false, nroots, roots, ninputs, inputs, out, err);
 }
 
 uint64_t tarn_exec_peak(const tarn_exec *e) { return e->peak; }
@@ -544,7 +544,7 @@ tarn_status tarn_graph_eval(tarn_graph *g, int nroots, const tarn_node *const *r
             value[n++] = *feeds[i];
         }
     }
-    tarn_status s = input && value ? tarn_exec_make_for(g, true, nroots, roots, n, input, &e, err)
+    tarn_status s = input && value ? make_for(g, true, nroots, roots, n, input, &e, err)
                                    : tarn_raise_nomem(err, "evaluation", count * sizeof *value);
     s = s == TARN_OK ? tarn_exec_run(e, value, NULL, results, err) : s;
     tarn_exec_free(e);

@@ -123,13 +123,6 @@ struct tarn_exec {
     uint64_t each;  // bytes of one run beside what is kept and scratch, results included
 };
 
-// ---- making ----
-
-// once: the caller runs it a single time.
-tarn_status tarn_exec_make_for(tarn_graph *g, bool once, int nroots, const tarn_node *const *roots,
-                               int ninputs, const tarn_node *const *inputs, tarn_exec **out,
-                               tarn_error *err);
-
 // What depends on no input, computed and kept.
 tarn_status tarn_exec_prepare(tarn_exec *e, tarn_error *err);
 

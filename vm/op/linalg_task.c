@@ -86,8 +86,7 @@ tarn_status tarn_la_infer(const tarn_desc *x, bool square, tarn_desc *out, tarn_
     return TARN_OK;
 }
 
-void tarn_la_size_of(int nin, const tarn_desc *in, const tarn_attr *a, tarn_dtype dtype,
-                     tarn_la_size *z) {
+static void size_of(int nin, const tarn_desc *in, const tarn_attr *a, tarn_dtype dtype, tarn_la_size *z) {
     const tarn_desc *x = &in[0];
     *z = (tarn_la_size){.dtype = dtype, .size = dtype == TARN_F64 ? 8 : 4, .batches = 1, .a = a};
     z->m = x->shape[x->rank - 2];
@@ -163,7 +162,7 @@ tarn_status tarn_la_apply(const tarn_la_row *row, tarn_context *cx, int nin, con
     for (int i = 0; i < nin; i++) {
         tarn_desc_of(&in[i], &din[i]);
     }
-    tarn_la_size_of(nin, din, a, d->dtype, &r.task.z);
+    size_of(nin, din, a, d->dtype, &r.task.z);
     r.task.w = d->dtype == TARN_F64;
     TARN_TRY(tarn_lapack_get(&r.task.lapack, err));
     TARN_TRY(tarn_tensor_new(cx, d->dtype, d->rank, d->shape, out, err));
@@ -184,7 +183,7 @@ tarn_status tarn_la_apply(const tarn_la_row *row, tarn_context *cx, int nin, con
 size_t tarn_la_workspace(const tarn_la_row *row, int nin, const tarn_desc *in, const tarn_attr *a,
                          const tarn_desc *out, int threads) {
     tarn_la_size z;
-    tarn_la_size_of(nin, in, a, out->dtype, &z);
+    size_of(nin, in, a, out->dtype, &z);
     int64_t at_once = z.batches < threads ? z.batches : threads;
     return (size_t)at_once * row->need(&z);
 }

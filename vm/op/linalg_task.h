@@ -52,8 +52,6 @@ tarn_status tarn_la_load(tarn_la_task *t, int i, bool transposed, tarn_dtype dty
 // Checks what the rows ask of their first operand and fills *out with its leading dimensions and
 // dtype: rank 2 or more, square where asked, sides that LAPACK's integers hold.
 tarn_status tarn_la_infer(const tarn_desc *x, bool square, tarn_desc *out, tarn_error *err);
-void tarn_la_size_of(int nin, const tarn_desc *in, const tarn_attr *a, tarn_dtype dtype,
-                     tarn_la_size *z);
 // The whole row: apply and workspace.
 tarn_status tarn_la_apply(const tarn_la_row *row, tarn_context *cx, int nin, const tarn_tensor *in,
                           const tarn_attr *a, const tarn_desc *d, tarn_tensor *out,

@@ -300,7 +300,7 @@ static void axes_arg(tarn_axes *t, const tarn_node *y) {
 }
 static void axes_dot(tarn_axes *t, const tarn_node *y) {
     for (int d = 0; d < X->desc.rank; d++) {
-        tarn_axes_contract(t, X, d, y->in[1], d, TARN_GROUP_LINEAR);
+        tarn_axes_contract(t, X, d, y->in[1], d);
     }
 }
 

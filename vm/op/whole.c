@@ -215,7 +215,7 @@ TARN_JVP(jvp_matmul) {
 static void axes_matmul(tarn_axes *t, const tarn_node *y) {
     const tarn_node *p = X, *q = y->in[1];
     int r = y->desc.rank;
-    tarn_axes_contract(t, p, p->desc.rank - 1, q, q->desc.rank - 2, TARN_GROUP_LINEAR);
+    tarn_axes_contract(t, p, p->desc.rank - 1, q, q->desc.rank - 2);
     tarn_axes_link(t, p, p->desc.rank - 2, y, r - 2, TARN_GROUP_LINEAR);
     tarn_axes_link(t, q, q->desc.rank - 1, y, r - 1, TARN_GROUP_LINEAR);
     for (int i = 0; i < 2; i++) {

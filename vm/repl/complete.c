@@ -13,10 +13,6 @@
 
 enum { WORD = 256, METATABLES = 8, BRACKETS = 64 };
 
-static const char *const keywords[] = {
-    "and", "break", "do",  "else", "elseif", "end",    "false",  "for",  "function", "goto", "if",
-    "in",  "local", "nil", "not",  "or",     "repeat", "return", "then", "true", "until", "while"};
-
 // What the text up to the cursor has left open.
 typedef struct {
     size_t open[BRACKETS];   // where the brackets stand; the innermost is the last
@@ -351,8 +347,8 @@ static void add_globals(lua_State *L, request *r) {
     int before = r->words->count;
     lua_pushglobaltable(L);
     add_keys(L, r);
-    for (size_t i = 0; r->word[0] && i < sizeof keywords / sizeof *keywords; i++) {
-        add(r, keywords[i]);
+    for (size_t i = 0; r->word[0] && tarn_lua_keywords[i]; i++) {
+        add(r, tarn_lua_keywords[i]);
     }
     r->words->closing = r->words->count > before ? NULL : r->words->closing;
 }

@@ -17,8 +17,8 @@ local function is_prose(line)
   return line:find "^%-%-$" ~= nil or line:find "^%-%-%s" ~= nil
 end
 
-local function compiles(lines, from, to)
-  return load(table.concat(lines, "\n", from, to), "=script", "t") ~= nil
+local function compiles(lines, to)
+  return load(table.concat(lines, "\n", 1, to), "=script", "t") ~= nil
 end
 
 -- Cells {prose = {line, …}} and {code = text}, in order; then the text to run. mark: name of the function
@@ -26,7 +26,7 @@ end
 return function(text, mark)
   local lines = lines_of(text)
   local run = table.move(lines, 1, #lines, 1, {})
-  local whole = compiles(lines, 1, #lines)
+  local whole = compiles(lines, #lines)
   local cells, i, from = {}, 1, 1
   local function finish_code(last)
     local code = table.concat(lines, "\n", from, last):gsub("^%s*\n", ""):gsub("%s+$", "")
@@ -35,11 +35,11 @@ return function(text, mark)
   while i <= #lines do
     local last = i
     while lines[last] and is_prose(lines[last]) do last = last + 1 end
-    local between = last > i and compiles(lines, 1, i - 1)
+    local between = last > i and compiles(lines, i - 1)
     if between then
       local kept = run[i]
       run[i] = (";%s(%d);"):format(mark, #cells + 3) -- at most: prose and code before it are not counted yet
-      between = not whole or compiles(run, 1, #run)
+      between = not whole or compiles(run, #run)
       run[i] = kept
     end
     if between then

@@ -12,11 +12,11 @@ local lua_types = { string = "string", number = "number", integer = "integer", b
   list = "any[]", table = "table", ["function"] = "function", ["nil"] = "nil" }
 
 -- Parts of a text between separators that stand outside all brackets.
-local function split(text, separator)
+local function split(text)
   local parts, depth, from = {}, 0, 1
   for at, c in text:gmatch "()(.)" do
     if c:find "[({%[]" then depth = depth + 1 elseif c:find "[)}%]]" then depth = depth - 1 end
-    if c == separator and depth == 0 then
+    if c == "," and depth == 0 then
       parts[#parts + 1] = text:sub(from, at - 1):match "^%s*(.-)%s*$"
       from = at + 1
     end
@@ -28,7 +28,7 @@ end
 -- "tensor or number" -> "tensor|number"; what is no plain word is any.
 local function type_of(text, classes)
   local out = {}
-  for _, word in ipairs(split((text:gsub(" or ", ",")), ",")) do
+  for _, word in ipairs(split((text:gsub(" or ", ",")))) do
     local last = word:match "^%a[%w ]* (%a+)$" or word -- "bool tensor"
     local t = classes[last] and last or lua_types[last]
     if not t and last:find "^{" then t = "table" end
@@ -46,7 +46,7 @@ end
 local function option_class(name, body)
   local out = { "---@class " .. name }
   local places = false
-  for _, part in ipairs(split(body:match "^{(.*)}$", ",")) do
+  for _, part in ipairs(split(body:match "^{(.*)}$")) do
     part = part:gsub("^%[", ""):gsub("%]$", "")
     local key, value = part:match "^([%a_][%w_]*)%s*=%s*(.*)$"
     if key and not keywords[key] then
@@ -71,7 +71,7 @@ local function parameters(d, call, classes, out)
     taken[name] = true
     return name
   end
-  local list = call:find "^{" and { call } or split(call:sub(2, -2), ",")
+  local list = call:find "^{" and { call } or split(call:sub(2, -2))
   for i, part in ipairs(list) do
     local optional = part:find "^%[" or part:find "="
     local name
@@ -112,7 +112,7 @@ local function definition(d, classes)
   table.move(doc, 1, #doc, #out + 1, out)
   table.move(notes, 1, #notes, #out + 1, out)
   if result ~= "" then
-    for _, part in ipairs(split(result, ",")) do out[#out + 1] = "---@return " .. type_of(part, classes) end
+    for _, part in ipairs(split(result)) do out[#out + 1] = "---@return " .. type_of(part, classes) end
   end
   out[#out + 1] = ("function %s(%s) end\n"):format(d.name, names)
   return table.concat(out, "\n")
