@@ -102,7 +102,11 @@ local places = {
   tokenizer_source = "it belongs to the top level", chat_template = "it belongs to the top level",
 }
 
-local function misplaced(key) return places[key] and "; " .. places[key] or "" end
+-- The nearest of the keys that may stand here, else where this one belongs.
+local function advice(key, allowed)
+  local near = did_you_mean(key, allowed)
+  return near == "" and places[key] and "; " .. places[key] or near
+end
 
 local function words(t)
   local list = {}
@@ -186,9 +190,8 @@ end
 function Reader:no_parameter(map, key, whose, source)
   local lacking = source and self:lacking(map, whose) or ""
   if lacking == "" and catalogue.parameters[key] then return self:idle(map, key) end
-  local near = did_you_mean(key, self.row.parameters)
   self:fail(map, key, "%sunknown parameter %s for %s%s%s", (whose:gsub("^ of (.*)$", "%1: ")), key, self.method,
-    near ~= "" and near or misplaced(key), lacking)
+    advice(key, self.row.parameters), lacking)
 end
 
 -- All of a `parameters` map, by name. `whose`: " of model code" or "".
@@ -224,8 +227,7 @@ end
 function Reader:keys(t, what, allowed)
   for _, key in ipairs(self.at[t].keys) do
     if not allowed[key] then
-      local why = did_you_mean(key, allowed)
-      if why == "" then why = misplaced(key) end
+      local why = advice(key, allowed)
       if self.row and self.row.parameters[key] then
         why = t.parameters == self.null and " beside an empty parameters (wrong indentation)"
           or "; it belongs under parameters"
