@@ -408,6 +408,27 @@ static void oom_run(const oom_script *s, long n, bool onwards, size_t cap, oom_o
     tarn_context_free(&cx);
 }
 
+// Amounts of bytes, as in "344.5 kB to read", become a #. What a plan reads and takes follows the memory that
+// is left, as its run does: a cap leaves less, so under one those numbers are not compared.
+static void oom_hide_amounts(char *text) {
+    char *out = text;
+    for (const char *p = text; *p;) {
+        size_t digits = strspn(p, "0123456789.");
+        const char *unit = p + digits;
+        size_t size = digits > 0 && *unit == ' ' ? 1 + strspn(unit + 1, "kMGT") : 0;
+        if (size > 0 && unit[size] == 'B') {
+            *out++ = '#';
+            p = unit + size + 1;
+        } else {
+            size_t n = digits > 0 ? digits : 1;
+            memmove(out, p, n);
+            out += n;
+            p += n;
+        }
+    }
+    *out = '\0';
+}
+
 static const char *oom_fault(const oom_effort *e, const oom_outcome *want, const oom_outcome *got) {
     if (got->left > 0) {
         return "bytes of the budget are left";
@@ -473,9 +494,11 @@ static int oom_sweep_script(const oom_script *s, const oom_effort *e) {
             ended += got.status != TARN_OK;
         }
     }
+    oom_hide_amounts(want.result);
     for (int k = 0; k < e->caps; k++, runs++) {
         size_t cap = (size_t)((double)want.peak * (k + oom_start(e)) / e->caps);
         oom_run(s, 0, false, cap, &got);
+        oom_hide_amounts(got.result);
         const char *fault = got.peak > cap && !s->before ? "more than the cap" : oom_fault(e, &want, &got);
         snprintf(how, sizeof how, "a cap of %zu bytes", cap);
         if (fault && faults++ < 10) {
