@@ -43,11 +43,10 @@ typedef struct tarn_given_statistic {
 } tarn_given_statistic;
 
 enum {
-    TARN_NEEDS_BASE = 1,     // base = … is required
-    TARN_TAKES_BASE = 2,     // base = … is allowed
-    TARN_BASE_IS_POINT = 4,  // the base is one of the merged models
-    TARN_BESIDE = 8,         // operands may hold more than the base: what build asks for by name
-    TARN_FLOATS = 16,        // with outputs: integer tensors have no place among them
+    TARN_NEEDS_BASE = 1,  // base = … is required
+    TARN_TAKES_BASE = 2,  // base = … is allowed
+    TARN_BESIDE = 4,      // operands may hold more than the base: what build asks for by name
+    TARN_FLOATS = 8,      // with outputs: integer tensors have no place among them
 };
 
 enum { TARN_METHOD_MODELS = 64 };  // operands at most, the base included

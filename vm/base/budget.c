@@ -26,17 +26,6 @@ bool tarn_budget_take(tarn_budget *b, size_t bytes) {
     return true;
 }
 
-bool tarn_budget_take_relieved(tarn_budget *b, size_t bytes) {
-    if (tarn_budget_take(b, bytes)) {
-        return true;
-    }
-    if (!b->relief) {
-        return false;
-    }
-    b->relief(b->relief_arg, bytes);
-    return tarn_budget_take(b, bytes);
-}
-
 void tarn_budget_give(tarn_budget *b, size_t bytes) { atomic_fetch_sub(&b->used, bytes); }
 
 // Large blocks ask for huge pages: a fault for each 4 KiB costs as much as reading them.

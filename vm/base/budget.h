@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One cap on memory for everything: Lua heap, tensors, buffers, arenas. Taking bytes never blocks;
-// when the cap would be passed, the relief hook (the garbage collector, set by the Lua host and
-// called on its own thread only) is tried once before the refusal. Thread-safe.
+// One cap on memory for everything: Lua heap, tensors, buffers, arenas. Taking bytes never blocks: what would
+// pass the cap is refused. Thread-safe.
 #ifndef TARN_BASE_BUDGET_H
 #define TARN_BASE_BUDGET_H
 
@@ -13,17 +12,14 @@
 #include "vm/base/status.h"
 
 typedef struct tarn_budget {
-    atomic_size_t used;   // bytes taken now
-    atomic_size_t peak;   // highest `used` so far
-    size_t limit;         // bytes
-    void (*relief)(void *arg, size_t want);  // may free memory; NULL: none
-    void *relief_arg;
+    atomic_size_t used;      // bytes taken now
+    atomic_size_t peak;      // highest `used` so far
+    size_t limit;            // bytes
     atomic_size_t external;  // bytes of tensors (not Lua heap) now: drives the collector
 } tarn_budget;
 
 void tarn_budget_init(tarn_budget *b, size_t limit);
-bool tarn_budget_take(tarn_budget *b, size_t bytes);           // without relief
-bool tarn_budget_take_relieved(tarn_budget *b, size_t bytes);  // with relief (Lua thread only)
+bool tarn_budget_take(tarn_budget *b, size_t bytes);
 void tarn_budget_give(tarn_budget *b, size_t bytes);
 
 // Memory charged to the budget, aligned to 64 bytes; NULL when the cap or the machine refuses.

@@ -130,18 +130,6 @@ static void *allocate(void *ud, void *p, size_t had, size_t want) {
     return q ? q : p;
 }
 
-// Called when the budget refuses tensor memory. The Lua state belongs to one thread.
-static void relieve(void *arg, size_t want) {
-    tarn_host *h = arg;
-    lua_State *L = atomic_load(&h->current);
-    (void)want;
-    if (L && pthread_equal(h->thread, pthread_self())) {
-        lua_gc(L, LUA_GCCOLLECT);
-        h->since_gc = 0;
-        h->live_after = atomic_load(&h->cx->budget.external);
-    }
-}
-
 // How far the heap grows before the next cycle begins, in per cent of what the last one left: past half
 // of the budget by a fifth, else by three quarters. Not by all of it, Lua's default: what has a finaliser
 // is freed one cycle after its death and counts as left until then, so that a script that makes nothing
@@ -241,8 +229,6 @@ static tarn_status setup(tarn_host *h, const tarn_host_options *o, tarn_error *e
     }
     TARN_TRY(tarn_stop_open(h, o->seconds, err));
     atomic_store(&h->current, h->L);
-    h->cx->budget.relief = relieve;
-    h->cx->budget.relief_arg = h;
     return TARN_OK;
 }
 
@@ -255,7 +241,6 @@ tarn_status tarn_host_open(tarn_context *cx, const tarn_host_options *o, tarn_ho
     }
     h->cx = cx;
     h->trust = o->trust;
-    h->thread = pthread_self();
     h->stack_floor = stack_middle();
     h->folder = -1;
     tarn_arena_init(&h->arena, &cx->budget);
@@ -272,7 +257,6 @@ tarn_status tarn_host_open(tarn_context *cx, const tarn_host_options *o, tarn_ho
 tarn_status tarn_host_open_guest(tarn_host *h, const tarn_host_options *o, tarn_host **out,
                                  tarn_error *err) {
     tarn_status s = tarn_host_open(h->cx, o, out, err);
-    h->cx->budget.relief_arg = h;  // the collector that frees most is that of the waiting script
     if (s == TARN_OK) {
         (*out)->owner = h;
         (*out)->next_guest = atomic_load(&h->guests);
@@ -303,10 +287,6 @@ void tarn_host_close(tarn_host *h) {
     }
     tarn_context *cx = h->cx;
     leave_owner(h);
-    if (cx->budget.relief_arg == h) {
-        cx->budget.relief = NULL;
-        cx->budget.relief_arg = NULL;
-    }
     if (h->L) {
         lua_setwarnf(h->L, NULL, NULL);  // a finaliser that finds no memory now says nothing useful
         lua_settop(h->L, 0);

@@ -4,7 +4,6 @@
 #ifndef TARN_LUA_STATE_H
 #define TARN_LUA_STATE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -45,7 +44,6 @@ struct tarn_host {
     bool timed;                     // the timer exists
     bool has_deadline;
     struct timespec deadline;       // CLOCK_MONOTONIC
-    pthread_t thread;               // the thread that opened the host and runs its scripts
     atomic_int holding;             // how many pieces of work a stop waits for
     atomic_int waiting;             // the tarn_stop_reason of the stop that waits
 

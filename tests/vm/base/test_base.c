@@ -56,13 +56,6 @@ static void sizes(void **state) {
 
 // ---- the budget ----
 
-static int relieved;
-static void relieve(void *arg, size_t want) {
-    relieved++;
-    assert_int_equal(want, 60);
-    tarn_budget_give(arg, 50);
-}
-
 static void budget(void **state) {
     tarn_budget b;
     tarn_budget_init(&b, 100);
@@ -71,13 +64,6 @@ static void budget(void **state) {
     assert_false(tarn_budget_take(&b, SIZE_MAX));  // used + bytes would wrap
     assert_true(tarn_budget_take(&b, 40));
     assert_int_equal(b.used, 100);
-    assert_false(tarn_budget_take_relieved(&b, 60));  // no hook
-    b.relief = relieve;
-    b.relief_arg = &b;
-    assert_false(tarn_budget_take_relieved(&b, 60));  // asked once, and it did not suffice
-    assert_int_equal(relieved, 1);
-    assert_true(tarn_budget_take_relieved(&b, 50));
-    assert_int_equal(relieved, 1);
     assert_int_equal(b.peak, 100);
     tarn_budget_give(&b, 100);
     assert_null(tarn_alloc(&b, 101));

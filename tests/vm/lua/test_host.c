@@ -191,13 +191,12 @@ static int l_blob(lua_State *L) {
     tarn_lua_account(L, bytes);
     b->budget = &cx->budget;
     b->bytes = bytes;
-    if (!tarn_budget_take_relieved(&cx->budget, bytes)) {
+    b->data = tarn_alloc(&cx->budget, bytes);
+    if (!b->data) {
         tarn_error err;
         tarn_raise_nomem(&err, "a blob", bytes);
         return tarn_lua_raise(L, &err);
     }
-    tarn_budget_give(&cx->budget, bytes);
-    b->data = tarn_alloc(&cx->budget, bytes);
     atomic_fetch_add(&cx->budget.external, bytes);
     return 1;
 }
