@@ -92,7 +92,7 @@ static const char *title_method(const tarn_model *m) {
 }
 
 const tarn_model_op tarn_model_row_method = {.name = "method", .expand = expand_method,
-                                             .write = write_method, .restore = restore_method,
+                                             .members = "method version base statistics", .write = write_method, .restore = restore_method,
                                              .title = title_method};
 
 const tarn_method *tarn_method_of(const tarn_model *m) {

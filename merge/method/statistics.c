@@ -50,7 +50,7 @@ tarn_status tarn_statistics_restore(const tarn_model_json *j, const tarn_method 
     int64_t n = -1;
     const char *const *names;
     *count = 0;
-    if (!method->statistics || !tarn_restore_has(j, "statistics")) {
+    if (!tarn_restore_has(j, "statistics")) {
         return TARN_OK;
     }
     TARN_TRY(tarn_restore_texts(j, "statistics", &n, &names, err));

@@ -24,11 +24,17 @@ static void write_op(const tarn_model *m, tarn_text *out) {
 static tarn_status read_op(const tarn_model_json *j, int arity, const tarn_op **op,
                            tarn_error *err) {
     const char *name;
+    double version;
     TARN_TRY(tarn_restore_text(j, "operation", &name, err));
+    TARN_TRY(tarn_restore_number(j, "version", &version, err));
     *op = tarn_op_find(name);
     if (!*op || (*op)->cls != TARN_CLASS_POINT || (*op)->min_in != arity) {
         TARN_RAISE(err, "PlanInvalid", "plan: no operation of %d operand%s is called '%.60s'", arity,
                    arity == 1 ? "" : "s", name);
+    }
+    if (version != (*op)->version) {
+        TARN_RAISE(err, "PlanVersion", "plan: made with version %g of %s, this program has %d", version, name,
+                   (*op)->version);
     }
     return TARN_OK;
 }
@@ -44,7 +50,7 @@ static tarn_status restore_binary(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_binary = {.name = "binary", .expand = expand_binary,
-                                             .write = write_op, .restore = restore_binary,
+                                             .members = "operation version", .write = write_op, .restore = restore_binary,
     .title = title_op};
 
 tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
@@ -112,7 +118,7 @@ static tarn_status restore_number(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_number = {.name = "number", .expand = expand_number,
-                                             .write = write_op, .restore = restore_number,
+                                             .members = "operation version", .write = write_op, .restore = restore_number,
     .title = title_op};
 
 tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_model *m,
@@ -174,7 +180,7 @@ static tarn_status restore_unary(tarn_context *cx, const tarn_model_json *j, int
 }
 
 const tarn_model_op tarn_model_row_unary = {.name = "unary", .expand = expand_unary,
-                                            .write = write_op, .restore = restore_unary,
+                                            .members = "operation version", .write = write_op, .restore = restore_unary,
     .title = title_op};
 
 tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,
@@ -334,9 +340,9 @@ static tarn_status restore_rename(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_only = {.name = "only", .expand = expand_same,
-                                           .write = write_names, .restore = restore_only};
+                                           .members = "names", .write = write_names, .restore = restore_only};
 const tarn_model_op tarn_model_row_rename = {.name = "rename", .expand = expand_same,
-                                             .write = write_renames, .restore = restore_rename};
+                                             .members = "names", .write = write_renames, .restore = restore_rename};
 
 static tarn_status pick(tarn_context *cx, const tarn_model_op *row, tarn_model *m, int64_t n,
                         const int64_t *from, const char *const *names, tarn_model **out,
@@ -486,7 +492,7 @@ static tarn_status restore_slice(tarn_context *cx, const tarn_model_json *j, int
 }
 
 const tarn_model_op tarn_model_row_slice = {.name = "slice", .expand = expand_slice,
-                                            .write = write_slice, .restore = restore_slice};
+                                            .members = "tensor", .write = write_slice, .restore = restore_slice};
 
 tarn_status tarn_model_slice(tarn_context *cx, tarn_model *m, const char *name, int64_t first,
                              int64_t count, tarn_model **out, tarn_error *err) {

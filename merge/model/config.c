@@ -33,7 +33,7 @@ static tarn_status restore_config(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_config = {
-    .name = "config", .expand = expand_config, .write = write_config, .restore = restore_config};
+    .name = "config", .expand = expand_config, .members = "config", .write = write_config, .restore = restore_config};
 
 // False when memory ends. Parsed texts are at most 2048 deep.
 static bool apply(json_t *to, const json_t *patch) {

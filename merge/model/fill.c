@@ -55,6 +55,7 @@ static tarn_status read_slot(const tarn_model_json *j, const json_t *o, tarn_slo
         rank > TARN_MAX_RANK) {
         TARN_RAISE(err, "PlanInvalid", "plan: fill: a tensor without name, dtype or shape");
     }
+    TARN_TRY(tarn_restore_only(o, name, "name dtype shape", NULL, err));
     for (size_t d = 0; d < rank; d++) {
         const json_t *x = json_array_get(dims, d);
         shape[d] = json_is_integer(x) ? json_integer_value(x) : -1;
@@ -66,7 +67,8 @@ static tarn_status read_slot(const tarn_model_json *j, const json_t *o, tarn_slo
 
 static tarn_status restore_fill(tarn_context *cx, const tarn_model_json *j, int nin,
                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
-    const json_t *list = json_object_get(j->object, "tensors");
+    const void *list;
+    TARN_TRY(tarn_restore_list(j, "tensors", &list, err));
     size_t n = json_array_size(list);
     tarn_slot *slots = tarn_arena_take(j->arena, n * sizeof *slots + 1);
     if (!slots) {
@@ -84,7 +86,7 @@ static tarn_status restore_fill(tarn_context *cx, const tarn_model_json *j, int 
 }
 
 const tarn_model_op tarn_model_row_fill = {
-    .name = "fill", .expand = expand_fill, .write = write_fill, .restore = restore_fill};
+    .name = "fill", .expand = expand_fill, .members = "tensors", .write = write_fill, .restore = restore_fill};
 
 static tarn_status fill(tarn_model *m, int64_t n, const tarn_slot *slots, tarn_error *err) {
     m->slots = tarn_arena_copy(&m->arena, slots, (size_t)n * sizeof *slots);

@@ -126,19 +126,22 @@ static tarn_status read_part(const json_t *o, tarn_model *const *in, tarn_lora_p
     TARN_TRY(read_slot(o, "b", in[1], &p->b, err));
     TARN_TRY(read_slot(o, "magnitude", in[1], &p->magnitude, err));
     TARN_TRY(read_slot(o, "full", in[1], &p->full, err));
-    p->turned = json_is_true(json_object_get(o, "turned"));
-    if (p->slot < 0 || !tarn_model_read_number(json_object_get(o, "scale"), &p->scale)) {
-        TARN_RAISE(err, "PlanInvalid", "plan: lora: a tensor without name or scale");
+    TARN_TRY(tarn_restore_only(o, "lora", "name a b magnitude full scale turned", NULL, err));
+    const json_t *turned = json_object_get(o, "turned");
+    p->turned = json_is_true(turned);
+    if ((turned && !json_is_boolean(turned)) || p->slot < 0 || !tarn_model_read_number(json_object_get(o, "scale"), &p->scale)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: lora: a tensor without name or scale, or turned otherwise than true or false");
     }
     return TARN_OK;
 }
 
 static tarn_status restore_lora(tarn_context *cx, const tarn_model_json *j, int nin,
                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
-    const json_t *list = json_object_get(j->object, "tensors");
+    const void *list;
+    TARN_TRY(tarn_restore_list(j, "tensors", &list, err));
     size_t n = json_array_size(list);
-    if (nin != 2 || !json_is_array(list)) {
-        TARN_RAISE(err, "PlanInvalid", "plan: lora takes a base, an adapter and a list of tensors");
+    if (nin != 2) {
+        TARN_RAISE(err, "PlanInvalid", "plan: lora takes a base and an adapter, got %d models", nin);
     }
     tarn_lora_part *parts = tarn_arena_take(j->arena, n * sizeof *parts + 1);
     if (!parts) {
@@ -151,7 +154,7 @@ static tarn_status restore_lora(tarn_context *cx, const tarn_model_json *j, int 
 }
 
 const tarn_model_op tarn_model_row_lora = {
-    .name = "lora", .expand = expand_lora, .write = write_lora, .restore = restore_lora};
+    .name = "lora", .expand = expand_lora, .members = "tensors", .write = write_lora, .restore = restore_lora};
 
 // ---- making ----
 

@@ -184,6 +184,7 @@ static tarn_status read_leaf(tarn_graph *g, const json_t *o, const tarn_node **o
     if (!dtype || !tarn_dtype_find(dtype, &d.dtype) || !tarn_dtype_is_compute(d.dtype)) {
         return invalid(err, "an input without a dtype of arithmetic");
     }
+    TARN_TRY(tarn_restore_only(o, "merge.map", "operand dtype shape", NULL, err));
     TARN_TRY(read_integers(json_object_get(o, "shape"), TARN_MAX_RANK, d.shape, &d.rank, err));
     int64_t numel;
     TARN_TRY(tarn_shape_numel(d.rank, d.shape, &numel, err));
@@ -204,13 +205,15 @@ static tarn_status read_node(tarn_graph *g, const json_t *o, const tarn_node *co
     if (json_object_get(o, "operand")) {
         return read_leaf(g, o, out, err);
     }
+    TARN_TRY(tarn_restore_only(o, "merge.map", json_object_get(o, "number") ? "number" : "operation version in i f", NULL,
+                               err));
     if (json_object_get(o, "number")) {
         double v;
         *out = tarn_model_read_number(json_object_get(o, "number"), &v) ? tarn_num(g, v) : NULL;
         return *out ? TARN_OK : invalid(err, "a number that is none");
     }
-    if (!op || nin > FAN_IN || nf > ATTRIBUTES) {
-        return invalid(err, op ? "a node is too large" : "an unknown operation");
+    if (!op || !json_is_array(in) || !json_is_array(f) || nin > FAN_IN || nf > ATTRIBUTES) {
+        return invalid(err, op ? "a node without operands or attributes, or with too many" : "an unknown operation");
     }
     if (json_integer_value(json_object_get(o, "version")) != op->version) {
         TARN_RAISE(err, "PlanVersion", "plan: merge.map: made with another version of %s", op->name);
@@ -299,7 +302,10 @@ static tarn_status read_which(const json_t *list, int64_t count, int n, int *whi
 
 static tarn_status restore_into(tarn_graph *g, tarn_context *cx, const tarn_model_json *j, int nin,
                                 tarn_model *const *in, tarn_model **out, tarn_error *err) {
-    const json_t *nodes = json_object_get(j->object, "nodes"), *roots = json_object_get(j->object, "roots");
+    const void *nodes, *roots, *of_slots;
+    TARN_TRY(tarn_restore_list(j, "nodes", &nodes, err));
+    TARN_TRY(tarn_restore_list(j, "roots", &roots, err));
+    TARN_TRY(tarn_restore_list(j, "which", &of_slots, err));
     size_t count = json_array_size(nodes), n = json_array_size(roots);
     if (count > NODES || n > NODES || (int64_t)(count * n) > STEPS) {
         return invalid(err, "too many nodes");
@@ -322,7 +328,7 @@ static tarn_status restore_into(tarn_graph *g, tarn_context *cx, const tarn_mode
     for (size_t k = 0; k < n; k++) {
         TARN_TRY(read_template(g, operand, nin, json_array_get(roots, k), made, (int)count, &t[k], err));
     }
-    TARN_TRY(read_which(json_object_get(j->object, "which"), slots, (int)n, which, err));
+    TARN_TRY(read_which(of_slots, slots, (int)n, which, err));
     return tarn_model_map(cx, nin, in, g, (int)n, t, which, &j->policy, out, err);
 }
 
@@ -354,7 +360,7 @@ static bool replayable(const tarn_model *m) {
 }
 
 const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand, .release = release,
-                                          .write = write, .restore = restore,
+                                          .members = "nodes roots which", .write = write, .restore = restore,
                                           .replayable = replayable};
 
 // ---- making ----

@@ -90,8 +90,10 @@ struct tarn_model_op {
     // The expression of slot i. NULL with e->graph->err set on failure.
     const tarn_node *(*expand)(tarn_expand *e, tarn_model *m, int64_t i);
     void (*release)(tarn_model *m);  // extra things; may be NULL
-    // Members of the node's JSON beyond operands, values and policy, each with a leading comma.
-    void (*write)(const tarn_model *m, tarn_text *out);  // NULL: none
+    // Members of the node's JSON beyond operands, values and policy: their names, with blanks between; and
+    // themselves, each with a leading comma. NULL: none.
+    const char *members;
+    void (*write)(const tarn_model *m, tarn_text *out);
     // The node again, from its JSON object (validated here) and its operands. NULL: this node holds
     // what only this process has.
     tarn_status (*restore)(tarn_context *cx, const tarn_model_json *j, int nin,
@@ -121,9 +123,15 @@ tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const c
 bool tarn_restore_has(const tarn_model_json *j, const char *key);
 tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, double *out,
                              tarn_error *err);
+// A list, a json_t; PlanInvalid when it is absent or something else.
+tarn_status tarn_restore_list(const tarn_model_json *j, const char *key, const void **out, tarn_error *err);
 // A list of n texts, n given (-1: any, set).
 tarn_status tarn_restore_texts(const tarn_model_json *j, const char *key, int64_t *n,
                             const char *const **out, tarn_error *err);
+// PlanInvalid where a JSON object holds a member that is not among `names` and `more` (with blanks between;
+// `more` may be NULL): a misspelt one would be left aside in silence. `what` is the object in the message.
+tarn_status tarn_restore_only(const void *json, const char *what, const char *names, const char *more,
+                              tarn_error *err);
 // JSON has no words for what is not finite (texts here) and forgets the sign of a zero.
 void tarn_model_write_number(tarn_text *out, double v);
 // The number back; false: something else.

@@ -90,6 +90,30 @@ void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_mo
                      missing_names[m->policy.missing], m->policy.integer_base ? "base" : "error");
 }
 
+static bool among(const char *names, const char *key) {
+    size_t len = strlen(key);
+    for (const char *at = names; at && *at;) {
+        size_t n = strcspn(at, " ");
+        if (n == len && memcmp(at, key, n) == 0) {
+            return true;
+        }
+        at += n + (at[n] == ' ');
+    }
+    return false;
+}
+
+tarn_status tarn_restore_only(const void *json, const char *what, const char *names, const char *more,
+                              tarn_error *err) {
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)json, key, v) {
+        if (!among(names, key) && !among(more, key)) {
+            TARN_RAISE(err, "PlanInvalid", "plan: %s holds '%.60s', which has no meaning there", what, key);
+        }
+    }
+    return TARN_OK;
+}
+
 tarn_status tarn_restore_text(const tarn_model_json *j, const char *key, const char **out,
                            tarn_error *err) {
     *out = json_string_value(json_object_get(j->object, key));
@@ -111,13 +135,22 @@ tarn_status tarn_restore_number(const tarn_model_json *j, const char *key, doubl
     return TARN_OK;
 }
 
+tarn_status tarn_restore_list(const tarn_model_json *j, const char *key, const void **out, tarn_error *err) {
+    *out = json_object_get(j->object, key);
+    if (!json_is_array((const json_t *)*out)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: a node lacks the list '%s'", key);
+    }
+    return TARN_OK;
+}
+
 tarn_status tarn_restore_texts(const tarn_model_json *j, const char *key, int64_t *n,
                             const char *const **out, tarn_error *err) {
-    const json_t *list = json_object_get(j->object, key);
-    if (!json_is_array(list) || (*n >= 0 && (int64_t)json_array_size(list) != *n)) {
-        TARN_RAISE(err, "PlanInvalid", "plan: the list '%s' is absent or has another length", key);
-    }
+    const void *list;
+    TARN_TRY(tarn_restore_list(j, key, &list, err));
     size_t count = json_array_size(list);
+    if (*n >= 0 && (int64_t)count != *n) {
+        TARN_RAISE(err, "PlanInvalid", "plan: the list '%s' has %zu texts, not %lld", key, count, (long long)*n);
+    }
     const char **texts = tarn_arena_take(j->arena, count * sizeof *texts + 1);
     if (!texts) {
         return tarn_raise_nomem(err, "a plan", count * sizeof *texts);
@@ -139,7 +172,7 @@ static tarn_status read_each(const json_t *list, tarn_arena *a, const tarn_model
     if (!each) {
         return tarn_raise_nomem(err, "a plan", (size_t)x->n * sizeof *each);
     }
-    if ((int64_t)json_array_size(list) != x->n) {
+    if (!json_is_array(list) || (int64_t)json_array_size(list) != x->n) {
         TARN_RAISE(err, "PlanInvalid", "plan: %s has %zu values for %lld tensors", v->name,
                    json_array_size(list), (long long)x->n);
     }
@@ -157,7 +190,8 @@ static tarn_status read_each(const json_t *list, tarn_arena *a, const tarn_model
 }
 
 static tarn_status read_values(tarn_model_json *j, int nin, tarn_model *const *in, tarn_error *err) {
-    const json_t *list = json_object_get(j->object, "values");
+    const void *list;
+    TARN_TRY(tarn_restore_list(j, "values", &list, err));
     size_t n = json_array_size(list);
     j->values = tarn_arena_take(j->arena, n * sizeof *j->values + 1);
     if (!j->values) {
@@ -178,8 +212,10 @@ static tarn_status read_values(tarn_model_json *j, int nin, tarn_model *const *i
             }
             v.model = (int)k;
         }
+        TARN_TRY(tarn_restore_only(o, name, "name model", each ? "each" : json_object_get(o, "text") ? "text" : "number",
+                                   err));
         v.text = json_string_value(json_object_get(o, "text"));
-        if (json_is_array(each) && nin > 0) {
+        if (each) {
             TARN_TRY(read_each(each, j->arena, in[0], &v, err));
         } else if (!v.text) {
             if (!tarn_model_read_number(json_object_get(o, "number"), &v.number)) {
@@ -212,6 +248,7 @@ tarn_status tarn_model_restore(tarn_context *cx, tarn_arena *arena, void *object
         TARN_RAISE(err, "NotReplayable", "plan: the node '%s' cannot be made again from a plan",
                    row->name);
     }
+    TARN_TRY(tarn_restore_only(object, row->name, "node in values missing on_integer", row->members, err));
     TARN_TRY(read_policy(&j, err));
     TARN_TRY(read_values(&j, nin, in, err));
     TARN_TRY(row->restore(cx, &j, nin, in, out, err));

@@ -199,7 +199,8 @@ static tarn_status restore_rows(tarn_context *cx, const tarn_model_json *j, int 
     double rows;
     const char *fill, *const *tensors;
     int64_t n = -1;
-    const json_t *from = json_object_get(j->object, "from");
+    const void *from;
+    TARN_TRY(tarn_restore_list(j, "from", &from, err));
     TARN_TRY(tarn_restore_number(j, "rows", &rows, err));
     TARN_TRY(tarn_restore_text(j, "fill", &fill, err));
     TARN_TRY(tarn_restore_texts(j, "tensors", &n, &tensors, err));
@@ -223,7 +224,7 @@ static tarn_status restore_rows(tarn_context *cx, const tarn_model_json *j, int 
 }
 
 const tarn_model_op tarn_model_row_rows = {
-    .name = "rows", .expand = expand_rows, .write = write_rows, .restore = restore_rows};
+    .name = "rows", .expand = expand_rows, .members = "rows fill tensors from", .write = write_rows, .restore = restore_rows};
 
 // ---- making ----
 

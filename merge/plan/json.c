@@ -153,9 +153,11 @@ typedef struct {
 static tarn_status read_input(reader *r, json_t *o, tarn_model **out, tarn_error *err) {
     const char *label = json_string_value(json_object_get(o, "label"));
     const char *want = json_string_value(json_object_get(o, "header"));
-    if (!label || !want) {
-        TARN_RAISE(err, "PlanInvalid", "plan: an input without label or header digest");
+    const json_t *tensors = json_object_get(o, "tensors");
+    if (!label || !want || !json_is_integer(tensors)) {
+        TARN_RAISE(err, "PlanInvalid", "plan: an input without label, number of tensors or header digest");
     }
+    TARN_TRY(tarn_restore_only(o, "an input", "node label tensors header", NULL, err));
     const char *path = r->path(r->arg, label, r->inputs);
     if (!path) {
         TARN_RAISE(err, "MissingInput", "plan: where is the input '%s'? Give --input %s=PATH", label,
@@ -166,7 +168,7 @@ static tarn_status read_input(reader *r, json_t *o, tarn_model **out, tarn_error
     TARN_TRY(tarn_model_open(r->cx, path, &oo, out, err));
     char hex[65];
     TARN_TRY(tarn_header_digest(*out, hex, err));
-    if (strcmp(hex, want) != 0) {
+    if (strcmp(hex, want) != 0 || (*out)->n != json_integer_value(tensors)) {
         TARN_RAISE(err, "InputDiffers", "plan: %s is not the input '%s' of the plan: its tensors' "
                    "names, dtypes or shapes differ", path, label);
     }
@@ -211,10 +213,22 @@ static tarn_status read_node(reader *r, json_t *o, tarn_model **out, tarn_error 
     TARN_RAISE(err, "PlanInvalid", "plan: unknown node '%.40s'", name);
 }
 
-static tarn_status read_options(const json_t *root, tarn_plan_options *o, tarn_error *err) {
-    const json_t *dtype = json_object_get(root, "dtype");
+static tarn_status read_head(const json_t *root, tarn_plan_options *o, tarn_error *err) {
+    const json_t *dtype = json_object_get(root, "dtype"), *allow = json_object_get(root, "allow_nonfinite");
+    const json_t *format = json_object_get(root, "format");
+    const char *kind = json_string_value(json_object_get(root, "tarn"));
     memset(o, 0, sizeof *o);
-    o->allow_nonfinite = json_is_true(json_object_get(root, "allow_nonfinite"));
+    if (!kind || strcmp(kind, "plan") != 0) {
+        TARN_RAISE(err, "PlanInvalid", "plan: this is no plan: it does not say \"tarn\": \"plan\"");
+    }
+    if (!json_is_integer(format) || json_integer_value(format) != 1) {
+        TARN_RAISE(err, "PlanVersion", "plan: a format that this program does not know");
+    }
+    if (!json_is_boolean(allow) || (!json_is_null(dtype) && !json_is_string(dtype))) {
+        TARN_RAISE(err, "PlanInvalid", "plan: dtype is a text or null, allow_nonfinite true or false");
+    }
+    TARN_TRY(tarn_restore_only(root, "the plan", "tarn format nodes dtype allow_nonfinite", NULL, err));
+    o->allow_nonfinite = json_is_true(allow);
     if (json_is_string(dtype)) {
         o->has_dtype = true;
         if (!tarn_dtype_find(json_string_value(dtype), &o->dtype) || !tarn_dtype_is_float(o->dtype)) {
@@ -226,11 +240,7 @@ static tarn_status read_options(const json_t *root, tarn_plan_options *o, tarn_e
 
 static tarn_status read_all(reader *r, const json_t *root, tarn_error *err) {
     const json_t *nodes = json_object_get(root, "nodes");
-    const json_t *format = json_object_get(root, "format");
     size_t n = json_array_size(nodes);
-    if (!json_is_integer(format) || json_integer_value(format) != 1) {
-        TARN_RAISE(err, "PlanVersion", "plan: a format that this program does not know");
-    }
     if (n < 1 || n > NODES) {
         TARN_RAISE(err, "PlanInvalid", "plan: %zu nodes", n);
     }
@@ -263,7 +273,7 @@ tarn_status tarn_plan_read(tarn_context *cx, const char *text, size_t len,
     }
     reader r = {.cx = cx, .path = path, .arg = arg};
     tarn_arena_init(&r.arena, &cx->budget);
-    tarn_status s = read_options(root, o, err);
+    tarn_status s = read_head(root, o, err);
     s = s == TARN_OK ? read_all(&r, root, err) : s;
     if (s == TARN_OK) {
         *out = tarn_model_retain(r.made[r.count - 1]);

@@ -5,14 +5,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char model[] =
-    "{\"h.0.w.weight\":{\"dtype\":\"F32\",\"shape\":[4,3],\"data_offsets\":[0,48]},"
-    "\"h.1.b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[48,56]},"
-    "\"n\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[56,72]}}";
-static const char adapter[] =
-    "{\"h.0.w.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
-    "\"h.0.w.lora_B.weight\":{\"dtype\":\"F32\",\"shape\":[4,2],\"data_offsets\":[24,56]}}";
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static fuzz_file a, b, l;
     char *text = malloc(size ? size : 1);
@@ -21,9 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     tarn_model *m = NULL;
     tarn_plan_options o;
     tarn_plan *p = NULL;
-    fuzz_model(&a, model);
-    fuzz_model(&b, model);
-    fuzz_model(&l, adapter);
+    fuzz_model(&a, fuzz_weights);
+    fuzz_model(&b, fuzz_weights);
+    fuzz_model(&l, fuzz_adapter);
     fuzz_input list[] = {{"a", a.path}, {"b", b.path}, {"l", l.path}};
     fuzz_inputs in = {list, 3};
     insist(text != NULL);

@@ -29,6 +29,15 @@ static inline void fuzz_bytes(fuzz_file *f, const void *data, size_t size) {
     snprintf(f->path, sizeof f->path, "/proc/self/fd/%d", f->fd);
 }
 
+// The headers of the models and of the adapter that the plans of the corpus are about.
+static const char fuzz_weights[] =
+    "{\"h.0.w.weight\":{\"dtype\":\"F32\",\"shape\":[4,3],\"data_offsets\":[0,48]},"
+    "\"h.1.b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[48,56]},"
+    "\"n\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[56,72]}}";
+static const char fuzz_adapter[] =
+    "{\"h.0.w.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+    "\"h.0.w.lora_B.weight\":{\"dtype\":\"F32\",\"shape\":[4,2],\"data_offsets\":[24,56]}}";
+
 static inline void fuzz_close(const fuzz_file *f) { close(f->fd); }
 
 // A safetensors file with this header, made once; its numbers are small in every dtype.

@@ -3,6 +3,9 @@
 // goes here where a replay could not tell that something is wrong.
 #include "tests/support.h"
 
+#include <dirent.h>
+#include <jansson.h>
+
 #include "merge/model/lora.h"
 #include "tests/fuzz/models.h"
 
@@ -25,8 +28,9 @@ static void plan(const char *header, const char *node, char code[64]) {
     OK(tarn_model_open(&cx, f.path, NULL, &m, &err));
     OK(tarn_header_digest(m, hex, &err));
     tarn_model_release(m);
-    tarn_text_printf(&text, "{\"format\":1,\"nodes\":[{\"node\":\"input\",\"label\":\"a\",\"header\":\"%s\"},{"
-                     "\"values\":[],\"missing\":\"error\",\"on_integer\":\"error\",%s}]}", hex, node);
+    tarn_text_printf(&text, "{\"tarn\":\"plan\",\"format\":1,\"dtype\":null,\"allow_nonfinite\":false,\"nodes\":["
+                     "{\"node\":\"input\",\"label\":\"a\",\"tensors\":1,\"header\":\"%s\"},{\"values\":[],"
+                     "\"missing\":\"error\",\"on_integer\":\"error\",%s}]}", hex, node);
     fuzz_inputs in = {(const fuzz_input[]){{"a", f.path}}, 1};
     tarn_status s = tarn_plan_read(&cx, text.data, text.len, fuzz_path, &in, &m, &o, &err);
     snprintf(code, 64, "%s", s == TARN_OK ? "" : err.code);
@@ -64,6 +68,89 @@ static void test_dimensions(void **state) {
     assert_string_equal(code, "ShapeMismatch");
     plan(deep, "\"in\":[0,0],\"node\":\"method\",\"method\":\"tsv_c\",\"version\":1,\"base\":0", code);
     assert_string_equal(code, "Rank");
+}
+
+// ---- plans of the corpus, each with one member changed ----
+
+static const char *read_changed(tarn_context *cx, const json_t *root, fuzz_inputs *in) {
+    static tarn_error err;
+    tarn_model *m = NULL;
+    tarn_plan_options o;
+    char *text = json_dumps(root, JSON_COMPACT);
+    assert_non_null(text);
+    memset(&err, 0, sizeof err);
+    tarn_status s = tarn_plan_read(cx, text, strlen(text), fuzz_path, in, &m, &o, &err);
+    if (s == TARN_OK) {
+        tarn_model_release(m);
+    }
+    free(text);
+    assert_int_equal(cx->budget.used, 0);
+    return s == TARN_OK ? "" : err.code;
+}
+
+// Each member of an object within a plan under a name that nothing has, then of a kind that it never is; and
+// of the objects within it, but for config.json's own.
+static void change_members(tarn_context *cx, const char *file, const json_t *root, json_t *object, fuzz_inputs *in) {
+    size_t k;
+    json_t *element;
+    json_array_foreach(object, k, element) {
+        change_members(cx, file, root, element, in);
+    }
+    json_t *members = json_copy(object), *v;
+    const char *key;
+    json_object_foreach(members, key, v) {
+        char wrong[64];
+        snprintf(wrong, sizeof wrong, "%s_", key);
+        json_object_del(object, key);
+        json_object_set(object, wrong, v);
+        const char *code = read_changed(cx, root, in);
+        if (strcmp(code, "PlanInvalid") != 0 && strcmp(code, "PlanVersion") != 0) {
+            fail_msg("%s: %s instead of %s: '%s'", file, wrong, key, code);
+        }
+        json_object_del(object, wrong);
+        json_object_set_new(object, key, json_is_boolean(v) ? json_null() : json_true());
+        code = read_changed(cx, root, in);
+        if (strcmp(code, "PlanInvalid") != 0 && strcmp(code, "PlanVersion") != 0) {
+            fail_msg("%s: %s is true: '%s'", file, key, code);
+        }
+        json_object_set(object, key, v);
+        if (strcmp(key, "config") != 0) {
+            change_members(cx, file, root, v, in);
+        }
+    }
+    json_decref(members);
+}
+
+static void test_members(void **state) {
+    static const char folder[] = TARN_SOURCE_DIR "/tests/fuzz/corpus/plan";
+    fuzz_file a = {0}, b = {0}, l = {0};
+    tarn_context cx;
+    fuzz_model(&a, fuzz_weights);
+    fuzz_model(&b, fuzz_weights);
+    fuzz_model(&l, fuzz_adapter);
+    fuzz_inputs in = {(const fuzz_input[]){{"a", a.path}, {"b", b.path}, {"l", l.path}}, 3};
+    fuzz_context(&cx);
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    int plans = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        json_t *root = json_load_file(path, 0, NULL);
+        if (!root) {
+            continue;
+        }
+        assert_string_equal(read_changed(&cx, root, &in), "");
+        change_members(&cx, e->d_name, root, root, &in);
+        json_decref(root);
+        plans++;
+    }
+    closedir(d);
+    assert_true(plans >= 12);
+    tarn_context_free(&cx);
+    fuzz_close(&a);
+    fuzz_close(&b);
+    fuzz_close(&l);
 }
 
 // The code of the error of an adapter over wte.
@@ -105,6 +192,7 @@ static void test_factors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_dimensions),
+                                       cmocka_unit_test(test_members),
                                        cmocka_unit_test(test_factors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -253,23 +253,30 @@ do
     local ok, result = pcall(model.replay, path, where)
     return ok and tostring(result) or tostring(result)
   end
+  local function nodes(list)
+    return ('{"tarn":"plan","format":1,"nodes":[%s],"dtype":null,"allow_nonfinite":false}'):format(list)
+  end
   check.equal(said(good), "false") -- it runs, and the file holds something else
   for _, case in ipairs {
-    { "", "plan: " }, { "{", "plan: " }, { "[]", "a format that this program does not know" },
-    { '{"format":1}', "0 nodes" }, { '{"format":2,"nodes":[]}', "a format" }, { '{"format":1,"nodes":[1]}', "a node without a name" },
-    { '{"format":1,"nodes":[{"node":"nothing","in":[]}]}', "0 operands" },
-    { '{"format":1,"nodes":[{"node":"nothing","in":[0]}]}', "does not come before it" },
-    { '{"format":1,"nodes":[{"node":"tensors"}]}', "in memory" },
-    { '{"format":1,"nodes":[{"node":"input"}]}', "without label or header" },
-    { '{"format":1,"nodes":[{"node":"input","label":"low","header":"00"}]}', "is not the input 'low'" },
-    { '{"format":1,"nodes":[{"node":"input","label":"nowhere","header":"00"}]}', "where is the input 'nowhere'" },
-    { "{\"format\":1,\"nodes\":" .. ("["):rep(100000), "plan: " },
+    { "", "plan: " }, { "{", "plan: " }, { "[]", "this is no plan" }, { '{"tarn":"recipe"}', "this is no plan" },
+    { '{"tarn":"plan","format":2,"nodes":[]}', "a format that this program does not know" },
+    { '{"tarn":"plan","format":1,"nodes":[],"dtype":16,"allow_nonfinite":false}', "dtype is a text or null" },
+    { '{"tarn":"plan","format":1,"nodes":[],"dtype":null,"allow_nonfinite":0}', "allow_nonfinite true or false" },
+    { '{"tarn":"plan","format":1,"nodes":[],"dtype":null,"allow_nonfinite":false,"threads":2}', "the plan holds 'threads'" },
+    { nodes "", "0 nodes" }, { nodes "1", "a node without a name" },
+    { nodes '{"node":"nothing","in":[]}', "0 operands" }, { nodes '{"node":"nothing","in":[0]}', "does not come before it" },
+    { nodes '{"node":"tensors"}', "in memory" }, { nodes '{"node":"input"}', "without label, number of tensors or header" },
+    { nodes '{"node":"input","label":"low","tensors":6,"header":"00"}', "is not the input 'low'" },
+    { nodes '{"node":"input","label":"low","tensors":6,"header":"00","path":"x"}', "an input holds 'path'" },
+    { nodes '{"node":"input","label":"nowhere","tensors":6,"header":"00"}', "where is the input 'nowhere'" },
+    { nodes(("["):rep(100000)), "plan: " },
   } do
     local text = said(case[1])
     assert(text:find(case[2], 1, true), case[2] .. " is not in " .. text)
   end
   for _, case in ipairs {
     { '"ties"', '"tise"', "no method 'tise'" }, { '"method":"ties","version":1', '"method":"ties","version":9', "version 9 of ties" },
+    { '"name":"lambda"', '"lam":1,"name":"lambda"', "lambda holds 'lam'" }, { '"operation":"mul"', '"operation":"mul","c":1', "holds 'c'" },
     { '"node":"cast"', '"node":"cats"', "unknown node 'cats'" }, { '"text":"f64"', '"text":"i64"', "no floating dtype" },
     { '"name":"count","number":3', '"name":"count","number":300', "which has 128" },
     { '"name":"count","number":3', '"name":"count","number":-3', "bad range" },
