@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "merge/plan/output.h"
 #include "merge/plan/plan.h"
@@ -71,6 +72,17 @@ static tarn_status fill(tarn_plan *p, tarn_writer *w, const tarn_save_options *o
     return tarn_output_unchanged(p->model, err);
 }
 
+static void warn_of_replaced(tarn_context *cx, const char *path, const tarn_provenance *from) {
+    struct stat out, in;
+    for (int k = 0; k < from->n && stat(path, &out) == 0; k++) {
+        const char *read = from->inputs[k].input->path;
+        if (read && stat(read, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
+            tarn_warn(cx, "%s replaces its own input: replaying it will need a copy of what was there", path);
+            return;
+        }
+    }
+}
+
 tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_options *o, bool dressed,
                            tarn_error *err) {
     TARN_TRY(tarn_plan_check(p, err));
@@ -88,6 +100,7 @@ tarn_status tarn_plan_save(tarn_plan *p, const char *path, const tarn_save_optio
         from.plan = plan.data;
         s = fill(p, w, o, dressed, &from, inputs, err);
         if (s == TARN_OK) {
+            warn_of_replaced(p->cx, path, &from);
             s = tarn_writer_commit(w, err);
         } else {
             tarn_writer_abort(w);

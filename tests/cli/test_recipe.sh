@@ -80,6 +80,13 @@ says 0 "the same bytes" "$tarn" replay elsewhere/out --base "$data/base.safetens
 says 2 "is not the input 'base'" "$tarn" replay elsewhere/out --base "$data/low.safetensors"
 says 1 "input base: different" "$tarn" verify elsewhere/out --base "$data/low.safetensors"
 
+# An input that its own output replaces can be replayed from a copy alone, and that is said.
+cp "$data/base.safetensors" elsewhere/w.safetensors
+halve="(0.5 * model.open 'elsewhere/w.safetensors'):save('elsewhere/w.safetensors', { overwrite = true })"
+says 0 "elsewhere/w.safetensors replaces its own input: replaying it will need a copy" "$tarn" -e "$halve"
+says 2 "" "$tarn" replay elsewhere/w.safetensors
+says 0 "the same bytes" "$tarn" replay elsewhere/w.safetensors --input w="$data/base.safetensors"
+
 # ---- an output that is there, parameters, dry run ----
 
 # shellcheck disable=SC2086
