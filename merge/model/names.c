@@ -21,9 +21,10 @@ typedef struct {
     const char *role;
     tarn_place place;
     int buffer_rank;  // a buffer from this rank on; -1: none
+    bool tokenless;
 } shape;
 
-typedef enum { STEMS, UNITS, ROLES, PLACES, BUFFERS, TABLES } table;
+typedef enum { STEMS, UNITS, ROLES, PLACES, BUFFERS, TOKENLESS, TABLES } table;
 
 typedef struct {
     tarn_names_seen seen;
@@ -43,6 +44,7 @@ static const char *pattern(table t, int row) {
     case ROLES: return tarn_role_rows[row].regex;
     case PLACES: return tarn_place_rows[row].regex;
     case BUFFERS: return tarn_buffer_rows[row].regex;
+    case TOKENLESS: return tarn_tokenless_rows[row];
     default: return NULL;
     }
 }
@@ -195,19 +197,21 @@ static int shape_text(const char *s, int len, const tarn_frame *f, const tarn_nu
 }
 
 static tarn_status make_shape(engine *e, const char *text, int len, shape *s) {
-    int role, place, buffer;
+    int role, place, buffer, tokenless;
     TARN_TRY(first_row(e, ROLES, text, (size_t)len, &role));
     TARN_TRY(first_row(e, PLACES, text, (size_t)len, &place));
     TARN_TRY(first_row(e, BUFFERS, text, (size_t)len, &buffer));
+    TARN_TRY(first_row(e, TOKENLESS, text, (size_t)len, &tokenless));
     s->role = role < 0 ? "" : tarn_role_rows[role].role;
     s->place = place < 0 ? TARN_PLACE_OTHER : tarn_place_rows[place].place;
     s->buffer_rank = buffer < 0 ? -1 : tarn_buffer_rows[buffer].rank;
+    s->tokenless = tokenless >= 0;
     return TARN_OK;
 }
 
 static tarn_status shape_of(engine *e, const tarn_name_in *t, const tarn_frame *f,
                             const tarn_number *x, const shape **out) {
-    static const shape unknown = {"", TARN_PLACE_OTHER, -1};
+    static const shape unknown = {"", TARN_PLACE_OTHER, -1, true};
     char text[TARN_NAMES_SEEN];
     int len = shape_text(t->name, (int)t->len, f, x, text);
     bool fresh = false;
@@ -235,7 +239,7 @@ static tarn_status shape_of(engine *e, const tarn_name_in *t, const tarn_frame *
 static tarn_status describe(engine *e, int64_t i) {
     const tarn_name_in *t = &e->seen.in[i];
     tarn_name_info *info = &e->seen.out->info[i];
-    *info = (tarn_name_info){TARN_PLACE_OTHER, -1, -1, -1, -1, "", false};
+    *info = (tarn_name_info){TARN_PLACE_OTHER, -1, -1, -1, -1, "", false, false};
     info->buffer =
         !tarn_dtype_is_float(t->dtype) && tarn_dtype_get(t->dtype)->kind != TARN_KIND_OPAQUE;
     const tarn_frame *f;
@@ -250,6 +254,7 @@ static tarn_status describe(engine *e, int64_t i) {
     TARN_TRY(shape_of(e, t, f, x, &s));
     info->place = s->place;
     info->role = s->role;
+    info->tokens = !s->tokenless;
     info->buffer = info->buffer || (s->buffer_rank >= 0 && t->rank >= s->buffer_rank);
     for (int k = f->count - 1; k >= 0; k--) {
         info->expert = f->kind[k] == TARN_STEM_EXPERT ? x[k].value : info->expert;

@@ -36,6 +36,7 @@ typedef struct tarn_name_info {
     int depth;         // 0-based position in the forward order of all stacks, -1 outside layers
     int expert;        // expert number, -1
     const char *role;  // "attention.q", "mlp.up", "norm", "embed", "head" … or "" when unknown
+    bool tokens;       // embeddings and heads: the rows may be tokens, not positions, kinds or channels
     bool buffer;       // not a parameter: a constant, a running statistic, integers, bools
 } tarn_name_info;
 

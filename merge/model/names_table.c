@@ -130,6 +130,13 @@ const tarn_place_row tarn_place_rows[] = {
     {NULL, TARN_PLACE_OTHER},
 };
 
+const char *const tarn_tokenless_rows[] = {
+    "(?:position|token_type|patch)_embeddings?(?:\\.|$)|[nN]orm\\.|" AT "(?:embed_positions|pos_embed|patch_embed"
+    "|positional_embedding|pos_embedding|position_embed|wpe|stem|conv|time_embed|label_emb|ln_|pre_layrnorm)",
+    "\\.transform\\.|" AT "(?:pooler|project_in|project_out|(?:text_|visual_)projection)\\.",
+    NULL,
+};
+
 const tarn_buffer_row tarn_buffer_rows[] = {
     {"\\.num_batches_tracked$", 0},
     {"\\.running_(?:mean|var)$", 0},

@@ -74,6 +74,7 @@ extern const tarn_unit_row tarn_unit_rows[];
 extern const tarn_role_row tarn_role_rows[];
 extern const tarn_place_row tarn_place_rows[];  // of names outside the layers
 extern const tarn_buffer_row tarn_buffer_rows[];
+extern const char *const tarn_tokenless_rows[];  // of embeddings and heads: their rows are no tokens
 extern const tarn_tie_row tarn_tie_rows[];
 extern const tarn_fused_row tarn_fused_rows[];
 extern const char *const tarn_untied_types[];  // model types that do not tie unless they say so

@@ -421,7 +421,7 @@ bool tarn_reason_rows(tarn_differ *d, tarn_text *out) {
     for (int64_t i = 0; i < d->nshapes; i++) {
         const tarn_slot *s = &a->slots[d->shapes[2 * i]], *t = &b->slots[d->shapes[2 * i + 1]];
         const tarn_name_info *info = tarn_model_info(a, d->shapes[2 * i]);
-        bool outer = info && (info->place == TARN_PLACE_EMBED || info->place == TARN_PLACE_HEAD);
+        bool outer = info && info->tokens && (info->place == TARN_PLACE_EMBED || info->place == TARN_PLACE_HEAD);
         if (!outer || s->rank != t->rank || s->rank < 1 || s->rank > 2 ||
             (s->rank == 2 && s->shape[1] != t->shape[1]) ||
             (i > 0 && (s->shape[0] != rows[0] || t->shape[0] != rows[1]))) {

@@ -28,8 +28,8 @@ tarn_status tarn_model_stack(tarn_context *cx, int n, tarn_model *const *parts,
 
 // ---- vocabularies (vocab.c) ----
 
-// Tensors with a row per token: embeddings and heads with as many rows as the largest embedding
-// has. Their slots into `list` (room for m->n) and their rows; an error when there is none.
+// Tensors with a row per token: embeddings and heads of tokens with as many rows as the largest such
+// embedding has. Their slots into `list` (room for m->n) and their rows; an error when there is none.
 tarn_status tarn_vocab_find(const tarn_model *m, int64_t *list, int64_t *n, int64_t *rows,
                             tarn_error *err);
 

@@ -331,7 +331,7 @@ tarn_status tarn_model_rows(tarn_context *cx, int n, tarn_model *const *models, 
 
 static bool outer(const tarn_model *m, int64_t i, tarn_place a, tarn_place b) {
     const tarn_name_info *info = tarn_model_info(m, i);
-    return info && (info->place == a || info->place == b) && m->slots[i].rank > 0 &&
+    return info && info->tokens && (info->place == a || info->place == b) && m->slots[i].rank > 0 &&
            tarn_dtype_is_float(m->slots[i].dtype);
 }
 

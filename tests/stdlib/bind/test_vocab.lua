@@ -43,6 +43,23 @@ do
   local g = saved(gpt2:resize_vocab(50))
   check.equal(g:info("transformer.wte.weight").shape[1], 50)
   check.equal(g:info("transformer.wpe.weight").shape, gpt2:info("transformer.wpe.weight").shape)
+  -- whatever their number: as many as there are tokens, or more, as in models of characters
+  local width = gpt2:info("transformer.wte.weight").shape[2]
+  local tall = gpt2:info("transformer.wte.weight").shape[1]
+  for _, context in ipairs { tall, 3 * tall } do
+    local chars = gpt2:map(function(t, name) return name == "transformer.wpe.weight" and tensor.ones { context, width } or t end)
+    check.equal(chars:load():resize_vocab(9):info("transformer.wpe.weight").shape, { context, width })
+    check.equal(chars:load():resize_vocab(9):info("transformer.wte.weight").shape, { 9, width })
+  end
+  -- nor are the rows of norms and of what stands before the head of a BERT as wide as its vocabulary is large
+  local bert = model.new { ["bert.embeddings.word_embeddings.weight"] = tensor.ones { 4, 4 },
+    ["bert.embeddings.position_embeddings.weight"] = tensor.ones { 4, 4 }, ["bert.embeddings.LayerNorm.weight"] = tensor.ones { 4 },
+    ["cls.predictions.transform.dense.weight"] = tensor.ones { 4, 4 }, ["cls.predictions.transform.LayerNorm.bias"] = tensor.ones { 4 },
+    ["cls.predictions.bias"] = tensor.ones { 4 }, ["bert.pooler.dense.weight"] = tensor.ones { 4, 4 } }
+  local rows = {}
+  for name, t in pairs(bert:resize_vocab(7)) do if t.shape[1] == 7 then rows[#rows + 1] = name end end
+  table.sort(rows)
+  check.equal(rows, { "bert.embeddings.word_embeddings.weight", "cls.predictions.bias" })
   -- in bf16 rows are copied to the bit; a vector of models too
   local half = llama:cast "bf16"
   same(saved(half:resize_vocab(80))[embed][{ { 1, 64 } }]:to "f32", half[embed]:load():to "f32")
