@@ -138,6 +138,7 @@ static tarn_status check_number(const tarn_method *method, const tarn_param *p, 
                                 const char *whose, tarn_error *err) {
     bool ranged = p->min != p->max;
     if (!isfinite(v) || (ranged && (v < p->min || v > p->max))) {
+        v = isnan(v) ? (double)NAN : v;  // its sign says nothing
         if (!ranged) {
             TARN_RAISE(err, "OptionRange", "merge.%s: %s = %.17g%s%s is not a finite number",
                        method->name, p->name, v, whose ? " of " : "", whose ? whose : "");

@@ -45,29 +45,29 @@ static tarn_value *add(lua_State *L, reading *r, const tarn_param *p, int model)
     return v;
 }
 
-static void wrong(lua_State *L, const reading *r, const tarn_param *p, const char *expected) {
-    tarn_lua_error(L, "%s: option '%s' must be %s, got %s", r->function, p->name, expected,
-                   tarn_bind_kind(L, -1));
+static void wrong(lua_State *L, int at, const reading *r, const tarn_param *p, const char *expected) {
+    tarn_lua_error(L, "%s: option '%s' must be %s, got %s", r->function, p->name, expected, tarn_bind_kind(L, at));
 }
 
 // The value on top for one model (-1: all); leaves what keeps it alive on the stack.
 static void read_value(lua_State *L, reading *r, const tarn_param *p, int model) {
     tarn_value *v = add(L, r, p, model);
+    int at = lua_gettop(L);
     if (p->type == TARN_CHOICE) {
         if (lua_type(L, -1) != LUA_TSTRING) {
-            wrong(L, r, p, p->choices);
+            wrong(L, at, r, p, p->choices);
         }
         v->text = lua_tostring(L, -1);
     } else if (p->type == TARN_BOOLEAN) {
         if (!lua_isboolean(L, -1)) {
-            wrong(L, r, p, "true or false");
+            wrong(L, at, r, p, "true or false");
         }
         v->number = lua_toboolean(L, -1);
     } else if (p->type == TARN_NUMBER && (v->node = tarn_bind_recorded_number(L, -1, r->function)) != NULL) {
         v->number = NAN;
         r->recorded = true;
     } else if (!tarn_bind_resolve(L, -1, r->function, r->first, &v->number, &v->each, &v->origin)) {
-        wrong(L, r, p, p->scope & TARN_PER_MODEL ? "a number, a list with one per model, or by.…" : "a number or by.…");
+        wrong(L, at, r, p, p->scope & TARN_PER_MODEL ? "a number, a list with one per model, or by.…" : "a number or by.…");
     }
 }
 
