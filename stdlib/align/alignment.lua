@@ -5,6 +5,11 @@ return function(define, check, core)
   local layout_of = require "align.layout".of
   local map = require "align.map"(core)
   local methods = map.methods
+  local save = methods.save
+  function methods.save(p, path, o)
+    check("alignment:save", o, { "overwrite" })
+    return save(p, path, o)
+  end
   local made = "local net = nn.mlp { 4, 8, 8, 2 }\nlocal a, b = net:init { seed = 1 }, net:init { seed = 2 }\n"
     .. "local p = align.weights(net, a, b)\n"
 
@@ -41,10 +46,7 @@ return function(define, check, core)
     "Writes the alignment into a .safetensors file: indices from 1, signs or matrices, and which axes of which "
     .. "tensors they move. align.load reads it, and needs no network to apply it.",
     made .. "local path = os.tmpname() .. \".safetensors\"\np:save(path)\n"
-    .. "print((align.load(path):apply(b) - p:apply(b)):norm())\nos.remove(path)\n-- > 0.0", function(p, path, o)
-      check("alignment:save", o, { "overwrite" })
-      return methods.save(p, path, o)
-    end)
+    .. "print((align.load(path):apply(b) - p:apply(b)):norm())\nos.remove(path)\n-- > 0.0", methods.save)
 
   define("align.load", "align.load(path) -> alignment", "Reads what alignment:save wrote.",
     "print(pcall(align.load, \"nowhere.safetensors\") == false)\n-- > true", map.load)
@@ -56,6 +58,6 @@ return function(define, check, core)
     .. "print(align.random(net, { seed = 3 }):check(net, a) < 1e-5)\n-- > true", function(net, o)
       check("align.random", o, { "seed", "pin", "free" })
       o = o or {}
-      return map.random(net, layout_of(net, nil, { pin = o.pin, free = o.free }), o.seed)
+      return map.random(net, layout_of(net, { pin = o.pin, free = o.free }), o.seed)
     end)
 end

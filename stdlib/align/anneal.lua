@@ -159,7 +159,7 @@ return function(define, check, core)
     check("align.anneal", o, options)
     o = o or {}
     local steps, moves, hot, cold = checked(o)
-    local layout = layout_of(net, a, { pin = o.pin, free = o.free, x = map.example("align.anneal", net, o.data) })
+    local layout = layout_of(net, { pin = o.pin, free = o.free, x = map.example("align.anneal", net, o.data) })
     local chosen, classes = map.chosen("align.anneal", layout, o.groups), {}
     for _, class in ipairs(map.classes(layout)) do classes[#classes + 1] = chosen(class) and class or nil end
     if #classes == 0 then fail "no group is left to move" end

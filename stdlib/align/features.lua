@@ -61,7 +61,7 @@ return function(core)
   function features.layout(what, net, theta, o)
     if not net_of.is(net) then error(("%s: expected a network, got %s"):format(what, core.kind(net)), 0) end
     local x = not net.input and o.data ~= nil and features.first(what, o.data).x or nil
-    return layout.of(net, theta, { pin = o.pin, free = o.free, x = x })
+    return layout.of(net, { pin = o.pin, free = o.free, x = x })
   end
 
   features.opened = over.whole

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The groups of a network as a table to look at: what moves together, how freely, and where.
-return function(define, check)
+return function(define, check, core)
   local layout = require "align.layout"
   local net_of = require "nn.net"
 
@@ -83,7 +83,10 @@ return function(define, check)
     .. "-- > fc1       3  scaled         fc1.weight 1, fc1.bias 1, fc2.weight 2'",
     function(net, theta, o)
       check("align.groups", o, { "pin", "free", "x" })
-      local plan = layout.of(net, theta, o)
+      if theta ~= nil and core.kind(theta) ~= "model" then
+        net_of.fail("align.groups: theta is a %s; expected a model or nil, and options after it", core.kind(theta))
+      end
+      local plan = layout.of(net, o)
       local rows = rows_of(net, plan)
       rows.layout = plan
       return setmetatable(rows, Groups)

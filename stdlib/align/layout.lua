@@ -193,7 +193,7 @@ end
 
 -- The layout of a network. o: pin, free (names or patterns of tensors or groups: what stays; what may move though it is
 -- seen from outside), x (a batch, where the network does not say what it takes).
-function layout.of(root, _, o)
+function layout.of(root, o)
   o = o or {}
   if not net_of.is(root) then net_of.fail("align: expected a network (nn.…), got a %s", core.kind(root)) end
   local found = traced[root]

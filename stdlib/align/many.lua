@@ -229,7 +229,7 @@ return function(define, check, core)
     if init ~= "uniform" and init ~= "identity" and init ~= "weights" then
       fail('init is "uniform", "identity" or "weights", got %s', tostring(init))
     end
-    local layout = layout_of(net, models[1], { pin = o.pin, free = o.free, x = map.example(what, net, o.data) })
+    local layout = layout_of(net, { pin = o.pin, free = o.free, x = map.example(what, net, o.data) })
     local moving, jobs, list = map.chosen(what, layout, o.groups), {}, {}
     for i, m in ipairs(models) do
       local _, _, loaded = map.values(what, m)

@@ -61,7 +61,7 @@ return function(core)
       local all = map.values(what, m)
       own = fitted(own, all)
       list[k] = { net = own, model = m, stored = all, theta = features.opened(what, own, m) }
-      list[k].layout = layout.of(own, list[k].theta, { pin = o.pin, free = o.free })
+      list[k].layout = layout.of(own, { pin = o.pin, free = o.free })
       if k > 1 then correspond(what, list[1].layout, list[k].layout, k) end
     end
     return list

@@ -20,7 +20,7 @@ return function(define, check, core)
     local what = "align.weights"
     check(what, o, options)
     o = o or {}
-    local layout = layout_of(net, a, { pin = o.pin, free = o.free, x = map.example(what, net, o.data) })
+    local layout = layout_of(net, { pin = o.pin, free = o.free, x = map.example(what, net, o.data) })
     if o.start ~= nil and not map.is(o.start) then
       error(("%s: start is an alignment, got %s"):format(what, core.kind(o.start)), 0)
     end

@@ -143,6 +143,9 @@ static int l_method(lua_State *L) {
         return tarn_lua_error(L, "merge.%s: expected one table, { a, b, option = … }, got %s", method->name,
                               tarn_bind_kind(L, 1));
     }
+    if (!lua_isnoneornil(L, 2)) {
+        return tarn_lua_error(L, "merge.%s takes one table: options go into it, { a, b, option = … }", method->name);
+    }
     lua_settop(L, 1);
     const char *function = full_name(L, method);
     check_names(L, method, function);

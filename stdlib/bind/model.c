@@ -150,12 +150,15 @@ static int l_new(lua_State *L) {
     size_t count = (size_t)luaL_len(L, 1);
     bool listed = count > 0;
     lua_newtable(L);  // 3: sorted names
-    if (!listed) {
-        lua_pushnil(L);
-        while (lua_next(L, 1)) {
-            lua_pop(L, 1);
+    lua_pushnil(L);
+    while (lua_next(L, 1)) {
+        lua_pop(L, 1);
+        if (!listed) {
             lua_pushvalue(L, -1);
             lua_rawseti(L, 3, (lua_Integer)++count);
+        } else if (!lua_isinteger(L, -1)) {
+            tarn_lua_error(L, "model.new: a list { {name, tensor}, … } that also holds '%s': write {\"%s\", tensor}",
+                           luaL_tolstring(L, -1, NULL), luaL_tolstring(L, -1, NULL));
         }
     }
     parts p = {.tensors = tarn_bind_hold(L, (int)count),

@@ -201,7 +201,11 @@ function Lint:arguments(called)
   else
     self:next()
     local place = 1
+    local rows = called and options.of(options.doc(called))
     while not self:accept ")" and self:peek().kind ~= "end" do
+      if place == 2 and rows and rows.only then
+        self:say(self:peek(), "%s takes one table: options go into it", called)
+      end
       if self:at "{" then self:argument_table(called, place) else self:expression(0) end
       place = place + (self:accept "," and 1 or 0)
     end

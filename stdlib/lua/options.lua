@@ -57,7 +57,7 @@ local options = {}
 -- options.of(doc): nil, when the row states none, or all (they are all that there are), list and by_name of
 -- {name, default, text}, takes (every name that the table may hold: a parameter may be given by name too),
 -- first: the argument that the table is, where an earlier one may be a table as well, and alone: true where
--- the table stands for all arguments, as in "grad(f, x, …) or { f, x, …, only = }".
+-- the table stands for all arguments, as in "grad(f, x, …) or { f, x, …, only = }"; only: where there is no other.
 function options.of(doc)
   local arguments = doc.signature:gsub("%->.*$", "")
   local list, by_name, all = {}, {}, true
@@ -84,7 +84,8 @@ function options.of(doc)
   for name in pairs(by_name) do takes[name] = true end
   local plain, rest = arguments:match "^[%w_.:]+(%b())(.*)$"
   local alone = plain ~= nil and rest:find "^ or [%w_.:]*%s*{" ~= nil and not plain:find "="
-  return { list = list, by_name = by_name, takes = takes, all = all, first = first or 1, alone = alone }
+  local only = arguments:find "^[%w_.:]+%s*%b{}%s*$" ~= nil or arguments:find "^[%w_.:]+%(%b{}%)%s*$" ~= nil
+  return { list = list, by_name = by_name, takes = takes, all = all, first = first or 1, alone = alone, only = only }
 end
 
 -- options.result(doc): "tensor", "model", …; nil where it is not one thing.

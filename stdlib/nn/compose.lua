@@ -18,9 +18,14 @@ local function as_net(what, x)
   net.fail("%s: expected a layer, a function or the name of an activation, got %s", what, type(x))
 end
 
--- { layer, {"name", layer}, … } as children; names default to 0, 1, … as in torch.
-local function parts(what, list)
+-- { layer, {"name", layer}, … } as children; names default to 0, 1, … as in torch. `also`: what else it may hold.
+local function parts(what, list, also)
   local children = {}
+  for key in pairs(list) do
+    if math.type(key) ~= "integer" and key ~= also then
+      net.fail("%s: '%s' is no part of the list: a named part is {\"%s\", layer}", what, key, key)
+    end
+  end
   for i, entry in ipairs(list) do
     local named = type(entry) == "table" and not net.is(entry)
     if named and type(entry[1]) ~= "string" then
@@ -69,7 +74,7 @@ function compose.branch(list, join)
   if not f then
     net.fail("nn.branch: join = %s; expected \"add\", \"mean\", \"cat\" or a function", tostring(join))
   end
-  local children = parts("nn.branch", list)
+  local children = parts("nn.branch", list, "join")
   if #children == 0 then net.fail("nn.branch: expected a list of layers") end
   return net.new { kind = "branch", group = "layer", children = children,
     forward = function(s, x)

@@ -88,6 +88,11 @@ return function(define, check, core)
     if type(models) ~= "table" or core.kind(models.base) ~= "model" or #models == 0 then
       fail "expected {base = m, a, b, …}"
     end
+    for key in pairs(models) do
+      if math.type(key) ~= "integer" and key ~= "base" then
+        fail("'%s' is none of {base = m, a, b, …}", tostring(key))
+      end
+    end
     if type(data) ~= "table" or #data ~= #models or core.kind(data[1]) == "tensor" then
       fail("expected a list of data, one for each of the %d models", #models)
     end

@@ -173,6 +173,11 @@ end
 -- The figure as text: width and height in characters, ascii = true without UTF-8.
 function Figure:text(o)
   o = o or {}
+  for key in pairs(o) do
+    if key ~= "width" and key ~= "height" and key ~= "ascii" then
+      fail("figure:text", "unknown option '%s' (width, height, ascii)", tostring(key))
+    end
+  end
   local width = o.width or math.tointeger(tonumber(environment "COLUMNS" or "80")) or 80
   local ascii = o.ascii
   if ascii == nil then ascii = not utf8_terminal() end

@@ -53,5 +53,26 @@ for _, row in ipairs(merge.methods()) do
   local t = operands(row)
   t.no_such_option = 1
   check.raises("merge." .. row.name .. ": unknown option 'no_such_option'", merge[row.name], t)
+  check.raises("merge." .. row.name .. " takes one table", merge[row.name], operands(row), {})
 end
 assert(count > 2000, count)
+
+-- ---- lists that are no options, and options that came late ----
+
+check.raises("merge.map takes one table", merge.map, { a, apply = function(t) return t[1] end }, { base = a })
+local one = tensor { 1 }
+check.raises("also holds 'b': write {\"b\", tensor}", model.new, { { "w", one }, b = one })
+check.raises("also holds 'w'", model.new, { w = one, { "b", one } })
+local net = nn.mlp { 2, 3, 2 }
+check.raises("theta is a table; expected a model or nil", align.groups, net, { pin = "fc1" })
+check.raises("nn.sequential: 'imput' is no part of the list", nn.sequential, { nn.linear(2, 2), imput = { 2 } })
+check.raises("nn.branch: 'jion' is no part of the list", nn.branch, { nn.linear(2, 2), jion = "add" })
+local m, d = net:init {}, { x = tensor.ones { 2, 2 } }
+for _, f in ipairs { probe.cross_task, probe.disentanglement } do
+  check.raises("'bsae' is none of {base = m, a, b, …}", f, net, { base = m, m, m, bsae = m }, { d, d })
+end
+local figure = plot.line { { 1, 2 } }
+check.raises("unknown option 'widht'", figure.text, figure, { widht = 30 })
+check.raises("unknown option 'widht'", figure.print, figure, { widht = 30 })
+local p = align.random(net, { seed = 1 })
+check.raises("alignment:save: unknown option 'overwrit'", p.save, p, "/nowhere/x.safetensors", { overwrit = true })

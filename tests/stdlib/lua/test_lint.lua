@@ -34,6 +34,11 @@ check("-- nosuch()\n--[[ nosuch()\n]] print [==[ ]] nosuch ]==] print 'a\\'nosuc
 check("return 1 // 2 ~ 3 >> 1 & ~4 | 5 << 2 ^ -3 .. 'x' == 'y' and not nil or {}", "")
 check("return function(...) return select('#', ...), (...) end", "")
 
+-- A second argument where one table is all that a function takes.
+check("local a = model.open 'a' return merge.linear({ a, a }, { weight = 1 })", "merge.linear takes one table: options go into it")
+check("return nn.mlp({ 2, 3 }, { act = 'tanh' })", "nn.mlp takes one table")
+check("local a = model.open 'a' return merge.linear({ a, a, weight = 1 }), nn.linear(2, 3, { bias = false })", "")
+
 -- Modules.
 check("return tensor.zeroes(3)", "1:15: tensor.zeroes: no such function; did you mean 'zeros'?")
 check("return string.fromat('')", "string.fromat: no such function; did you mean 'format'?")
