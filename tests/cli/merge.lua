@@ -154,6 +154,7 @@ do
   assert(d.tokenizer.source == d.models[1] and d.tokenizer.multiple == 8 and d.tokenizer.tokens.x)
   assert(d.tokenizer.tokens.y.source.model == d.models[1] and d.tokenizer.tokens.y.force)
 end
+refused("models: [{model: a}]\nmergemethod: linear", "c.yml:2: unknown top-level key mergemethod; did you mean 'merge_method'?")
 refused("merge_method: karcher\nmodels: [{model: a}]\nparameters: {max_iter: 2.5}",
   "c.yml:3: max_iter is 2.5, expected a whole number")
 refused("merge_method: linear\nmodels: [{model: a, parameters: {normalize: true}}]",

@@ -516,6 +516,10 @@ function Reader:read_method(doc)
     if doc[key] ~= nil then self:fail(doc, key, "%s: this is a configuration of %s", key, tool) end
   end
   if doc.merge_method == nil or doc.merge_method == self.null then
+    for _, key in ipairs(self.at[doc].keys) do
+      local near = top_keys[key] and "" or did_you_mean(key, { merge_method = true })
+      if near ~= "" then self:fail(doc, key, "unknown top-level key %s%s", key, near) end
+    end
     error(("%s: the key merge_method is missing"):format(self.name), 0)
   end
   local name = self:text(doc, "merge_method", "merge_method")
