@@ -312,7 +312,8 @@ static const tarn_binding rows[] = {
       "writes it, and build gets what the adapter adds, as model.lora gives it\n"
       "  params: { NAME = default or { default, type =, min =, max =, choices =, doc = } }. type is number, integer, boolean, string or list (of "
       "numbers): by default that of the default\n"
-      "  build(m, p): from the inputs and the parameters a model, or a table of models with names. It sees headers, and no values\n"
+      "  build(m, p): from the inputs and the parameters a model, or a table of models with names. It sees headers, and no values; an input that is not there is nil, one "
+      "that is not declared an error\n"
       "  check(out, m, p): after the run; an error, or false and a message, says that the output is wrong\n"
       "  score(out, m, p): a number, or { NAME = number }, by which outputs compare: for sweeps\n"
       "Hashes of the inputs are not in the recipe: `tarn lock` writes them to a file beside it.",

@@ -80,6 +80,15 @@ says 0 "the same bytes" "$tarn" replay elsewhere/out --base "$data/base.safetens
 says 2 "is not the input 'base'" "$tarn" replay elsewhere/out --base "$data/low.safetensors"
 says 1 "input base: different" "$tarn" verify elsewhere/out --base "$data/low.safetensors"
 
+# What a recipe does not declare it cannot ask for: a misspelt parameter is no default.
+sed 's/p\.density/p.densty/' recipe.lua >misspelt.lua
+# shellcheck disable=SC2086
+says 1 "misspelt.lua:43: the recipe has no parameter 'densty'; did you mean 'density'?" "$tarn" run misspelt.lua $inputs -o no
+sed 's/m\.low, m\.high/m.lwo, m.high/' recipe.lua >misspelt.lua
+# shellcheck disable=SC2086
+says 1 "misspelt.lua:43: the recipe has no input 'lwo'; did you mean 'low'?" "$tarn" run misspelt.lua $inputs -o no
+[ ! -e no ] || wrong "a misspelt recipe left an output"
+
 # An input that its own output replaces can be replayed from a copy alone, and that is said.
 cp "$data/base.safetensors" elsewhere/w.safetensors
 halve="(0.5 * model.open 'elsewhere/w.safetensors'):save('elsewhere/w.safetensors', { overwrite = true })"

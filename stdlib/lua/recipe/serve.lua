@@ -2,7 +2,7 @@
 -- The answers of a recipe to the questions of stdlib/bind/recipe.h, inside the host that its script runs
 -- in. Everything that comes and goes is JSON; models come in through open(name).
 local json, decode, make = require "json", require "json.decode".decode, require "recipe.make"
-local show = require "show"
+local nearest, show = require "nearest", require "show"
 
 local function list_or(v) return type(v) == "table" and json.list(v) or v end
 
@@ -24,6 +24,18 @@ end
 
 local function fail(recipe, mistakes)
   error(string.format("recipe '%s': %s", recipe.name, table.concat(mistakes, "\n  ")), 0)
+end
+
+-- What a recipe is given, by the names of rows: one that it does not declare is a mistake, and no nil.
+local function strict(t, rows, what)
+  local names = {}
+  for _, row in ipairs(rows) do names[row.name] = true end
+  return setmetatable(t, { __metatable = false, __index = function(_, key)
+    if names[key] then return nil end
+    local near = type(key) == "string" and nearest(key, names)
+    error(("the recipe has no %s '%s'%s"):format(what, show(tostring(key)),
+      near and "; did you mean '" .. near .. "'?" or ""), 2)
+  end })
 end
 
 -- What an input says of itself against what the recipe expects.
@@ -76,13 +88,13 @@ return function(recipe, open, planning, plan_of, adapter)
       end
     end
     if #mistakes > 0 then fail(recipe, mistakes) end
-    return m
+    return strict(m, recipe.inputs, "input")
   end
 
   local function params(request)
     local p, mistakes = make.resolve(recipe.params, request.params or {})
     if #mistakes > 0 then fail(recipe, mistakes) end
-    return p
+    return strict(p, recipe.params, "parameter")
   end
 
   -- { {name, model}, … } as build made them.
