@@ -2,7 +2,8 @@
 -- Ranks for merge.lora_extract from the data. The shapes of a plan's outputs are known before it runs, so
 -- this is a step of its own: one pass that reads both models, tensor by tensor; what it finds is written
 -- into the plan as numbers.
-return function(define, check)
+return function(define, check, fail, kind)
+  local expect = require "expect"(kind, fail)
   -- The least rank that keeps `energy` of the sum of squared singular values.
   local function least(s, energy)
     local values, sum, part = s:totable(), 0, 0
@@ -16,9 +17,12 @@ return function(define, check)
   end
 
   local function lora_ranks(o)
+    expect.one("merge.lora_ranks", nil, o, "a table")
     check("merge.lora_ranks", o, { "base", "energy", "most" }, true)
+    expect("merge.lora_ranks", o, { base = "a model", energy = "a number", most = "a whole number from 1" })
     local m, base, energy, most = o[1], o.base, o.energy or 0.95, o.most or math.maxinteger
     if not m or not base then error("merge.lora_ranks: a model and its base are needed", 2) end
+    expect.one("merge.lora_ranks", "the model", m, "a model")
     if not (energy > 0 and energy <= 1) then
       error(("merge.lora_ranks: energy = %s is outside 0 to 1"):format(energy), 2)
     end

@@ -4,8 +4,11 @@
 -- stdlib/bind/train.c and stdlib/bind/align.c.
 local told = require "train.told"
 
-return function(define_row, check, core)
+return function(define_row, checked, core)
   local function define(name, signature, text, example, f) define_row(name, signature, text, example, told(f)) end
+  local check = require "expect"(core.kind).checker(checked, { log = "a function", seed = "a whole number",
+    eps = "a number", noise = "a number", energy = "a function", temperature = "a list of numbers",
+    through = "a text" })
   require "align.layout".open(core)
   require "watch".open(core)
   require "align.groups"(define, check, core)

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Checkpoints of one training run: a folder's in the order of their steps, and the averages of such
 -- a list that are named after windows of it. The averages are merge.linear.
-return function(define, check)
+return function(define, check, fail, kind)
+  local expect = require "expect"(kind, fail)
   -- The last number of a name that is no dtype's (bf16, fp32).
   local function step_of(name)
     local step
@@ -22,6 +23,7 @@ return function(define, check)
   -- The entries of a list (each with .step, ascending) that the options choose: from and to bound
   -- the steps, every and last count back from the end.
   local function choose(name, list, o)
+    expect(name, o, { from = "a number", to = "a number" })
     local within, chosen = {}, {}
     for _, e in ipairs(list) do
       if e.step >= (o.from or -math.huge) and e.step <= (o.to or math.huge) then within[#within + 1] = e end
@@ -35,6 +37,8 @@ return function(define, check)
   end
 
   local function listed(name, folder, o)
+    expect.one(name, nil, folder, "the path of a folder")
+    expect(name, o, { step = "a function" })
     local list, seen = {}, {}
     for _, path in ipairs(model.list(folder)) do
       local short = path:match "[^/]+$":gsub("%.safetensors$", "")
@@ -106,11 +110,11 @@ return function(define, check)
     check(name, o, options)
     o = o or {}
     if type(where) == "string" then return mean((checkpoints(name, where, o))) end
-    if type(where) ~= "table" or #where == 0 then
+    if kind(where) ~= "table" or #where == 0 then
       error(name .. ": expected a folder of checkpoints, or a list of models", 3)
     end
     local list, models = {}, {}
-    for i, m in ipairs(where) do list[i] = { step = i, model = m } end
+    for i = 1, #where do list[i] = { step = i, model = expect.one(name, "item " .. i, where[i], "a model") } end
     for i, e in ipairs(choose(name, list, o)) do models[i] = e.model end
     if #models == 0 then error(("%s: no model is within the bounds; there are %d"):format(name, #where), 3) end
     return mean(models)
@@ -134,7 +138,7 @@ return function(define, check)
     "local m = merge.lawa({ base, a, b, c }, { window = 2, every = 2 })\n"
     .. "print(m:norm() == merge.linear({ a, c }):norm())\n-- > true",
     function(where, o)
-      local name, n = "merge.lawa", type(o) == "table" and o.window or 5
+      local name, n = "merge.lawa", kind(o) == "table" and o.window or 5
       check(name, o, { "window", "every", "to", "step" })
       whole(name, "window", n, 1)
       local given = {}

@@ -2,7 +2,8 @@
 -- Mixtures of experts from dense models (sparse upcycling: Komatsuzaki et al. 2022, arXiv:2212.05055), under
 -- Mixtral's names: attention, norms, embeddings and head from the base, the three matrices of each
 -- layer's MLP from each expert, and a router per layer. Choosing, renaming and joining do it all.
-return function(define, check)
+return function(define, check, raise, kind)
+  local expect = require "expect"(kind, raise)
   local name_of = { ["mlp.gate_proj"] = "w1", ["mlp.down_proj"] = "w2", ["mlp.up_proj"] = "w3" }
   local layer = "^(model%.layers%.%d+)%.(.+)%.weight$"
 
@@ -11,7 +12,7 @@ return function(define, check)
   for word in ("self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.o_proj input_layernorm "
     .. "post_attention_layernorm"):gmatch "%S+" do shared[word] = true end
 
-  local function fail(message, ...) error("model.moe: " .. message:format(...), 3) end
+  local function fail(message, ...) raise("model.moe: " .. message:format(...)) end
 
   -- The part of a dense model's name inside its layer; nil outside.
   local function place(m, name)
@@ -59,7 +60,7 @@ return function(define, check)
     local list, width = layers_of(base)
     local names = {}
     for i, where in ipairs(list) do names[i] = where .. ".block_sparse_moe.gate.weight" end
-    if type(o.router) == "userdata" then
+    if kind(o.router) == "model" then
       for _, name in ipairs(names) do
         local shape = o.router:info(name).shape
         if shape[1] ~= experts or shape[2] ~= width then
@@ -70,23 +71,26 @@ return function(define, check)
       for _, name in ipairs(names) do wanted[name] = true end
       return o.router:only(function(name) return wanted[name] end)
     end
-    local kind = o.router or "zero"
-    if kind ~= "zero" and kind ~= "random" then
-      fail("router = %s; expected \"zero\", \"random\" or a model with such routers", tostring(kind))
-    elseif kind == "random" and not o.seed then
+    local made = o.router or "zero"
+    if made ~= "zero" and made ~= "random" then
+      fail("router = %s; expected \"zero\", \"random\" or a model with such routers", tostring(made))
+    elseif made == "random" and not o.seed then
       fail "router = \"random\" needs a seed"
     end
     local dtype = base:dtype()
     local t = { seed = o.seed, dtype = dtype ~= "mixed" and dtype or "f32" }
-    t.std = kind == "random" and (o.std or 0.02) or 0
+    t.std = made == "random" and (o.std or 0.02) or 0
     for i, name in ipairs(names) do t[i] = { name, { experts, width } } end
     return base:fill(t)
   end
 
   local function moe(o)
+    expect.one("model.moe", nil, o, "a table")
     check("model.moe", o, { "base", "experts", "router", "seed", "std", "experts_per_token" })
+    expect("model.moe", o, { base = "a model", experts = "a table", seed = "a whole number", std = "a number" })
     local base, experts = o.base, o.experts
     if not base or type(experts) ~= "table" or #experts == 0 then fail "base and experts = { model, … } are needed" end
+    for k = 1, #experts do expect.one("model.moe", "expert " .. k, experts[k], "a model") end
     local used = o.experts_per_token or math.min(2, #experts)
     if math.type(used) ~= "integer" or used < 1 or used > #experts then
       fail("experts_per_token = %s, but there are %d experts", tostring(used), #experts)

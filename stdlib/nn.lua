@@ -10,8 +10,8 @@ local vision = require "nn.vision"
 local text = require "nn.text"
 local loss = require "nn.loss"
 
-return function(define, check)
-  net.check = check
+return function(define, check, _, kind)
+  net.check, net.kind = check, kind
 
   -- A mistake is told at the place of the script that called.
   local function public(name, signature, about, example, inner) -- ??name at the prompt looks for `inner`
@@ -271,7 +271,11 @@ return function(define, check)
 
   -- ---- what a network does ----
 
-  local function method(name, signature, about, example, f)
+  local function method(name, signature, about, example, inner) -- ??name at the prompt looks for `inner`
+    local function f(n, ...)
+      if net.is(n) then return inner(n, ...) end
+      error(("net:%s: expected a network, got %s (write net:%s)"):format(name, kind(n), name), 2)
+    end
     net.methods[name] = f
     define("net:" .. name, signature, about, example, f)
   end

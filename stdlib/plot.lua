@@ -18,7 +18,10 @@ local options = "A series is { \"label\", y } over the common x, { \"label\", x,
 
 local data = "local fig = plot.line { x = { 0.1, 0.2, 0.4 }, { \"ties\", { 0.8, 0.9, 0.7 } }, title = \"accuracy\" }\n"
 
-return function(define, check, png)
+return function(define, checked, png, kind_of)
+  local expect = require "expect"(kind_of)
+  local check = expect.checker(checked, { labels = "a list of texts", fields = "a list of texts", width = "a number",
+    height = "a number", least = "a number", sigma = "a number above 0" })
   -- make(…), where what is wrong with the arguments is told at the place of the script.
   local function made(file, name, ...)
     require "plot.figure".png = png

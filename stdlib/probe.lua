@@ -1,7 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Looking at networks: what data say about weights. Statistics are models (or tables, as theta is), so that methods
 -- take them as they are: merge.fisher { a, b, fisher = { probe.fisher(…), probe.fisher(…) } }.
-return function(define, check, core)
+return function(define, checked, core)
+  local check = require "expect"(core.kind).checker(checked, { seed = "a whole number", tolerance = "a number",
+    threshold = "a number", rise = "a number", first = "a number", factor = "a number", beta = "a number",
+    mu = "a number", weight_decay = "a number", gauss = "a number", matching = "a number", batch = "a number",
+    control = "a whole number", seeds = "a whole number from 1", align = "a function",
+    log = "a function or the path of a file", rescale = "a number or a list of numbers", alphas = "a list of numbers" })
   require "probe.fisher"(define, check, core)
   require "probe.moments"(define, check, core)
   require "probe.path"(define, check, core)

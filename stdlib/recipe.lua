@@ -14,7 +14,9 @@ local example = "local files = { a = \"examples/data/low.safetensors\", b = \"ex
   .. "  build = function(m, p) return (1 - p.t) * m.a + p.t * m.b end,\n"
   .. "  score = function(out, m) return (out - m.a):norm() end }]]\nf:close()\n"
 
-return function(define, check, native)
+return function(define, checked, native)
+  local expect = require "expect"(native.kind_of)
+  local check = expect.checker(checked, { input = "a table", set = "a table", over = "a table" })
   define("recipe.load", "recipe.load(path, {input =, set =, bare = false, untrusted = false}) -> session",
     "Opens the file of a recipe; its script runs in a host of its own, without files, at `recipe` trust.\n" .. both
       .. "session.about is what the recipe says of itself, session.params the values in force, session.paths "
@@ -27,6 +29,7 @@ return function(define, check, native)
       .. "os.remove(path)\n-- > half\t0.5\t1.0",
     function(path, o)
       check("recipe.load", o, { "input", "set", "bare", "untrusted" }, false)
+      expect.one("recipe.load", nil, path, "the path of a file")
       return require "recipe.session"(native, path, o or {})
     end)
 
@@ -43,6 +46,7 @@ return function(define, check, native)
       .. "os.remove(path)\nos.remove(out)\n-- > 17226",
     function(path, o)
       check("recipe.run", o, { "out", "input", "set", "overwrite", "lock", "digest", "untrusted" }, false)
+      expect.one("recipe.run", nil, path, "the path of a file")
       if type(o) ~= "table" or type(o.out) ~= "string" then error("recipe.run: out = the path to save to is "
       .. "missing", 2) end
       return require "recipe.run"(native, path, o)
@@ -58,6 +62,7 @@ return function(define, check, native)
       .. "\".lock\")\nos.remove(path)\nos.remove(lock)\n-- > true",
     function(path, o)
       check("recipe.lock", o, { "input", "set", "check", "untrusted" }, false)
+      expect.one("recipe.lock", nil, path, "the path of a file")
       local lock, session = require "recipe.lock", require "recipe.session"(native, path, o or {})
       return (o and o.check and lock.check or lock.write)(native, session)
     end)
@@ -77,6 +82,7 @@ return function(define, check, native)
       .. "os.remove(path)\n-- > 3\t1.0",
     function(path, o)
       check("recipe.sweep", o, { "input", "set", "over", "stage" }, false)
+      expect.one("recipe.sweep", nil, path, "the path of a file")
       return require "recipe.sweep"(native, path, o or {})
     end)
 
@@ -89,13 +95,17 @@ return function(define, check, native)
       .. "-- > output\tunknown\n-- > input a\tsame\n-- > input b\tsame",
     function(path, o)
       check("recipe.verify", o, { "input" }, false)
+      expect.one("recipe.verify", nil, path, "the path of a file")
       return require "recipe.verify"(native, path, o or {})
     end)
 
   define("recipe.lineage", "recipe.lineage(path) -> {label, path, digest, method, license, inputs = {…}}",
     "What a saved model was made of, and what its inputs were made of, as far as the files are there.",
     "print(#recipe.lineage(\"examples/data/base.safetensors\").inputs)\n-- > 0",
-    function(path) return require "recipe.lineage"(native, path) end)
+    function(path)
+      expect.one("recipe.lineage", nil, path, "the path of a file")
+      return require "recipe.lineage"(native, path)
+    end)
 
   define("recipe.digests", "recipe.digests({clear = false, forget = model}) -> {{device, inode, size, changed, "
       .. "tensors, whole}, …}, folder, on",
@@ -107,6 +117,7 @@ return function(define, check, native)
     "print(type((recipe.digests())))\n-- > table",
     function(o)
       check("recipe.digests", o, { "clear", "forget" }, false)
+      expect("recipe.digests", o, { forget = "a model" })
       if o and o.forget then native.forget(o.forget) end
       return native.digests(o and o.clear or false)
     end)

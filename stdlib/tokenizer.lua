@@ -3,7 +3,8 @@
 -- tokenizer_config.json beside the weights say of tokens becomes maps of ids for model.token_union, and the files of
 -- the result's tokenizer are those of one of them with tokens added. Nothing else in the files is touched: they are
 -- edited as texts.
-return function(define, check)
+return function(define, check, raise, kind)
+  local expect = require "expect"(kind, raise)
   local json, decode = require "json", require("json.decode").decode
   local text_file, templates = require "text_file", require "chat.templates"
 
@@ -326,7 +327,7 @@ return function(define, check)
   end
 
   local function source_of(token, said, vocabularies)
-    local from = said.from
+    local from = expect.one("model.one_tokenizer", "tokens: " .. tostring(token), said, "a table").from
     if from == nil then
       if said.force then fail("tokens: '%s' has force and no source", token) end
       return nil
@@ -412,8 +413,10 @@ return function(define, check)
   end
 
   local function one_tokenizer(o)
+    expect.one("model.one_tokenizer", nil, o, "a table")
     check("model.one_tokenizer", o, { "source", "base", "tokens", "multiple_of", "among", "files" }, true)
-    if o.files ~= nil and type(o.files) ~= "table" then fail("files is a %s, expected a table", type(o.files)) end
+    expect("model.one_tokenizer", o, { files = "a table", tokens = "a table", among = "a table" })
+    for k = 1, #o do expect.one("model.one_tokenizer", "model " .. k, o[k], "a model") end
     local multiple, there = o.multiple_of or 1, among_of(o)
     if math.type(multiple) ~= "integer" or multiple < 1 then fail("multiple_of = %s", tostring(multiple)) end
     local vocabularies, base = vocabularies_of(o)
@@ -470,6 +473,9 @@ local m = model.open "tests/golden/tokenizer/one"
 print(model.chat_template(m, "{{ messages[0].content }}")["chat_template.jinja"])
 -- > {{ messages[0].content }}]],
     function(m, template, files)
+      expect.one("model.chat_template", nil, m, "a model")
+      expect.one("model.chat_template", "the template", template, "a text")
+      expect("model.chat_template", { files = files }, { files = "a table" })
       local text, wrong = templates.text(template)
       if not text then error("model.chat_template: " .. wrong, 0) end
       local out = {}

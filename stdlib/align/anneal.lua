@@ -5,6 +5,7 @@
 return function(define, check, core)
   local layout_of = require "align.layout".of
   local map = require "align.map"(core)
+  local expect = require "expect"(core.kind)
   local options = { "loss", "energy", "steps", "temperature", "moves", "seed", "start", "groups", "data", "pin", "free",
     "check", "log" }
   local DRAWS = 8192 -- random numbers at a time
@@ -76,6 +77,7 @@ return function(define, check, core)
 
   local function energy_of(o, a)
     if (o.loss == nil) == (o.energy == nil) then fail "give either loss or energy, a function of a model" end
+    expect.one("align.anneal", o.loss ~= nil and "loss" or "energy", o.loss ~= nil and o.loss or o.energy, "a function")
     local f = o.energy
     if o.loss ~= nil then
       local half = 0.5 * a

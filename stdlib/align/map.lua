@@ -16,6 +16,7 @@ local made
 
 return function(core)
   if made then return made end
+  local expect = require "expect"(core.kind)
   local map, methods = {}, {}
   made = map
 
@@ -40,8 +41,8 @@ return function(core)
     end
     if kind ~= "table" then fail("%s: expected a model or a table of tensors, got %s", what, kind) end
     for name, t in pairs(theta) do
-      all[name] = t
-      order[#order + 1] = name
+      all[name] = expect.one(what, tostring(name), t, "a tensor")
+      order[#order + 1] = expect.one(what, "a name", name, "a text")
     end
     table.sort(order)
     return all, order
@@ -90,6 +91,7 @@ return function(core)
     for _, class in ipairs(map.classes(layout)) do all[class.name] = tensor.zeros { 1 } end
     local list = model.new(all)
     for _, pattern in ipairs(type(groups) == "table" and groups or { groups }) do
+      expect.one(what, "groups", pattern, "a text")
       local hits = all[pattern] and { pattern } or list:names(pattern)
       if #hits == 0 then
         local near = require "nearest"(pattern, all)
@@ -510,7 +512,7 @@ return function(core)
   end
 
   function map.load(path)
-    local m = model.load(path)
+    local m = model.load(expect.one("align.load", nil, path, "the path of a file"))
     local ok, about = pcall(function()
       return require "json.decode".decode(require "bytes".text(m:tensor "about"))
     end)

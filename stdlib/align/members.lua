@@ -55,7 +55,8 @@ return function(core)
     local several = type(net) == "table" and not net_of.is(net) and net or nil
     if several and #several ~= #models then fail("%s: %d networks for %d models", what, #several, #models) end
     local list = {}
-    for k, m in ipairs(models) do
+    for k = 1, math.max(#models, 2) do
+      local m = models[k]
       local own = several and several[k] or not several and net
       if not net_of.is(own) then fail("%s: expected a network, got %s", what, core.kind(own)) end
       local all = map.values(what, m)

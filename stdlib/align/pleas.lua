@@ -52,17 +52,17 @@ return function(define, check, core)
   -- ---- how many stay apart ----
 
   local function by_ratio(rows, ratio)
-    local names = {}
+    local names, each = {}, core.kind(ratio) == "table"
     for _, r in ipairs(rows) do
       local own = ratio
       names[r.group] = true
-      if type(ratio) == "table" then own = ratio[r.group] or 0 end
+      if each then own = ratio[r.group] or 0 end
       if type(own) ~= "number" or not (own >= 0 and own <= 1) then
         fail("ratio of %s = %s; expected 0 … 1", r.group, tostring(own))
       end
       r.apart = math.floor(own * #r.pairs + 0.5)
     end
-    for name in pairs(type(ratio) == "table" and ratio or {}) do
+    for name in pairs(each and ratio or {}) do
       if not names[name] then
         local near = require "nearest"(tostring(name), names)
         fail("ratio: no group is called %s%s", tostring(name), near and ("; did you mean %s?"):format(near) or "")

@@ -60,7 +60,7 @@ int tarn_bind_method(lua_State *L, const char *type, int key, const char *(*else
     }
     lua_pop(L, 1);
     if (lua_type(L, key) != LUA_TSTRING) {
-        return tarn_lua_error(L, "a %s has no field of type %s", type, luaL_typename(L, key));
+        return tarn_lua_error(L, "a %s has no field of type %s", type, tarn_bind_kind(L, key));
     }
     const char *word = lua_tostring(L, key);
     const char *here = elsewhere ? elsewhere(word) : NULL;
@@ -192,6 +192,11 @@ int tarn_bind_check(lua_State *L) {
     return 0;
 }
 
+int tarn_bind_kind_of(lua_State *L) {
+    lua_pushstring(L, tarn_bind_kind(L, 1));
+    return 1;
+}
+
 // fail(text): an error that stands where a script called the library, however deep inside it is raised.
 static int l_fail(lua_State *L) { return tarn_lua_error(L, "%s", luaL_checkstring(L, 1)); }
 
@@ -202,7 +207,8 @@ tarn_status tarn_bind_library(tarn_host *h, const char *path, tarn_error *err) {
     lua_pushcfunction(tarn_host_running(h), l_define);
     lua_pushcfunction(tarn_host_running(h), tarn_bind_check);
     lua_pushcfunction(tarn_host_running(h), l_fail);
-    return tarn_host_call(h, 3, 0, err);
+    lua_pushcfunction(tarn_host_running(h), tarn_bind_kind_of);
+    return tarn_host_call(h, 4, 0, err);
 }
 
 // Modules in Lua that are compiled when something of them is first asked for; their parts are

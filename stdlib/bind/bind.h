@@ -35,7 +35,9 @@ void tarn_bind_rows(tarn_host *h, const char *module, const tarn_binding *rows, 
 int tarn_bind_method(lua_State *L, const char *type, int key, const char *(*elsewhere)(const char *));
 // check(function, options, {names}, positional) for files of the library (see below).
 int tarn_bind_check(lua_State *L);
-// Runs an embedded file that returns function(define, check, fail). define(name, signature, text, example,
+// kind(x) -> "tensor", "model", "number" …, for files of the library.
+int tarn_bind_kind_of(lua_State *L);
+// Runs an embedded file that returns function(define, check, fail, kind). define(name, signature, text, example,
 // fn) adds a function or method with its documentation; check(function, options, {names},
 // positional) raises for an unknown option, with the nearest name; fail(text) raises where the script
 // called the library.
@@ -53,6 +55,8 @@ void tarn_bind_set_text(lua_State *L, const char *field, const char *text);
 void tarn_bind_set_integer(lua_State *L, const char *field, lua_Integer v);
 // "tensor", "model", "schedule", else the Lua type of the value: for messages.
 const char *tarn_bind_kind(lua_State *L, int idx);
+// Raises unless the first argument can be called.
+void tarn_bind_check_callable(lua_State *L, const char *function);
 
 // ---- tensors ----
 

@@ -35,7 +35,7 @@ static void mark(lua_State *L, tarn_graph *g, int idx, int64_t start) {
 }
 
 static int l_checkpoint(lua_State *L) {
-    luaL_checkany(L, 1);  // a network will do
+    tarn_bind_check_callable(L, "checkpoint");
     tarn_graph *g = tarn_bind_recording(L);
     int64_t start = g ? g->count : 0;
     lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);

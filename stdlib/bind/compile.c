@@ -633,7 +633,7 @@ static int l_measure(lua_State *L) {
     return 1;
 }
 
-static void check_callable(lua_State *L, const char *function) {
+void tarn_bind_check_callable(lua_State *L, const char *function) {
     if (lua_isfunction(L, 1)) {
         return;
     }
@@ -645,7 +645,7 @@ static void check_callable(lua_State *L, const char *function) {
 
 static int l_memory(lua_State *L) {
     int nargs = lua_gettop(L) - 1;
-    check_callable(L, "compile.memory");
+    tarn_bind_check_callable(L, "compile.memory");
     if (tarn_bind_recording(L)) {
         return tarn_lua_error(L, "compile.memory: not inside a recorded function");
     }
@@ -666,7 +666,7 @@ bool tarn_bind_is_compiled(lua_State *L, int idx) { return lua_tocfunction(L, id
 
 static int l_compile(lua_State *L) {
     static const char *const names[] = {"donate", NULL};
-    check_callable(L, "compile");
+    tarn_bind_check_callable(L, "compile");
     tarn_lua_check_options(L, 2, "compile", names, false);
     lua_settop(L, 2);
     compiled *c = tarn_lua_new(L, "compiled function", sizeof *c);

@@ -332,7 +332,7 @@ static int l_digest(lua_State *L) {
 tarn_status tarn_bind_data(tarn_host *h, const char *path, tarn_error *err) {
     static const luaL_Reg natives[] = {
         {"there", l_there},     {"idx", l_idx},         {"csv", l_csv},   {"bytes", l_bytes}, {"read", l_read},     {"windows", l_windows},
-        {"batcher", l_batcher}, {"take", l_take},       {"order", l_order}, {"key", l_key},   {"digest", l_digest}, {NULL, NULL},
+        {"batcher", l_batcher}, {"take", l_take},       {"order", l_order}, {"key", l_key},   {"digest", l_digest}, {"kind", tarn_bind_kind_of}, {NULL, NULL},
     };
     static const tarn_lua_class classes[] = {
         {"idx file", release_idx, NULL}, {"text file", release_text, NULL}, {BATCHER, release_batcher, NULL}};

@@ -25,7 +25,7 @@ static lua_Integer whole(lua_State *L, int idx, int axis) {
     if (!is) {
         tarn_lua_error(L, "axis %d: an index is a whole number, a range {first, last} or {} for all, "
                        "not %s", axis + 1,
-                       lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : luaL_typename(L, idx));
+                       lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : tarn_bind_kind(L, idx));
     }
     return v;
 }
@@ -279,6 +279,6 @@ int tarn_bind_index(lua_State *L) {
             return tarn_bind_take(L, 1, 0, 2, "index");
         }
         return tarn_lua_error(L, "a tensor is indexed by a number, a table of numbers and ranges, or an "
-                              "integer tensor, not by a %s", luaL_typename(L, 2));
+                              "integer tensor, not by a %s", tarn_bind_kind(L, 2));
     }
 }

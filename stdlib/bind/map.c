@@ -309,7 +309,7 @@ static int l_map(lua_State *L) {
     if (lua_type(L, 1) != LUA_TTABLE) {
         return tarn_lua_error(L, "merge.map: expected one table, { a, b, apply = … }, got %s", tarn_bind_kind(L, 1));
     }
-    if (!lua_isnoneornil(L, 2)) {
+    if (lua_istable(L, 2) && lua_rawlen(L, 2) == 0) {
         return tarn_lua_error(L, "merge.map takes one table: options go into it, { a, b, apply = … }");
     }
     lua_settop(L, 1);

@@ -143,7 +143,7 @@ static int l_method(lua_State *L) {
         return tarn_lua_error(L, "merge.%s: expected one table, { a, b, option = … }, got %s", method->name,
                               tarn_bind_kind(L, 1));
     }
-    if (!lua_isnoneornil(L, 2)) {
+    if (lua_istable(L, 2) && lua_rawlen(L, 2) == 0) {  // a list may come along: model.checkpoints gives two
         return tarn_lua_error(L, "merge.%s takes one table: options go into it, { a, b, option = … }", method->name);
     }
     lua_settop(L, 1);

@@ -361,7 +361,7 @@ static void keep_plan(lua_State *L) {  // pops the plan
 static bool report_wanted(lua_State *L, int idx) {
     int type = lua_isnil(L, idx) ? LUA_TNIL : lua_getfield(L, idx, "report");
     if (type != LUA_TNIL && type != LUA_TSTRING && type != LUA_TBOOLEAN) {
-        tarn_lua_error(L, "model:save: report is a %s, not true or the path of a file", luaL_typename(L, -1));
+        tarn_lua_error(L, "model:save: report is a %s, not true or the path of a file", tarn_bind_kind(L, -1));
     }
     return type == LUA_TSTRING || (type == LUA_TBOOLEAN && lua_toboolean(L, -1));
 }
@@ -404,7 +404,7 @@ static void read_files(lua_State *L, int idx, tarn_save_options *o) {
     }
     int t = lua_gettop(L), n = 0, most = 0;
     if (!lua_istable(L, t)) {
-        tarn_lua_error(L, "model:save: files is a %s, expected a table of texts by name", luaL_typename(L, t));
+        tarn_lua_error(L, "model:save: files is a %s, expected a table of texts by name", tarn_bind_kind(L, t));
     }
     while (tarn_save_carried(most)) {
         most++;
@@ -419,7 +419,7 @@ static void read_files(lua_State *L, int idx, tarn_save_options *o) {
                            "tokenizer_config.json, chat_template.jinja …", name);
         }
         if (lua_type(L, -1) != LUA_TSTRING && !none) {
-            tarn_lua_error(L, "model:save: files: %s is a %s, expected a text or false", name, luaL_typename(L, -1));
+            tarn_lua_error(L, "model:save: files: %s is a %s, expected a text or false", name, tarn_bind_kind(L, -1));
         }
         list[n].name = name;
         list[n].len = 0;

@@ -117,5 +117,6 @@ tarn_status tarn_bind_plot(tarn_host *h, tarn_error *err) {
     tarn_bind_push_define(L);
     lua_pushcfunction(L, tarn_bind_check);
     lua_pushcfunction(L, l_png);
-    return tarn_host_call(h, 3, 0, err);
+    lua_pushcfunction(L, tarn_bind_kind_of);
+    return tarn_host_call(h, 4, 0, err);
 }

@@ -336,7 +336,7 @@ static const tarn_binding model_rows[] = {
 static const luaL_Reg natives[] = {
     {"open", l_open},     {"ask", l_ask},         {"save", l_save},     {"sha256", l_sha256}, {"real", l_real},
     {"kind", l_kind},     {"digests", l_digests}, {"forget", l_forget}, {"make_folder", l_make_folder},
-    {"temporary", l_temporary}, {NULL, NULL},
+    {"temporary", l_temporary}, {"kind_of", tarn_bind_kind_of}, {NULL, NULL},
 };
 
 tarn_status tarn_bind_recipe(tarn_host *h, tarn_error *err) {

@@ -115,11 +115,7 @@ static void read_operand(lua_State *L, int idx, const char *function, operand *x
     }
     int type = lua_type(L, idx);
     if (type != LUA_TNUMBER && type != LUA_TBOOLEAN) {
-        const char *kind = type == LUA_TNONE ? "nothing" : luaL_typename(L, idx);
-        if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING) {
-            kind = lua_tostring(L, -1);
-        }
-        tarn_lua_error(L, "%s: expected a tensor or a number, got %s", function, kind);
+        tarn_lua_error(L, "%s: expected a tensor or a number, got %s", function, tarn_bind_kind(L, idx));
     }
     x->v = type == LUA_TBOOLEAN ? lua_toboolean(L, idx) : lua_tonumber(L, idx);
     x->whole = type == LUA_TBOOLEAN || lua_isinteger(L, idx);

@@ -28,7 +28,7 @@ static tarn_dtype dtype_named(lua_State *L, const char *name, const char *functi
 tarn_dtype tarn_bind_dtype_at(lua_State *L, int idx, const char *function) {
     if (lua_type(L, idx) != LUA_TSTRING) {
         tarn_lua_error(L, "%s: a dtype is a name such as \"f32\", not a %s", function,
-                       luaL_typename(L, idx));
+                       tarn_bind_kind(L, idx));
     }
     return dtype_named(L, lua_tostring(L, idx), function);
 }
@@ -43,11 +43,20 @@ int64_t tarn_bind_integer(lua_State *L, int idx, const char *function, const cha
     lua_Integer v = lua_type(L, idx) == LUA_TNUMBER ? lua_tointegerx(L, idx, &is) : 0;
     if (!is) {
         tarn_lua_error(L, "%s: %s must be a whole number, got %s", function, what,
-                       lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx)
-                       : lua_isnone(L, idx)            ? "nothing"
-                                                       : luaL_typename(L, idx));
+                       lua_type(L, idx) == LUA_TNUMBER ? lua_tostring(L, idx) : tarn_bind_kind(L, idx));
     }
     return v;
+}
+
+static void no_options(lua_State *L, int idx, const char *function, const char *what) {
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) == LUA_TSTRING) {
+            tarn_lua_error(L, "%s: '%s' in %s: options go into a table of their own, after it", function,
+                           lua_tostring(L, -1), what);
+        }
+    }
 }
 
 int tarn_bind_shape(lua_State *L, int idx, const char *function, int64_t *shape) {
@@ -57,7 +66,7 @@ int tarn_bind_shape(lua_State *L, int idx, const char *function, int64_t *shape)
         if (lua_rawlen(L, idx) > TARN_MAX_RANK) {
             tarn_lua_error(L, "%s: a shape has at most %d dimensions", function, TARN_MAX_RANK);
         }
-        tarn_lua_check_options(L, idx, function, (const char *const[]){NULL}, true);
+        no_options(L, idx, function, "a shape");
         rank = (int)lua_rawlen(L, idx);
         for (int k = 0; k < rank; k++) {
             lua_rawgeti(L, idx, k + 1);
@@ -67,8 +76,7 @@ int tarn_bind_shape(lua_State *L, int idx, const char *function, int64_t *shape)
     } else if (lua_type(L, idx) == LUA_TNUMBER) {
         shape[0] = tarn_bind_integer(L, idx, function, "a dimension");
     } else {
-        tarn_lua_error(L, "%s: a shape is a table such as {2, 3} or one integer, got %s", function,
-                       lua_isnone(L, idx) ? "nothing" : luaL_typename(L, idx));
+        tarn_lua_error(L, "%s: a shape is a table such as {2, 3} or one integer, got %s", function, tarn_bind_kind(L, idx));
     }
     for (int k = 0; k < rank; k++) {
         if (shape[k] < 0) {
@@ -142,7 +150,7 @@ static double value_at(lua_State *L, int idx, const char *function, const char *
     }
     if (lua_type(L, idx) != LUA_TNUMBER) {
         tarn_lua_error(L, "%s: %s must be a number, got %s", function, what,
-                       lua_isnone(L, idx) ? "nothing" : luaL_typename(L, idx));
+                       tarn_bind_kind(L, idx));
     }
     return lua_tonumber(L, idx);
 }
@@ -278,7 +286,7 @@ static void read_nested(lua_State *L, nested *s, int depth) {
     if (depth == s->rank) {
         if (type != LUA_TNUMBER && type != LUA_TBOOLEAN) {
             const char *hint = tarn_bind_to_tensor(L, -1) ? " (tensor.stack joins tensors)" : "";
-            const char *kind = tarn_bind_to_tensor(L, -1) ? "tensor" : luaL_typename(L, -1);
+            const char *kind = tarn_bind_kind(L, -1);
             tarn_lua_error(L, "tensor: element %s is a %s; expected a number%s", place(L, s, depth),
                            kind, hint);
         }
@@ -294,7 +302,7 @@ static void read_nested(lua_State *L, nested *s, int depth) {
     }
     if (type != LUA_TTABLE) {
         tarn_lua_error(L, "tensor: element %s is a %s; expected a table of %lld", place(L, s, depth),
-                       luaL_typename(L, -1), (long long)s->shape[depth]);
+                       tarn_bind_kind(L, -1), (long long)s->shape[depth]);
     }
     if ((int64_t)lua_rawlen(L, -1) != s->shape[depth]) {
         tarn_lua_error(L, "tensor: row %s has %lld elements, the first one %lld", place(L, s, depth),
@@ -319,11 +327,10 @@ static int l_tensor(lua_State *L) {
     }
     if (lua_type(L, 1) != LUA_TTABLE) {
         return tarn_lua_error(L, "tensor: expected a table of numbers, got %s",
-                              lua_isnoneornil(L, 1) ? "nothing" : luaL_typename(L, 1));
+                              lua_isnoneornil(L, 1) ? "nothing" : tarn_bind_kind(L, 1));
     }
     nested s = {0};
-    tarn_lua_check_options(L, 1, "tensor (options are a second argument)", (const char *const[]){NULL},
-                           true);
+    no_options(L, 1, "tensor", "a table of numbers");
     measure(L, &s);
     s.dtype = last_dtype(L, 2, "tensor", s.dtype);
     s.size = (size_t)tarn_dtype_get(s.dtype)->bits / 8;

@@ -55,7 +55,7 @@ void tarn_bind_read_reduction(lua_State *L, const char *function, int rank,
         } else if (!lua_isnil(L, k)) {
             if (k == 3) {
                 tarn_lua_error(L, "%s: keepdim is true, false or a table of options, not a %s", function,
-                               luaL_typename(L, k));
+                               tarn_bind_kind(L, k));
             }
             r->n = tarn_bind_axes(L, k, rank, function, r->i + 2);
         }

@@ -428,7 +428,7 @@ static int l_cat(lua_State *L) {
         at[k] = lua_gettop(L);
         if (!tarn_bind_to_tensor(L, -1)) {
             return tarn_lua_error(L, "tensor.cat: element %d is a %s; expected a tensor", k + 1,
-                                  luaL_typename(L, -1));
+                                  tarn_bind_kind(L, -1));
         }
     }
     tarn_bind_desc(L, at[0], "tensor.cat", &d);

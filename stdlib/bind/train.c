@@ -19,12 +19,6 @@
 #include "vm/base/digest.h"
 #include "vm/store/digests.h"
 
-// kind(x) -> "tensor", "model", "number" …
-static int l_kind(lua_State *L) {
-    lua_pushstring(L, tarn_bind_kind(L, 1));
-    return 1;
-}
-
 // now() -> seconds of a clock that only goes forward
 static int l_now(lua_State *L) {
     struct timespec t;
@@ -297,7 +291,7 @@ static int l_workers(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"workers", l_workers},
-    {"kind", l_kind},           {"now", l_now},
+    {"kind", tarn_bind_kind_of}, {"now", l_now},
     {"line", l_line},           {"memory", l_memory},
     {"no_room", l_no_room},
     {"run", l_run},           {"stopping", l_stopping},

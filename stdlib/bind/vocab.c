@@ -146,7 +146,7 @@ static said read_said(lua_State *L, int n, int64_t rows) {
             continue;
         }
         if (!lua_istable(L, -1)) {
-            tarn_lua_error(L, "model.token_union: %s is a %s, expected a table by token", option, luaL_typename(L, -1));
+            tarn_lua_error(L, "model.token_union: %s is a %s, expected a table by token", option, tarn_bind_kind(L, -1));
         }
         if (!s.model) {
             s = (said){new_rows(L, rows), new_rows(L, rows), new_rows(L, rows)};

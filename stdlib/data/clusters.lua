@@ -104,14 +104,15 @@ local function balanced(cost, k)
   return owner, load
 end
 
-return function(define, check)
+return function(define, check, core)
   local what = "data.clusters"
 
   local function whole(o, name, default, low, high)
     local v = o[name]
     if v == nil then v = default end
     if math.type(v) ~= "integer" or v < low or v > high then
-      error(("%s: %s is a whole number from %d to %d, got %s"):format(what, name, low, high, tostring(v)), 3)
+      error(("%s: %s is a whole number from %d to %d, got %s"):format(what, name, low, high,
+        type(v) == "number" and v or core.kind(v)), 3)
     end
     return v
   end
@@ -148,13 +149,20 @@ return function(define, check)
     .. "local of = c.cluster\nprint(c.sizes[1], c.sizes[2], of[1] == of[3], of[2] == of[4], of[1] == of[2])\n"
     .. "-- > 3\t3\ttrue\ttrue\tfalse",
     function(x, o)
-      check(what, o, { "k", "rounds", "seed", "start" }, true)
-      if type(x) ~= "userdata" or x.rank ~= 2 then error(what .. ": expected a tensor [n, d]", 2) end
+      check(what, o, { "k", "rounds", "seed", "start" })
+      o = o or {}
+      if core.kind(x) ~= "tensor" or x.rank ~= 2 then
+        error(what .. ": expected a tensor [n, d], got " .. (core.kind(x) == "tensor" and "rank " .. x.rank
+          or core.kind(x)), 2)
+      end
       local k, rounds = whole(o, "k", nil, 1, x.shape[1]), whole(o, "rounds", 20, 1, math.maxinteger)
       x = x:to "f64"
       if not x:isfinite():all() then error(what .. ": x holds values that are not finite", 2) end
       local seed, centres, owner, sizes, done = whole(o, "seed", 0, 0, math.maxinteger), {}, nil, nil, 0
       if o.start then
+        if core.kind(o.start) ~= "tensor" then
+          error(("%s: start is a tensor [%d, %d], got %s"):format(what, k, x.shape[2], core.kind(o.start)), 2)
+        end
         local start = o.start:to "f64"
         if start.rank ~= 2 or start.shape[1] ~= k or start.shape[2] ~= x.shape[2] then
           error(("%s: start has the shape %s, expected [%d, %d]"):format(what, tostring(start.shape), k, x.shape[2]), 2)

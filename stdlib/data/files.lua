@@ -6,8 +6,18 @@ local clothes = { "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal
 
 return function(define, check, core, sets)
   local function text(v, what, name)
-    if type(v) ~= "string" then error(string.format("%s: %s must be a text, got %s", what, name, type(v)), 4) end
+    if type(v) ~= "string" then error(string.format("%s: %s must be a text, got %s", what, name, core.kind(v)), 4) end
     return v
+  end
+
+  -- What names a data set and its classes, where it is given.
+  local function names_of(o, what)
+    if o.name ~= nil then text(o.name, what, "name") end
+    if o.class_names == nil then return end
+    if core.kind(o.class_names) ~= "table" then
+      error(string.format("%s: class_names is a list of texts, got %s", what, core.kind(o.class_names)), 4)
+    end
+    for k, v in ipairs(o.class_names) do text(v, what, string.format("class_names[%d]", k)) end
   end
 
   -- The number of classes; -100 is none, as losses have it.
@@ -20,7 +30,7 @@ return function(define, check, core, sets)
       end
     end
     if classes and (math.type(classes) ~= "integer" or classes <= most) then
-      error(string.format("%s: label %d, but classes is %s", what, most, tostring(classes)), 4)
+      error(string.format("%s: label %d, but classes is %s", what, most, sets.shown(classes)), 4)
     end
     return classes or most + 1
   end
@@ -32,10 +42,15 @@ return function(define, check, core, sets)
   local function tensors(o)
     local what = "data.tensors"
     check(what, o, { "x", "y", "classes", "class_names", "name", "tokens", "vocabulary", "normalise" })
+    o = o or {}
+    names_of(o, what)
+    for _, name in ipairs { "classes", "vocabulary" } do
+      if o[name] ~= nil then sets.whole(o[name], what, name, 1) end
+    end
     local function stored(v, name)
-      if type(v) == "table" then v = tensor(v, name == "y" and { dtype = "i64" } or nil) end
-      if type(v) ~= "userdata" or not v.dtype then
-        error(string.format("%s: %s must be a tensor or nested tables, got %s", what, name, type(v)), 3)
+      if core.kind(v) == "table" then v = tensor(v, name == "y" and { dtype = "i64" } or nil) end
+      if core.kind(v) ~= "tensor" then
+        error(string.format("%s: %s must be a tensor or nested tables, got %s", what, name, core.kind(v)), 3)
       end
       return v:load():clone() -- in memory, contiguous, and nobody else's
     end
@@ -62,7 +77,7 @@ return function(define, check, core, sets)
     local pixels = x.dtype == "u8" and x.rank == 4
     if tokens == nil then tokens = integers[x.dtype] and not pixels or false end
     return sets.new { x = x, columns = { y = y }, classes = classes, class_names = o.class_names,
-      name = o.name and text(o.name, what, "name") or "tensors", image = x.rank == 4, tokens = tokens,
+      name = o.name or "tensors", image = x.rank == 4, tokens = tokens,
       vocabulary = o.vocabulary, divisor = pixels and not tokens and 255 or nil,
       normalise = sets.normalise(o.normalise, #shape > 1 and shape[#shape] or 1, what) }
   end
@@ -94,6 +109,7 @@ return function(define, check, core, sets)
     if type(labels) == "table" then labels, o = nil, labels end
     o = o or {}
     check(what, o, { "name", "classes", "class_names", "normalise" })
+    names_of(o, what)
     text(images, what, "the file of images")
     if labels ~= nil then text(labels, what, "the file of labels") end
     return idx_set(images, labels, o, what)
@@ -158,6 +174,7 @@ return function(define, check, core, sets)
     o = o or {}
     check(what, o, { "label", "header", "separator", "name", "classes", "normalise" })
     text(path, what, "the path")
+    names_of(o, what)
     local separator = o.separator or ","
     if type(separator) ~= "string" or #separator ~= 1 or separator:find '["\r\n]' then
       error(what .. ": separator is one character, such as ';'", 2)
@@ -179,6 +196,8 @@ return function(define, check, core, sets)
     local what = "data.bytes"
     if type(o) == "string" then o = { path = o } end
     check(what, o, { "path", "text", "length", "stride", "name" })
+    o = o or {}
+    names_of(o, what)
     if (o.path == nil) == (o.text == nil) then error(what .. ": give path or text", 2) end
     local length = o.length or 128
     for _, v in ipairs { length, o.stride or length } do

@@ -7,7 +7,7 @@ return function(define, check, core, sets)
 
   local function number(v, what, name, least)
     if type(v) ~= "number" or v ~= v or v < least or v == math.huge then
-      error(string.format("%s: %s must be a number of at least %g, got %s", what, name, least, tostring(v)), 4)
+      error(string.format("%s: %s must be a number of at least %g, got %s", what, name, least, sets.shown(v)), 4)
     end
     return v
   end
@@ -68,7 +68,8 @@ return function(define, check, core, sets)
 
   -- A factor A with A A' = cov, from what was given for class k: a deviation, a list of them, a matrix.
   local function factor(cov, k, dim, what)
-    local v = type(cov) == "table" and type(cov[k]) == "table" and type(cov[1][1]) == "table" and cov[k] or cov
+    local several = type(cov) == "table" and type(cov[k]) == "table" and type(cov[1]) == "table"
+    local v = several and type(cov[1][1]) == "table" and cov[k] or cov
     if type(v) == "number" then return tensor.eye(dim) * math.sqrt(number(v, what, "cov", 0)) end
     if type(v) == "userdata" or (type(v) == "table" and type(v[1]) == "table") then
       local m = tensor(v, { dtype = "f64" })
@@ -119,8 +120,9 @@ return function(define, check, core, sets)
   local function modular_addition(p, fraction, o)
     local what = "data.modular_addition"
     whole(p, what, "p", 2)
-    if type(fraction) ~= "number" or fraction <= 0 or fraction > 1 then
-      error(string.format("%s: the fraction to train on is %s; expected a share up to 1", what, tostring(fraction)), 2)
+    if type(fraction) ~= "number" or not (fraction > 0 and fraction <= 1) then
+      error(string.format("%s: the fraction to train on is %s; expected a share up to 1", what,
+        sets.shown(fraction)), 2)
     end
     o = o or {}
     check(what, o, { "seed", "equals" })

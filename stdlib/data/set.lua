@@ -4,6 +4,7 @@
 -- positions in a data set from 1 where scripts see them.
 
 local nearest = require "nearest"
+local told = require "train.told"
 
 local Set = { __name = "dataset", __metatable = false }
 local inside = setmetatable({}, { __mode = "k" }) -- set -> { x, columns, rows, whole, made }
@@ -17,9 +18,18 @@ return function(define, check, core)
 
   local function self(d, what)
     if not inside[d] then
-      error(string.format("%s: expected a data set, got %s (write d:%s)", what, type(d), what:match "[^:]+$"), 3)
+      error(string.format("%s: expected a data set, got %s (write d:%s)", what, core.kind(d), what:match "[^:]+$"), 3)
     end
     return inside[d]
+  end
+
+  local shown = require "expect"(core.kind).shown
+
+  -- A table that begins with a list.
+  local function listed(o, what, names, expected)
+    check(what, o, names, true)
+    local of = core.kind(o)
+    if of ~= "table" and of ~= "shape" then error(string.format("%s: expected %s, got %s", what, expected, of), 3) end
   end
 
   -- ---- making ----
@@ -93,6 +103,7 @@ return function(define, check, core)
   -- ---- labels ----
 
   local function labels(d, what)
+    self(d, what)
     local y = d.y
     if not y or y.rank ~= 1 then
       error(string.format("%s: %s has no labels, one an example", what, d.name), 3)
@@ -102,10 +113,13 @@ return function(define, check, core)
 
   local function class_list(list, classes, what)
     local set = {}
-    if type(list) ~= "table" or #list == 0 then error(what .. ": expected a list of classes, {0, 1, …}", 3) end
+    if core.kind(list) ~= "table" or #list == 0 then
+      error(string.format("%s: expected a list of classes, {0, 1, …}, got %s", what,
+        core.kind(list) == "table" and "an empty one" or shown(list)), 3)
+    end
     for k, c in ipairs(list) do
       if math.type(c) ~= "integer" or c < 0 or c >= classes then
-        error(string.format("%s: class %s is not one of 0 to %d", what, tostring(c), classes - 1), 3)
+        error(string.format("%s: class %s is not one of 0 to %d", what, shown(c), classes - 1), 3)
       end
       if set[c] then error(string.format("%s: class %d is listed twice", what, c), 3) end
       set[c] = k - 1
@@ -124,15 +138,16 @@ return function(define, check, core)
 
   -- The set of the positions whose class is in the list.
   local function of_classes(d, list, relabel, what)
-    local wanted, positions = class_list(list, d.classes, what), {}
-    for p, c in ipairs(labels(d, what)) do
+    local y, positions = labels(d, what), {}
+    local wanted = class_list(list, d.classes, what)
+    for p, c in ipairs(y) do
       if wanted[c] then positions[#positions + 1] = p end
     end
     local o = { rows = at(d, positions), name = string.format("%s {%s}", d.name, table.concat(list, ", ")) }
     if relabel then
-      local y = inside[d].columns.y:totable()
-      for k, c in ipairs(y) do y[k] = wanted[c] or 0 end -- rows of other classes are not in this set
-      o.columns = { y = vector(y) }
+      local all = inside[d].columns.y:totable()
+      for k, c in ipairs(all) do all[k] = wanted[c] or 0 end -- rows of other classes are not in this set
+      o.columns = { y = vector(all) }
       for name, t in pairs(inside[d].columns) do o.columns[name] = o.columns[name] or t end
       o.classes, o.class_names = #list, nil
       if d.class_names then
@@ -147,14 +162,14 @@ return function(define, check, core)
 
   local function whole(v, what, name, least)
     if math.type(v) ~= "integer" or v < least then
-      error(string.format("%s: %s must be a whole number of at least %d, got %s", what, name, least, tostring(v)), 4)
+      error(string.format("%s: %s must be a whole number of at least %d, got %s", what, name, least, shown(v)), 4)
     end
     return v
   end
 
   local function in_range(p, n, what)
     if math.type(p) ~= "integer" or p < 1 or p > n then
-      error(string.format("%s: no example %s; there are 1 to %d", what, tostring(p), n), 4)
+      error(string.format("%s: no example %s; there are 1 to %d", what, shown(p), n), 4)
     end
     return p
   end
@@ -163,9 +178,10 @@ return function(define, check, core)
   local function choose(d, i, j, what)
     local s = self(d, what)
     if i == nil and j == nil then return s.rows end
-    if type(i) == "table" or type(i) == "userdata" then
+    local of = core.kind(i)
+    if of == "table" or of == "tensor" then
       local list = i
-      if type(i) == "userdata" then
+      if of == "tensor" then
         list = i.dtype == "bool" and {} or i:totable()
         if i.dtype == "bool" then
           if #i ~= d.n then
@@ -199,7 +215,7 @@ return function(define, check, core)
         sum = sum + v * n
         out[k] = math.floor(sum + 0.5) - before
       else
-        error(string.format("%s: part %d is %s; expected a share up to 1 or a whole count", what, k, tostring(v)), 3)
+        error(string.format("%s: part %d is %s; expected a share up to 1 or a whole count", what, k, shown(v)), 3)
       end
       before = before + out[k]
     end
@@ -239,8 +255,8 @@ return function(define, check, core)
   local function split(d, o)
     local what = "dataset:split"
     local s = self(d, what)
-    check(what, o, { "seed", "stratified" }, true)
-    local order = o.seed and core.order(d.n, o.seed, 0) or tensor.arange(d.n)
+    listed(o, what, { "seed", "stratified" }, "shares or counts, { 0.9, 0.1 }")
+    local order = o.seed and core.order(d.n, whole(o.seed, what, "seed", 0), 0) or tensor.arange(d.n)
     local parts, from = {}, 0
     if o.stratified then
       for k, v in ipairs(o) do
@@ -268,12 +284,13 @@ return function(define, check, core)
     local what = "dataset:with_label_noise"
     local s = self(d, what)
     check(what, o, { "rate", "seed", "kind" })
+    o = o or {}
     local y, rate, seed, kind = labels(d, what), o.rate, whole(o.seed or 0, what, "seed", 0), o.kind or "other"
-    if type(rate) ~= "number" or rate < 0 or rate > 1 then
-      error(string.format("%s: rate must be a share from 0 to 1, got %s", what, tostring(rate)), 2)
+    if type(rate) ~= "number" or not (rate >= 0 and rate <= 1) then
+      error(string.format("%s: rate must be a share from 0 to 1, got %s", what, shown(rate)), 2)
     end
     if kind ~= "other" and kind ~= "next" and kind ~= "any" then
-      error(string.format("%s: kind is '%s'; expected \"other\", \"next\" or \"any\"", what, tostring(kind)), 2)
+      error(string.format("%s: kind is '%s'; expected \"other\", \"next\" or \"any\"", what, shown(kind)), 2)
     end
     if d.classes < 2 and kind ~= "any" then error(what .. ": there is no other class", 2) end
     local k = math.floor(rate * d.n + 0.5)
@@ -327,14 +344,16 @@ return function(define, check, core)
   local function augmentation(d, o, what)
     local a = o.augment
     if a == nil then return nil end
-    if type(a) ~= "table" then error(what .. ": augment is a table, { shift = 2, flip = true, … }", 3) end
+    if type(a) ~= "table" then
+      error(what .. ": augment is a table, { shift = 2, flip = true, … }, not " .. shown(a), 3)
+    end
     check(what .. ": augment", a, { "shift", "flip", "noise", "cutout" })
     local flip = a.flip == true and 0.5 or a.flip or 0
     if type(flip) ~= "number" or flip < 0 or flip > 1 then
-      error(string.format("%s: augment.flip is true or a probability, not %s", what, tostring(flip)), 3)
+      error(string.format("%s: augment.flip is true or a probability, not %s", what, shown(flip)), 3)
     end
     if a.noise and (type(a.noise) ~= "number" or a.noise < 0 or a.noise == math.huge) then
-      error(string.format("%s: augment.noise must be a standard deviation, got %s", what, tostring(a.noise)), 3)
+      error(string.format("%s: augment.noise must be a standard deviation, got %s", what, shown(a.noise)), 3)
     end
     local shift, cutout = whole(a.shift or 0, what, "augment.shift", 0), whole(a.cutout or 0, what, "augment.cutout", 0)
     if d.image then
@@ -420,7 +439,7 @@ return function(define, check, core)
     end
     for k, x in ipairs(list) do
       if type(x) ~= "number" or x ~= x or math.abs(x) == math.huge or (name == "std" and x <= 0) then
-        error(string.format("%s: %s[%d] is %s", what, name, k, tostring(x)), 4)
+        error(string.format("%s: %s[%d] is %s", what, name, k, shown(x)), 4)
       end
     end
     return list
@@ -429,7 +448,9 @@ return function(define, check, core)
   -- { mean, std }, each a number or a list: { mean = {…}, std = {…} }
   local function read_normalise(o, channels, what)
     if o == nil then return nil end
-    if type(o) ~= "table" or #o ~= 2 then error(what .. ": normalise is { mean, std }", 3) end
+    if type(o) ~= "table" or #o ~= 2 then
+      error(string.format("%s: normalise is { mean, std }, not %s", what, shown(o)), 3)
+    end
     local mean, std = numbers(o[1], what, "mean"), numbers(o[2], what, "std")
     local most = math.max(#mean, #std)
     if (#mean ~= most and #mean ~= 1) or (#std ~= most and #std ~= 1) or (most ~= 1 and most ~= channels) then
@@ -445,13 +466,13 @@ return function(define, check, core)
   local function map(d, f)
     local what = "dataset:map"
     self(d, what)
-    if type(f) ~= "function" then error(what .. ": expected a function of a batch's x, got " .. type(f), 2) end
+    if type(f) ~= "function" then error(what .. ": expected a function of a batch's x, got " .. core.kind(f), 2) end
     local parts = {}
     for _, b in batches(d, { size = 1000 }) do
       local x = f(b.x, b.y)
-      if type(x) ~= "userdata" or #x ~= b.n then
+      if core.kind(x) ~= "tensor" or #x ~= b.n then
         error(string.format("%s: the function returned %s; expected a tensor of %d examples", what,
-          type(x) == "userdata" and tostring(x.shape) or type(x), b.n), 2)
+          core.kind(x) == "tensor" and tostring(x.shape) or core.kind(x), b.n), 2)
       end
       parts[#parts + 1] = x
     end
@@ -489,7 +510,8 @@ return function(define, check, core)
 
   -- ---- what scripts see ----
 
-  local function add(name, signature, text, example, fn)
+  local function add(name, signature, text, example, inner)
+    local fn = told(inner)
     methods[name] = fn
     define("dataset:" .. name, signature, text, example, fn)
   end
@@ -523,13 +545,14 @@ return function(define, check, core)
     .. "from i to j. The examples are shared, not copied.", moons .. "print(d:subset({ 3, 1, 2 }).n, d:subset(11, "
     .. "20).n)\n-- > 3\t10",
     function(d, i, j)
+      self(d, "dataset:subset")
       if i == nil then error("dataset:subset: expected positions, or a first and a last one", 2) end
       return derive(d, { rows = choose(d, i, j, "dataset:subset"), name = d.name .. ", subset" })
     end)
   add("take", "d:take(n) -> data set", "The first n examples.", moons .. "print(d:take(10).n)\n-- > 10", function(d, n)
     self(d, "dataset:take")
     if math.type(n) ~= "integer" or n < 0 or n > d.n then
-      error(string.format("dataset:take: %s of %d examples", tostring(n), d.n), 2)
+      error(string.format("dataset:take: %s of %d examples", shown(n), d.n), 2)
     end
     return derive(d, { rows = pick(inside[d].rows, tensor.arange(d.n), 0, n), name = string.format("%s, first "
       .. "%d", d.name, n) })
@@ -547,7 +570,7 @@ return function(define, check, core)
     .. "order of the list.", moons .. "print(d:classes_only({ 1 }).n)\n-- > 50", function(d, o)
       local what = "dataset:classes_only"
       self(d, what)
-      check(what, o, { "relabel" }, true)
+      listed(o, what, { "relabel" }, "a list of classes, { 0, 1 }")
       return of_classes(d, o, o.relabel, what)
     end)
   add("split_classes", "d:split_classes { {class, …}, {class, …}, …, relabel = false } -> data set, …",
@@ -556,7 +579,8 @@ return function(define, check, core)
       .. "0\t50", function(d, o)
       local what = "dataset:split_classes"
       self(d, what)
-      check(what, o, { "relabel" }, true)
+      listed(o, what, { "relabel" }, "lists of classes, { {0, 1}, {2} }")
+      if #o == 0 then error(what .. ": expected lists of classes, { {0, 1}, {2} }", 2) end
       local out = {}
       for k, list in ipairs(o) do out[k] = of_classes(d, list, o.relabel, what) end
       return table.unpack(out)
@@ -590,5 +614,6 @@ return function(define, check, core)
       .. "count, nor "
     .. "how it was chosen.", moons .. "print(d:digest() == d:subset(1, 100):digest())\n-- > true", digest)
 
-  return { new = new, derive = derive, is = is, normalise = read_normalise, column = column, whole = whole }
+  return { new = new, derive = derive, is = is, normalise = read_normalise, column = column, whole = whole,
+    shown = shown }
 end

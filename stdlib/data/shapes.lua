@@ -29,14 +29,14 @@ return function(define, check, core, sets)
   local function whole(v, name, least, most)
     if math.type(v) ~= "integer" or v < least or v > (most or math.maxinteger) then
       error(string.format("%s: %s must be a whole number of at least %d%s, got %s", what, name, least,
-        most and " and at most " .. most or "", tostring(v)), 4)
+        most and " and at most " .. most or "", sets.shown(v)), 4)
     end
     return v
   end
 
   local function share(v, name)
     if type(v) ~= "number" or not (v >= 0 and v <= 1) then
-      error(string.format("%s: %s must be a number from 0 to 1, got %s", what, name, tostring(v)), 4)
+      error(string.format("%s: %s must be a number from 0 to 1, got %s", what, name, sets.shown(v)), 4)
     end
     return v
   end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Tokens as vectors: counts in a document, less for words that are in many (tf-idf), on few directions. A value that
 -- is called with tokens and may be recorded, so a router of experts can stand inside a network.
-return function(define, check)
+return function(define, check, core)
   local what = "data.tfidf"
   local Features = { __name = "tfidf", __metatable = { __call = true } }
   local methods = {}
@@ -10,7 +10,7 @@ return function(define, check)
 
   local function tokens(x)
     if type(x) == "table" then x = x.x end
-    if type(x) ~= "userdata" or x.rank ~= 2 or x.dtype:find "f" then
+    if core.kind(x) ~= "tensor" or x.rank ~= 2 or x.dtype:find "f" then
       error(what .. ": expected tokens, an integer tensor [n, t], or a data set of such", 3)
     end
     return x
@@ -41,6 +41,10 @@ return function(define, check)
 
   -- The features of every beginning of the documents: [n, t, size].
   function methods.prefixes(self, x)
+    if core.kind(self) ~= "tfidf" then
+      error("tfidf:prefixes: expected features of data.tfidf, got " .. core.kind(self)
+        .. " (write features:prefixes)", 2)
+    end
     return scaled(self, one_hot(tokens(x), self.vocabulary):cumsum(2)):matmul(self.basis)
   end
 
@@ -67,7 +71,7 @@ return function(define, check)
       local size = o.size or 100
       for name, v in pairs { vocabulary = vocabulary, size = size } do
         if type(v) ~= "number" or v < 1 or v % 1 ~= 0 then
-          fail("%s is a whole number from 1, got %s", name, tostring(v))
+          fail("%s is a whole number from 1, got %s", name, type(v) == "number" and v or core.kind(v))
         end
       end
       vocabulary = vocabulary // 1 | 0

@@ -17,12 +17,15 @@ end
 return function(f, options, check, core)
   if type(options) == "string" then options = { path = options } end
   check("cache", options, { "path", "key" })
+  local expect = require "expect"(core.kind)
+  expect("cache", options, { path = "the path of a file" })
   local o = options or {}
+  if not expect.fits(f, "a function") then
+    error("cache: expected a function of a model, got " .. core.kind(f), 3)
+  end
   local key = o.key or type(f) == "table" and f.key or nil
   if type(key) == "function" then key = key() end
-  if type(f) ~= "function" and not (type(f) == "table" and getmetatable(f) and getmetatable(f).__call) then
-    error("cache: expected a function of a model, got " .. type(f), 3)
-  elseif o.path and not key then
+  if o.path and not key then
     error("cache: a file is only right for the function that it was made with; give key = \"a text that changes "
       .. "when the function does\" (the functions of eval know theirs)", 3)
   end

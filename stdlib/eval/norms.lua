@@ -144,6 +144,16 @@ return function(define, check, core)
       error(("%s: statistics = %q; expected \"pooled\", \"batches\" or \"exact\""):format(what, tostring(how)), 2)
     end
     if not net_of.is(net) then error(("%s: expected a network, got %s"):format(what, core.kind(net)), 2) end
+    if type(data) ~= "table" or core.kind(data.x) ~= "tensor" then
+      error(("%s: expected a data set, a batch or { x =, y = }, got %s"):format(what, core.kind(data)), 2)
+    end
+    for field, least in pairs { batch = 1, key = math.mininteger } do
+      local v = o and o[field]
+      if v ~= nil and (math.type(v) ~= "integer" or v < least) then
+        error(("%s: %s is a whole number%s, got %s"):format(what, field, least == 1 and ", at least 1" or "",
+          type(v) == "number" and v or core.kind(v)), 2)
+      end
+    end
     local list = net.member and net_of.list(theta)
     if list then -- an ensemble: each member for itself
       local out = {}

@@ -2,16 +2,31 @@
 -- What the architectures share: options, the description of a network in config.json, attention.
 local net = require "nn.net"
 local compose = require "nn.compose"
+local layer = require "nn.layer"
 
 local arch = {}
 
+local whole = { vocab = true, context = true, width = true, layers = true, heads = true, inner = true, classes = true,
+  types = true, patch = true, kv_heads = true, head_size = true }
+local lists = { sizes = true, hidden = true, widths = true, blocks = true }
+
 -- Options over their defaults; `more` names those that have none.
 function arch.options(what, o, defaults, more)
-  if type(o) ~= "table" or net.is(o) then net.fail(what .. ": expected a table of options") end
+  if net.kind(o) ~= "table" then net.fail("%s: expected a table of options, got %s", what, net.kind(o)) end
   local names, out = { table.unpack(more or {}) }, {}
   for name, v in pairs(defaults) do names[#names + 1], out[name] = name, v end
   net.check(what, o, names, true)
   for name, v in pairs(o) do out[name] = v end
+  table.sort(names) -- the same mistakes, the same message
+  for _, name in ipairs(names) do
+    local v = out[name]
+    if v ~= nil and whole[name] then layer.whole(what, name, v) end
+    if v ~= nil and lists[name] then layer.sizes(what, name, v) end
+    if type(defaults[name]) == "number" then layer.number(what, name, v) end
+    if name == "prefix" and type(v) ~= "string" then
+      net.fail("%s: prefix = %s; expected a text", what, net.shown(v))
+    end
+  end
   return out
 end
 

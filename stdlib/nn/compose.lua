@@ -15,26 +15,29 @@ local function as_net(what, x)
     return layer.activation(x)
   end
   if type(x) == "function" then return net.new { kind = "function", forward = function(_, y) return x(y) end } end
-  net.fail("%s: expected a layer, a function or the name of an activation, got %s", what, type(x))
+  net.fail("%s: expected a layer, a function or the name of an activation, got %s", what, net.kind(x))
 end
 
 -- { layer, {"name", layer}, … } as children; names default to 0, 1, … as in torch. `also`: what else it may hold.
 local function parts(what, list, also)
-  local children = {}
+  local children, last = {}, 0
+  if net.kind(list) ~= "table" then net.fail("%s: expected a list of layers, got %s", what, net.kind(list)) end
   for key in pairs(list) do
     if math.type(key) ~= "integer" and key ~= also then
-      net.fail("%s: '%s' is no part of the list: a named part is {\"%s\", layer}", what, key, key)
+      net.fail("%s: '%s' is no part of the list: a named part is {\"%s\", layer}", what, tostring(key), tostring(key))
     end
+    last = math.type(key) == "integer" and math.max(key, last) or last
   end
   for i, entry in ipairs(list) do
     local named = type(entry) == "table" and not net.is(entry)
     if named and type(entry[1]) ~= "string" then
-      net.fail("%s: part %d is a table; expected a layer or {\"name\", layer}", what, i)
+      net.fail("%s: part %d is a %s; expected a layer or {\"name\", layer}", what, i, net.kind(entry))
     end
     local part
     if named then part = entry[2] else part = entry end
     children[i] = { name = named and entry[1] or tostring(i - 1), net = as_net(what, part) }
   end
+  if #children < last then net.fail("%s: part %d is nil; expected a layer", what, #children + 1) end
   return children
 end
 
@@ -42,6 +45,7 @@ function compose.sequential(list, o)
   local children = parts("nn.sequential", list)
   if #children == 0 then net.fail("nn.sequential: expected a list of layers") end
   o = o or {}
+  if o.input ~= nil then layer.sizes("nn.sequential", "input", o.input) end
   return net.new { kind = "sequential", chain = true, children = children, input = o.input or children[1].net.input }
 end
 
@@ -69,12 +73,12 @@ local joins = {
 
 -- The same input through every part, and their outputs joined.
 function compose.branch(list, join)
+  local children = parts("nn.branch", list, "join")
   join = join or list.join or "add"
   local f = type(join) == "function" and join or joins[join]
   if not f then
-    net.fail("nn.branch: join = %s; expected \"add\", \"mean\", \"cat\" or a function", tostring(join))
+    net.fail("nn.branch: join = %s; expected \"add\", \"mean\", \"cat\" or a function", net.shown(join))
   end
-  local children = parts("nn.branch", list, "join")
   if #children == 0 then net.fail("nn.branch: expected a list of layers") end
   return net.new { kind = "branch", group = "layer", children = children,
     forward = function(s, x)
@@ -109,7 +113,11 @@ local roles = { weight = true, bias = true, embedding = true, scale = true, shif
 
 -- {3, 2} or { shape = {3, 2}, init = } as the description of a tensor.
 local function described(name, t)
-  local shape = t.shape or t
+  if type(name) ~= "string" or net.kind(t) ~= "table" and net.kind(t) ~= "shape" then
+    net.fail("nn.layer: the shape of %s is %s; expected { name = {3, 2} } or { {\"name\", {3, 2}} }", net.shown(name),
+      net.shown(t))
+  end
+  local shape = layer.sizes("nn.layer", "the shape of " .. name, t.shape or t)
   local fan_in = #shape > 1 and layer.count(shape, 2) or shape[1]
   local fan_out = layer.count(shape) // (#shape > 1 and shape[2] or 1)
   local how = t.init or #shape > 1 and "weight" or "shift"
@@ -120,7 +128,7 @@ local function described(name, t)
     p.role = how
   else
     net.fail("nn.layer: init of %s is %s; expected a number, weight, bias, embedding, scale or shift",
-      name, tostring(how))
+      name, net.shown(how))
   end
   return p
 end
@@ -128,7 +136,15 @@ end
 -- {name = shape, …} in byte order, or { {name, shape}, … } in order.
 local function described_all(list)
   local out, names = {}, {}
-  for i, entry in ipairs(list or {}) do out[i] = described(entry[1], entry[2]) end
+  if list ~= nil and net.kind(list) ~= "table" then
+    net.fail("nn.layer: expected tables of shapes by name, got %s", net.kind(list))
+  end
+  for i, entry in ipairs(list or {}) do
+    if type(entry) ~= "table" then
+      net.fail("nn.layer: tensor %d is %s; expected {\"name\", shape}", i, net.shown(entry))
+    end
+    out[i] = described(entry[1], entry[2])
+  end
   for name in pairs(list or {}) do
     if type(name) == "string" then names[#names + 1] = name end
   end
@@ -140,6 +156,11 @@ end
 function compose.layer(o)
   if type(o) ~= "table" or type(o.forward) ~= "function" then
     net.fail("nn.layer: expected { params = { weight = {3, 2} }, forward = function(s, x) … end }")
+  end
+  for option, of in pairs { kind = "string", note = "string", group = "string", cost = "function" } do
+    if o[option] ~= nil and type(o[option]) ~= of then
+      net.fail("nn.layer: %s is a %s; expected a %s", option, net.kind(o[option]), of)
+    end
   end
   local forward = o.forward
   return net.new { kind = o.kind or "layer", weights = described_all(o.params), buffers = described_all(o.buffers),
@@ -165,6 +186,7 @@ end
 
 -- The links up to `name`, and those behind it.
 local function cut(what, root, name)
+  if type(name) ~= "string" then net.fail("%s: expected the name of a part, got %s", what, net.kind(name)) end
   if not root.chain then net.fail("%s: a %s is no chain of parts", what, root.kind) end
   local before, behind, last = {}, {}, nil
   local list = links(root, "", "", root.group, {})

@@ -46,12 +46,15 @@ end
 
 -- Numbers as shares; all the same where there are none.
 local function shares(what, list, n)
+  if list ~= nil and type(list) ~= "table" then
+    net.fail("%s: expected a list of weights, one a member, got %s", what, net.kind(list))
+  end
   list = list or ones(n)
   if #list ~= n then net.fail("%s: %d weights for %d members", what, #list, n) end
   local sum, out = 0, {}
   for k, v in ipairs(list) do
     if type(v) ~= "number" or not (v >= 0 and v < math.huge) then
-      net.fail("%s: weight %d is %s; expected a number, at least 0", what, k, tostring(v))
+      net.fail("%s: weight %d is %s; expected a number, at least 0", what, k, net.shown(v))
     end
     sum = sum + v
   end
@@ -84,12 +87,13 @@ end
 
 local function parts(nets)
   if net.is(nets) then return { { name = "member", net = nets, at = "" } } end
-  if type(nets) ~= "table" or #nets == 0 then
-    net.fail("nn.ensemble: expected a network, or a list with one for each member")
+  if net.kind(nets) ~= "table" or #nets == 0 then
+    net.fail("nn.ensemble: expected a network, or a list with one for each member, got %s", net.kind(nets))
   end
   local children = {}
-  for k, n in ipairs(nets) do
-    if not net.is(n) then net.fail("nn.ensemble: member %d is a %s, not a network", k, type(n)) end
+  for k = 1, #nets do
+    local n = nets[k]
+    if not net.is(n) then net.fail("nn.ensemble: member %d is a %s, not a network", k, net.kind(n)) end
     children[k] = { name = tostring(k), net = n }
   end
   return children
@@ -121,9 +125,12 @@ function module.new(nets, o)
   if not join then
     local near = nearest(tostring(combine), joins)
     net.fail("nn.ensemble: combine = %s; expected \"probabilities\", \"logits\", \"vote\", \"max_confidence\" or a "
-      .. "function(z, weights)%s", tostring(combine), near and ("; did you mean %q?"):format(near) or "")
+      .. "function(z, weights)%s", net.shown(combine), near and ("; did you mean %q?"):format(near) or "")
   end
   local route = (type(weights) == "function" or getmetatable(weights) and getmetatable(weights).__call) and weights
+  if weights ~= nil and not route and net.kind(weights) ~= "table" then
+    net.fail("nn.ensemble: weights is a %s; expected one number a member, or a function", net.kind(weights))
+  end
   if combine == "max_confidence" and weights then
     net.fail("nn.ensemble: the most confident member counts alone; \"max_confidence\" takes no weights")
   end
@@ -215,6 +222,9 @@ function module.define(public, check)
     .. "print(ens({ a, b }, x):equal(net(a, x):log_softmax()))\n-- > true",
     function(o)
       check("nn.posterior", o, { "prior" })
+      if o and o.prior ~= nil and type(o.prior) ~= "table" then
+        net.fail("nn.posterior: prior is a %s; expected one number a member", net.kind(o.prior))
+      end
       return module.posterior(o or {})
     end)
 
@@ -226,10 +236,11 @@ function module.define(public, check)
     made .. "local route = nn.router { centres = tensor { {0, 0}, {1, 2} }, features = function(t) return t end }\n"
     .. "print(nn.ensemble(net, { weights = route, top = 1 })({ a, b }, x):equal(net(b, x):log_softmax()))\n-- > true",
     function(o)
-      check("nn.router", o, { "centres", "features", "temperature" }, true)
+      check("nn.router", o, { "centres", "features", "temperature" })
+      o = o or {}
       if type(o.features) ~= "function" and not (getmetatable(o.features) or {}).__call then
         net.fail("nn.router: features is a function of the input")
-      elseif type(o.centres) ~= "userdata" or o.centres.rank ~= 2 then
+      elseif net.kind(o.centres) ~= "tensor" or o.centres.rank ~= 2 then
         net.fail("nn.router: centres is a tensor [members, d]")
       elseif o.temperature ~= nil and not (type(o.temperature) == "number" and o.temperature > 0) then
         net.fail("nn.router: temperature is a number above 0, got %s", tostring(o.temperature))

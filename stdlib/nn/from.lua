@@ -146,6 +146,10 @@ end
 
 -- archs: kind -> constructor.
 return function(m, archs)
+  if net.kind(m) ~= "model" then
+    net.fail("nn.from: expected a model, got %s%s", net.kind(m),
+      type(m) == "string" and " (model.open opens a file)" or "")
+  end
   local text = m:config()
   if not text then
     net.fail("nn.from: %s has no config.json that says what network it is for", m:label())

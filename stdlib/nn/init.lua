@@ -57,7 +57,8 @@ local function scheme_of(name)
   local scheme = schemes[name]
   if scheme or type(name) == "function" then return scheme or name end
   local near = nearest(tostring(name), schemes)
-  net.fail("net:init: no scheme is called '%s'%s", tostring(name), near and ("; did you mean '%s'?"):format(near) or "")
+  net.fail("net:init: no scheme is called '%s'%s", net.shown(name),
+    near and ("; did you mean '%s'?"):format(near) or "")
 end
 
 local function value(t, scheme, seed, dtype)
@@ -70,14 +71,19 @@ local function value(t, scheme, seed, dtype)
   end
   made = made or ((type(scheme) == "table" and scheme[spec.role]) or schemes.torch[spec.role])(spec)
   if type(made) == "number" then return tensor.full(t.shape, made, { dtype = dtype }) end
-  if type(made) == "userdata" then
+  if net.kind(made) == "tensor" then
     if net.shape_text(made.shape) ~= net.shape_text(t.shape) then
       net.fail("net:init: the scheme gives %s the shape %s, expected %s", t.name, net.shape_text(made.shape),
         net.shape_text(t.shape))
     end
     return made:to(dtype)
   end
-  local kind, size = made[1], made[2]
+  local kind, size
+  if type(made) == "table" then kind, size = made[1], made[2] end
+  if kind ~= "normal" and kind ~= "uniform" or type(size) ~= "number" then
+    net.fail("net:init: the scheme gives %s %s; expected a number, {\"normal\", std}, {\"uniform\", bound} or a tensor",
+      t.name, net.shown(made))
+  end
   if kind == "normal" then return tensor.normal(t.shape, key(seed, t.name), { std = size, dtype = dtype }) end
   return tensor.uniform(t.shape, key(seed, t.name), { low = -size, high = size, dtype = dtype })
 end
@@ -85,7 +91,10 @@ end
 -- The network's first tensors as a model.
 function init.model(root, o)
   local seed, dtype = o.seed or 0, o.dtype or "f32"
-  if math.type(seed) ~= "integer" then net.fail("net:init: seed = %s is no integer", tostring(seed)) end
+  if math.type(seed) ~= "integer" then net.fail("net:init: seed = %s is no integer", net.shown(seed)) end
+  if type(dtype) ~= "string" then
+    net.fail("net:init: dtype = %s; expected a text such as \"f32\"", net.shown(dtype))
+  end
   local list = {}
   for i, t in ipairs(net.structure(root).tensors) do
     list[i] = { t.name, value(t, scheme_of(o.scheme or t.scheme or "torch"), seed, dtype) }

@@ -6,12 +6,6 @@ local nearest = require "nearest"
 
 local layer = {}
 
--- A number or {h, w} as two numbers.
-local function pair(v)
-  if type(v) == "table" then return v[1], v[2] end
-  return v, v
-end
-
 local function count(shape, from, to)
   local n = 1
   for i = from or 1, to or #shape do n = n * shape[i] end
@@ -20,9 +14,36 @@ end
 
 local function whole(what, name, v)
   if math.type(v) ~= "integer" or v < 1 then
-    net.fail("%s: %s = %s; expected a whole number above 0", what, name, tostring(v))
+    net.fail("%s: %s = %s; expected a whole number above 0", what, name, net.shown(v))
   end
   return v
+end
+
+-- A list of such numbers.
+local function sizes(what, name, list)
+  local of = net.kind(list)
+  if of ~= "table" and of ~= "shape" then
+    net.fail("%s: %s = %s; expected a list of whole numbers above 0", what, name, net.shown(list))
+  end
+  for _, v in ipairs(list) do whole(what, name, v) end
+  return list
+end
+
+local function number(what, name, v)
+  if type(v) ~= "number" then net.fail("%s: %s = %s; expected a number", what, name, net.shown(v)) end
+  return v
+end
+
+-- A whole number, or {h, w}, as two, from `least` on (1 when left out).
+local function pair(what, name, v, least)
+  local h, w = v, v
+  if type(v) == "table" then h, w = v[1], v[2] end
+  local function fits(n) return math.type(n) == "integer" and n >= (least or 1) end
+  if not (fits(h) and fits(w)) then
+    net.fail("%s: %s = %s; expected a whole number from %d, or {height, width} of such", what, name, net.shown(v),
+      least or 1)
+  end
+  return h, w
 end
 
 -- ---- linear maps ----
@@ -68,8 +89,8 @@ function layer.conv2d(into, out, kernel, o)
   o = o or {}
   whole("nn.conv2d", "inputs", into)
   whole("nn.conv2d", "outputs", out)
-  local h, w = pair(kernel)
-  local groups = o.groups or 1
+  local h, w = pair("nn.conv2d", "kernel", kernel)
+  local groups = whole("nn.conv2d", "groups", o.groups or 1)
   if into % groups ~= 0 or out % groups ~= 0 then
     net.fail("nn.conv2d: %d and %d channels do not divide into %d groups", into, out, groups)
   end
@@ -78,8 +99,11 @@ function layer.conv2d(into, out, kernel, o)
     fan_out = out * h * w } }
   if o.bias ~= false then weights[2] = { name = "bias", shape = { out }, role = "bias", fan_in = fan } end
   local how = { stride = o.stride or 1, padding = o.padding or 0, dilation = o.dilation or 1, groups = groups }
+  local stride = pair("nn.conv2d", "stride", how.stride)
+  pair("nn.conv2d", "padding", how.padding, 0)
+  pair("nn.conv2d", "dilation", how.dilation)
   return net.new { kind = "conv2d", weights = weights, how = how,
-    note = ("%d -> %d, %d x %d%s"):format(into, out, h, w, pair(how.stride) > 1 and " / " .. pair(how.stride) or ""),
+    note = ("%d -> %d, %d x %d%s"):format(into, out, h, w, stride > 1 and " / " .. stride or ""),
     resize = function(shape)
       local s, same = shape "weight", {}
       for k, v in pairs(o) do same[k] = v end
@@ -96,6 +120,7 @@ end
 
 function layer.embedding(n, width)
   whole("nn.embedding", "n", n)
+  whole("nn.embedding", "width", width)
   return net.new { kind = "embedding", note = ("%d x %d"):format(n, width),
     weights = { { name = "weight", shape = { n, width }, role = "embedding", fan_in = width, fan_out = n } },
     resize = function(shape) return layer.embedding(table.unpack(shape "weight")) end,
@@ -113,7 +138,9 @@ end
 
 function layer.batch_norm(n, o)
   o = o or {}
-  local eps, momentum = o.eps or 1e-5, o.momentum or 0.1
+  whole("nn.batch_norm", "channels", n)
+  local eps = number("nn.batch_norm", "eps", o.eps or 1e-5)
+  local momentum = number("nn.batch_norm", "momentum", o.momentum or 0.1)
   return net.new { kind = "batch_norm", group = "beside", note = tostring(n), weights = affine(n),
     buffers = { { name = "running_mean", shape = { n }, value = 0 },
       { name = "running_var", shape = { n }, value = 1 } },
@@ -144,7 +171,8 @@ end
 
 function layer.layer_norm(n, o)
   o = o or {}
-  local eps = o.eps or 1e-5
+  whole("nn.layer_norm", "n", n)
+  local eps = number("nn.layer_norm", "eps", o.eps or 1e-5)
   return net.new { kind = "layer_norm", group = "beside", note = tostring(n), weights = affine(n),
     resize = function(shape) return layer.layer_norm(shape "weight"[1], o) end,
     forward = function(s, x)
@@ -155,8 +183,10 @@ end
 
 function layer.group_norm(groups, n, o)
   o = o or {}
+  whole("nn.group_norm", "groups", groups)
+  whole("nn.group_norm", "channels", n)
   if n % groups ~= 0 then net.fail("nn.group_norm: %d channels do not divide into %d groups", n, groups) end
-  local eps = o.eps or 1e-5
+  local eps = number("nn.group_norm", "eps", o.eps or 1e-5)
   return net.new { kind = "group_norm", group = "beside", weights = affine(n),
     note = ("%d in %d groups"):format(n, groups),
     resize = function(shape) return layer.group_norm(groups, shape "weight"[1], o) end,
@@ -168,7 +198,8 @@ end
 
 function layer.rms_norm(n, o)
   o = o or {}
-  local eps = o.eps or 1e-6
+  whole("nn.rms_norm", "n", n)
+  local eps = number("nn.rms_norm", "eps", o.eps or 1e-6)
   return net.new { kind = "rms_norm", group = "beside", note = tostring(n),
     weights = { { name = "weight", shape = { n }, role = "scale" } },
     resize = function(shape) return layer.rms_norm(shape "weight"[1], o) end,
@@ -188,7 +219,7 @@ function layer.norm(what, kind, n, o)
     local groups = o and o.groups or math.min(8, n)
     return layer.group_norm(groups, n, o)
   end
-  net.fail("%s: norm = %s; expected \"batch\", \"group\", \"layer\", \"rms\" or false", what, tostring(kind))
+  net.fail("%s: norm = %s; expected \"batch\", \"group\", \"layer\", \"rms\" or false", what, net.shown(kind))
 end
 
 -- ---- activations ----
@@ -211,7 +242,7 @@ function layer.activation_function(what, f)
   local found = type(f) == "function" and f or activations[f]
   if found then return found end
   local near = nearest(tostring(f), activations)
-  net.fail("%s: no activation is called '%s'%s", what, tostring(f),
+  net.fail("%s: no activation is called '%s'%s", what, net.shown(f),
     near and ("; did you mean '%s'?"):format(near) or "")
 end
 
@@ -222,8 +253,8 @@ end
 
 function layer.dropout(p)
   p = p or 0.5
-  if type(p) ~= "number" or p < 0 or p >= 1 then
-    net.fail("nn.dropout: p = %s; expected 0 <= p < 1", tostring(p))
+  if type(p) ~= "number" or not (p >= 0 and p < 1) then
+    net.fail("nn.dropout: p = %s; expected 0 <= p < 1", net.shown(p))
   end
   return net.new { kind = "dropout", note = tostring(p),
     forward = function(s, x)
@@ -236,10 +267,12 @@ end
 
 local function pool(kind, size, o)
   o = o or {}
-  local h, w = pair(size)
+  local h, w = pair("nn." .. kind, "size", size)
   local how = {}
   for k, v in pairs(o) do how[k] = v end
   how.stride = how.stride or size
+  pair("nn." .. kind, "stride", how.stride)
+  pair("nn." .. kind, "padding", how.padding or 0, 0)
   return net.new { kind = kind, note = ("%d x %d"):format(h, w),
     forward = function(s, x)
       if #x.shape ~= 4 then s:fail("expected [n, height, width, channels], got shape %s", net.shape_text(x.shape)) end
@@ -251,7 +284,7 @@ function layer.max_pool2d(size, o) return pool("max_pool2d", size, o) end
 function layer.avg_pool2d(size, o) return pool("avg_pool2d", size, o) end
 
 function layer.adaptive_avg_pool2d(size)
-  local h, w = pair(size)
+  local h, w = pair("nn.adaptive_avg_pool2d", "size", size)
   return net.new { kind = "adaptive_avg_pool2d", note = ("to %d x %d"):format(h, w),
     forward = function(_, x) return x:adaptive_avg_pool2d { h, w } end }
 end
@@ -278,5 +311,5 @@ function layer.flatten()
 end
 
 layer.count = count
-layer.whole = whole
+layer.whole, layer.sizes, layer.number = whole, sizes, number
 return layer

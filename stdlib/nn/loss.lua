@@ -46,8 +46,8 @@ local function loss_function(root, o)
   local known = losses[f]
   if not known then
     local near = nearest(tostring(f), losses)
-    net.fail("net:loss: loss = %s; expected \"cross_entropy\", \"mse\", \"bce\" or a function(y, batch)%s", tostring(f),
-      near and ("; did you mean %q?"):format(near) or "")
+    net.fail("net:loss: loss = %s; expected \"cross_entropy\", \"mse\", \"bce\" or a function(y, batch)%s",
+      net.shown(f), near and ("; did you mean %q?"):format(near) or "")
   end
   return function(y, batch) return known(root, y, batch, o) end
 end
@@ -118,10 +118,16 @@ end
 
 local function rows_of(data)
   if type(data) ~= "table" then
-    net.fail("net:loss: expected a data set, a batch or { x =, y = }, got %s", type(data))
+    net.fail("net:loss: expected a data set, a batch or { x =, y = }, got %s", net.kind(data))
   end
   local x = data.x
-  if type(x) ~= "userdata" then
+  for name, t in pairs { x = x, y = data.y } do
+    if net.kind(t) ~= "tensor" or t.rank == 0 then
+      net.fail("net:loss: %s of the data is a %s; expected a tensor with a row for each example", name,
+        net.kind(t) == "tensor" and "single number" or net.kind(t))
+    end
+  end
+  if x == nil then
     local parts = rawget(data, "train") and "; they come in parts: data.train, data.test"
     net.fail("net:loss: the data have no x%s", parts or "")
   end
@@ -158,8 +164,13 @@ end
 
 -- theta in memory: a model that lies in files is read.
 local function settled(f, theta)
-  if type(theta) == "userdata" then
-    local ok, t = pcall(theta.tensor, theta, net.structure(f.net).tensors[1].name)
+  local of = net.kind(theta)
+  if of ~= "model" and of ~= "table" then
+    net.fail("net:loss: the parameters are a model, or a table of tensors by name, not a %s", of)
+  end
+  local first = net.structure(f.net).tensors[1]
+  if of == "model" and first then
+    local ok, t = pcall(theta.tensor, theta, first.name)
     if ok and t.planned and not t.recorded then theta = theta:load() end
   end
   return f.bn and eval.bn_reset(f.net, theta, f.bn) or theta
@@ -189,7 +200,9 @@ function module.new(root, data, o)
   f.options = { loss = o.loss or "cross_entropy", mode = o.mode or "eval", label_smoothing = o.label_smoothing,
     ignore_index = o.ignore_index }
   f.size = o.batch or 1000
-  if math.type(f.size) ~= "integer" or f.size < 1 then net.fail("net:loss: batch = %s", tostring(f.size)) end
+  if math.type(f.size) ~= "integer" or f.size < 1 then
+    net.fail("net:loss: batch = %s; expected a whole number above 0", net.shown(f.size))
+  end
   loss_function(root, f.options)
   rows_of(data)
   return setmetatable(f, Loss)
@@ -225,29 +238,34 @@ end
 function Loss.__call(f, theta) return net.guarded(value, f, theta) end
 
 -- The reports of several models: over each chunk all of them side by side. A report is the same in any company.
-function module.reports(f, thetas)
-  return net.guarded(function()
-    local kernel = kernels_of(f.net, f.options)
-    local models, list = {}, {}
-    for i, theta in ipairs(thetas) do models[i], list[i] = settled(f, theta), { loss = 0 } end
-    local n = over_chunks(f, f.size, function(batch, share)
-      local calls = {}
-      for i, theta in ipairs(models) do calls[i] = { theta, batch, f.key, n = 3 } end
-      local values, right = compile.map(kernel.report, calls)
-      for i, r in ipairs(list) do
-        r.loss = r.loss + share * values[i]
-        r.right = right[i] and (r.right or 0) + right[i] or r.right
-      end
-    end)
+local function reports(f, thetas)
+  local kernel = kernels_of(f.net, f.options)
+  local models, list = {}, {}
+  for i, theta in ipairs(thetas) do models[i], list[i] = settled(f, theta), { loss = 0 } end
+  local n = over_chunks(f, f.size, function(batch, share)
+    local calls = {}
+    for i, theta in ipairs(models) do calls[i] = { theta, batch, f.key, n = 3 } end
+    local values, right = compile.map(kernel.report, calls)
     for i, r in ipairs(list) do
-      local accuracy = r.right and r.right / n
-      list[i] = { loss = r.loss, accuracy = accuracy, error = accuracy and 1 - accuracy, n = n }
+      r.loss = r.loss + share * values[i]
+      r.right = right[i] and (r.right or 0) + right[i] or r.right
     end
-    return list
   end)
+  for i, r in ipairs(list) do
+    local accuracy = r.right and r.right / n
+    list[i] = { loss = r.loss, accuracy = accuracy, error = accuracy and 1 - accuracy, n = n }
+  end
+  return list
 end
 
-function methods.report(f, theta) return module.reports(f, { theta })[1] end
+function module.reports(f, thetas) return net.guarded(reports, f, thetas) end
+
+function methods.report(f, theta)
+  return net.guarded(function()
+    if theta == nil then net.fail "net:loss: the parameters are a model, or a table of tensors by name, not a nil" end
+    return reports(f, { theta })[1]
+  end)
+end
 
 function methods.grad(f, theta)
   return net.guarded(function()
@@ -268,6 +286,9 @@ function methods.linearize(f, theta, o)
   return net.guarded(function()
     o = o or {}
     net.check("linearize", o, { "chunk", "keep" })
+    if o.chunk ~= nil and (math.type(o.chunk) ~= "integer" or o.chunk < 1) then
+      net.fail("linearize: chunk = %s; expected a whole number above 0", net.shown(o.chunk))
+    end
     local H = { f = f, size = o.chunk or f.size, keep = o.keep ~= false }
     H.theta = settled(f, theta)
     H.kept = {}
@@ -321,6 +342,17 @@ end
 function linear_methods.grad(H) return net.guarded(function() return first_order(H).gradient end) end
 
 function linear_methods.close(H) H.kept, H.theta = nil, nil end
+
+-- `f.report(theta)` is told that it lacks a colon.
+for class, list in pairs { [Loss] = methods, [Linear] = linear_methods } do
+  for name, inner in pairs(list) do -- ??name at the prompt looks for `inner`
+    list[name] = function(self, ...)
+      if getmetatable(self) == class then return inner(self, ...) end
+      error(("%s:%s: expected the %s, got %s (write a colon, f:%s)"):format(class.__name, name, class.__name,
+        net.kind(self), name), 2)
+    end
+  end
+end
 
 Loss.__name, Linear.__name = "loss", "linearisation"
 Loss.__index = methods

@@ -47,6 +47,15 @@ local function guarded(f, ...)
 end
 module.guarded = guarded
 
+-- "tensor", "model" or the type of Lua; stdlib/nn.lua gives a function that tells more kinds apart.
+local function shape_of(v) return v.shape end
+function module.kind(v)
+  return type(v) ~= "userdata" and type(v) or pcall(shape_of, v) and "tensor" or "model"
+end
+local function kind(v) return module.kind(v) end
+
+module.shown = require "expect"(kind).shown
+
 local function shape_text(shape) return "[" .. table.concat(shape, ", ") .. "]" end
 module.shape_text = shape_text
 
@@ -284,16 +293,9 @@ function module.list(theta)
   return type(theta) == "table" and not getmetatable(theta) and theta[1] ~= nil and theta or nil
 end
 
-local function shape_of(v) return v.shape end
-
--- "tensor", "model" or the type of Lua.
-local function kind(v)
-  return type(v) ~= "userdata" and type(v) or pcall(shape_of, v) and "tensor" or "model"
-end
-
 -- A function name, shape -> tensor that checks both.
 local function reader(theta)
-  local list = type(theta) == "table" and not getmetatable(theta)
+  local list = kind(theta) == "table" and not getmetatable(theta)
   if not list and kind(theta) ~= "model" then
     fail("nn: the parameters are a model, or a table of tensors by name, not a %s: net(theta, x)", kind(theta))
   end
@@ -316,6 +318,7 @@ local function reader(theta)
       fail("nn: the parameters have no %s%s", name, near and ("; did you mean %s?"):format(near) or "")
     end
     if type(t) == "number" then t = tensor { t } end -- one element of a table
+    if kind(t) ~= "tensor" then fail("nn: %s is a %s, expected a tensor", name, kind(t)) end
     if shape and not same_shape(shape, t.shape) then
       fail("nn: %s has the shape %s, expected %s", name, shape_text(t.shape), shape_text(shape))
     end
@@ -346,7 +349,10 @@ local modes = { eval = false, train = true }
 function module.run(root, theta, x, o)
   local get = reader(theta)
   local mode = o.mode or "eval"
-  if modes[mode] == nil then fail("nn: mode = %q; expected \"eval\" or \"train\"", tostring(mode)) end
+  if modes[mode] == nil then fail("nn: mode = %q; expected \"eval\" or \"train\"", module.shown(mode)) end
+  if o.key ~= nil and not (type(o.key) == "number" and math.tointeger(o.key)) and kind(o.key) ~= "tensor" then
+    fail("nn: key = %s; expected an integer, or a tensor of one", module.shown(o.key))
+  end
   local run = { theta = theta, get = get, training = modes[mode], key = o.key, state = {}, passed = {}, wanted = o.want,
     captured = o.want and {}, watch = o.watch, reset = o.reset, batch = type(x) == "table" and x or nil }
   local y = apply(run, root, "", "", input_of(x))
@@ -356,11 +362,14 @@ end
 -- { path = "output", … } of names; all must be parts.
 function module.wanted(root, names, of)
   local paths, want = {}, {}
+  if type(names) ~= "string" and kind(names) ~= "table" then
+    fail("nn: expected the path of a part, or a list of them, got %s", kind(names))
+  end
   walk(root, function(_, path) paths[path] = true end)
   for _, name in ipairs(type(names) == "table" and names or { names }) do
     if not paths[name] then
       local near = nearest(tostring(name), paths)
-      fail("nn: the network has no part %s%s", tostring(name), near and ("; did you mean %s?"):format(near) or "")
+      fail("nn: the network has no part %s%s", module.shown(name), near and ("; did you mean %s?"):format(near) or "")
     end
     want[name] = of
   end

@@ -15,6 +15,7 @@ local numbers_of_yarn = { "original_max_position_embeddings", "beta_fast", "beta
   "mscale_all_dim" }
 
 function rope.kind(what, scaling)
+  if net.kind(scaling) ~= "table" then net.fail("%s: rope_scaling is a table, got %s", what, net.kind(scaling)) end
   local kind = scaling.rope_type or scaling.type or "default"
   local fields = kinds[kind] or net.fail("%s: rope_scaling of the type %s is not supported; known are default, linear, "
     .. "dynamic, llama3, yarn", what, tostring(kind))

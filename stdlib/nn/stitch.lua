@@ -24,6 +24,7 @@ end
 function module.new(a, at, b, behind, o)
   if not net.is(a) or not net.is(b) then net.fail("nn.stitch: expected nn.stitch(net a, part, net b, part)") end
   o, behind = o or {}, behind or at
+  if o.input ~= nil then layer.sizes("nn.stitch", "input", o.input) end
   local first, last = compose.upto(a, at), compose.from(b, behind)
   local map = layer.linear(width(a, at, o.input, "a"), width(b, behind, o.input, "b"))
   first.frozen, last.frozen = true, true

@@ -103,6 +103,9 @@ end
 -- The text. levels: how deep parts of parts are shown.
 local function text(root, o)
   local input = o.input or root.input
+  if o.input ~= nil then layer.sizes("net:summary", "input", o.input) end
+  if o.batch ~= nil then layer.whole("net:summary", "batch", o.batch) end
+  if o.levels ~= nil then layer.number("net:summary", "levels", o.levels) end
   if input then input = { o.batch or 1, table.unpack(input) } end
   local list, whole, seen, why = table_of(root, input)
   if why and o.input then net.fail("net:summary: %s", tostring(why)) end

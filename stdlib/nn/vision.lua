@@ -12,12 +12,12 @@ local function images(what, input)
   if type(input) ~= "table" or #input ~= 3 then
     net.fail(what .. ": input = { height, width, channels } of the images")
   end
-  return table.unpack(input)
+  return table.unpack(layer.sizes(what, "input", input))
 end
 
 -- fc1, norm1, act1, drop1, fc2, …
 function vision.mlp(o)
-  local sizes = type(o) == "table" and (o.sizes or { table.unpack(o) }) or nil
+  local sizes = type(o) == "table" and (rawget(o, "sizes") or { table.unpack(o) }) or nil
   o = arch.options("nn.mlp", o, { act = "relu", norm = false, bias = true, dropout = 0, eps = 1e-5, sizes = sizes })
   if #sizes < 2 then net.fail("nn.mlp: expected sizes, as in nn.mlp {784, 512, 10}") end
   local act = layer.activation_function("nn.mlp", o.act)
@@ -39,10 +39,12 @@ end
 
 -- torchvision's VGG: features.N, then classifier (one linear map) or classifier.0, .3, .6.
 function vision.conv(o)
-  local channels = type(o) == "table" and (o.channels or { table.unpack(o) }) or nil
+  local channels = type(o) == "table" and (rawget(o, "channels") or { table.unpack(o) }) or nil
   o = arch.options("nn.conv", o, { input = { 28, 28, 1 }, classes = 10, hidden = {}, norm = "batch", act = "relu",
     dropout = 0, eps = 1e-5, channels = channels })
-  if #channels == 0 then net.fail("nn.conv: expected channels, as in nn.conv {32, \"M\", 64, \"M\"}") end
+  if type(channels) ~= "table" or #channels == 0 then
+    net.fail("nn.conv: expected channels, as in nn.conv {32, \"M\", 64, \"M\"}")
+  end
   local h, w, c = images("nn.conv", o.input)
   local features, classifier = {}, {}
   local function act() return layer.activation(o.act) end

@@ -77,7 +77,7 @@ return function(define, check, core)
   -- ---- what is compared ----
 
   local function of_tensors(za, zb, y)
-    for k, z in ipairs { za, zb } do
+    for k, z in ipairs { za, zb or false } do
       if core.kind(z) ~= "tensor" or z.rank < 2 then fail("%s are logits [n, …, classes]", k == 1 and "a" or "b") end
     end
     if za.shape ~= zb.shape then fail("logits of the shapes %s and %s", tostring(za.shape), tostring(zb.shape)) end

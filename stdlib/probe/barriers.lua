@@ -2,6 +2,7 @@
 -- Barriers between all pairs of models: which of them lie in one basin. Clusters are the components below a threshold
 -- and a hierarchy; the map in two dimensions is classical scaling of the matrix.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local record = require "probe.record"
   local points = require "probe.points"(core)
@@ -171,7 +172,8 @@ return function(define, check, core)
       local what = "probe.barriers"
       check(what, o, { "points", "names", "quantity", "threshold", "linkage", "k", "scale", "align", "bn", "journal" })
       o = o or {}
-      if type(list) ~= "table" or #list < 2 then fail "expected a list of at least two models" end
+      expect(what, o, { names = "a table" })
+      if core.kind(list) ~= "table" or #list < 2 then fail "expected a list of at least two models" end
       local quantity, linkage = o.quantity or "barrier_loss", o.linkage or "single"
       if quantity ~= "barrier_loss" and quantity ~= "barrier_error" then
         fail("quantity = %q; expected \"barrier_loss\" or \"barrier_error\"", tostring(quantity))
@@ -201,7 +203,7 @@ return function(define, check, core)
       end
       for i = 1, n do
         for j = i + 1, n do
-          local b = o.align and o.align(models[i], models[j]) or models[j]
+          local b = o.align and points.loaded(what, o.align(models[i], models[j]), "what align gives") or models[j]
           local p = { t = ts, loss = {}, error = {} }
           e.like(models[i])
           local inner = e.all(#ts - 2, function(k)

@@ -2,6 +2,7 @@
 -- Curves between two solutions along which the loss is low, found by training their bends (Garipov et al. 2018,
 -- arXiv:1802.10026; Draxler et al. 2018, arXiv:1803.00885).
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)
@@ -38,6 +39,7 @@ return function(define, check, core)
     told(function(f, a, b, o)
       local what = "probe.curve"
       o = descent.check(what, o, { "kind", "bends", "start" })
+      expect(what, o, { start = "a table" })
       local source = descent.source(what, f, a, o)
       local space, kind = source.space, o.kind or "bezier"
       if o.start and o.bends and #o.start ~= o.bends then fail(what, "start has %d bends of %d", #o.start, o.bends) end

@@ -203,7 +203,7 @@ return function(check, core)
       opt = train.sgd { lr = o.lr or lr, momentum = 0.9 }
     elseif opt == "sgd" or opt == "adam" or opt == "adamw" then
       opt = train[opt] { lr = o.lr }
-    elseif type(opt) ~= "table" or not opt.rule then
+    elseif core.kind(opt) ~= "optimiser" then
       fail(what, "optimiser is one of train.sgd …, or sgd, adam, adamw, got %s", core.kind(opt))
     end
     local rate, s = o.lr or opt.options.lr, o.schedule or opt.options.schedule
@@ -213,9 +213,14 @@ return function(check, core)
       end
       s = train[s] {}
     end
-    if type(s) == "table" and s.of then return opt, s:of(rate, total) end
-    if type(s) == "function" then return opt, s end
-    if s ~= nil then fail(what, "schedule is a %s", type(s)) end
+    if core.kind(s) == "rate" then return opt, s:of(rate, total) end
+    if type(s) == "function" then
+      return opt, function(i)
+        local v = s(i)
+        return type(v) == "number" and v or fail(what, "the schedule gives a %s, not a number", core.kind(v))
+      end
+    end
+    if s ~= nil then fail(what, "schedule is a %s", core.kind(s)) end
     if not rate then fail(what, "there is no rate; give lr") end
     return opt, in_thirds(rate, total)
   end

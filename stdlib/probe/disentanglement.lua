@@ -3,6 +3,7 @@
 -- and nothing elsewhere? Outputs of every single task vector at every coefficient are computed once; the sums of task
 -- vectors, one by one.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
@@ -68,7 +69,7 @@ return function(define, check, core)
       return o.coefficients
     end
     local axis = o.axis or tasks == 2 and points.evenly(-2, 2, 9) or points.evenly(0, 1, 11)
-    if type(axis) ~= "table" or #axis == 0 then fail "axis is a list of numbers" end
+    if not expect.fits(axis, "a list of numbers") then fail "axis is a list of numbers" end
     local out = {}
     for _, x in ipairs(axis) do
       if tasks == 2 then
@@ -85,7 +86,7 @@ return function(define, check, core)
     check(what, options, { "axis", "coefficients", "distance", "bn", "batch", "journal" })
     local o = options or {}
     if not net_of.is(net) and type(net) ~= "function" then fail("expected a network, got %s", core.kind(net)) end
-    if type(models) ~= "table" or core.kind(models.base) ~= "model" or #models == 0 then
+    if core.kind(models) ~= "table" or core.kind(models.base) ~= "model" or #models == 0 then
       fail "expected {base = m, a, b, …}"
     end
     for key in pairs(models) do
@@ -100,7 +101,7 @@ return function(define, check, core)
     if not distance then fail("distance = %q; expected \"label\", \"js\" or \"logit\"", tostring(o.distance)) end
     if o.bn and not net_of.is(net) then fail "bn needs a network" end
     local base, tau, tasks = models.base:load(), {}, #models
-    for k, m in ipairs(models) do tau[k] = points.loaded(what, m) - base end
+    for k = 1, #models do tau[k] = points.loaded(what, models[k]) - base end
     local list, axis = coefficients_of(o, tasks)
 
     local run = compile(function(theta, x) return (net(theta, x, { mode = "eval" })) end)
@@ -110,6 +111,7 @@ return function(define, check, core)
       local count, chunk = chunks(d, o.batch or 1000)
       local out = {}
       for k = 1, count do out[k] = run(theta, chunk(k).x) end
+      if core.kind(out[1]) ~= "tensor" then fail("the network gives a %s, not logits", core.kind(out[1])) end
       local z = count == 1 and out[1] or tensor.cat(out, 1)
       local shape = z.shape
       return z:reshape { -1, shape[#shape] }:to "f64"

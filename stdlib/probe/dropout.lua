@@ -5,6 +5,7 @@
 -- over to it. Only free weights and the weights of outputs ever move, so that by convexity of the loss in these no
 -- point is worse than the dropped networks between them. Layers are groups of align.layout (probe.halves).
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local record = require "probe.record"
   local halves = require "probe.halves"
@@ -53,6 +54,7 @@ return function(define, check, core)
   local function given_units(what, plan, keep)
     local by, out = {}, {}
     for c, class in pairs(plan.classes) do by[class.name] = c end
+    expect(what, { keep = keep }, { keep = "a table" })
     for name, list in pairs(keep or {}) do
       local c = by[name]
       if not c then fail(what, "keep: no group is called '%s'; print(align.groups(net)) shows them", tostring(name)) end
@@ -316,6 +318,7 @@ return function(define, check, core)
     told(function(f, theta, o)
       local what = "probe.dropout_stability"
       check(what, o, options)
+      expect(what, o, { keep = "a table" })
       local _ <close> = core.run(false) -- wipes the line of progress
       local w, m = opened(what, f, { points.loaded(what, theta) }, 1, with(o, o and o.keep))
       return stability_of(w, dropped(w, m))
@@ -347,6 +350,7 @@ return function(define, check, core)
     told(function(f, a, b, o)
       local what = "probe.dropout_path"
       check(what, o, options)
+      expect(what, o, { keep = "a table" })
       o = o or {}
       local _ <close> = core.run(false)
       local results, models, w = {}, { points.loaded(what, a), points.loaded(what, b) }, nil

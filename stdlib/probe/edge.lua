@@ -36,7 +36,7 @@ return function(define, check, core, told, whole)
     local what = "probe.edge"
     check(what, o, { "every", "momentum", "kind", "only", "tolerance", "products", "journal" })
     o = o or {}
-    if type(f) ~= "table" or not f.linearize then
+    if core.kind(f) ~= "loss" then
       error(what .. ": expected net:loss(data), got " .. core.kind(f), 0)
     end
     local every, momentum = whole(what, o, "every", 1, 1), o.momentum or 0
@@ -121,6 +121,11 @@ return function(define, check, core, told, whole)
     end
     if type(models) ~= "table" or #models == 0 then
       error(what .. ": expected a model, a list of models or a folder of checkpoints", 0)
+    end
+    for i = 1, #models do
+      if core.kind(models[i]) ~= "model" then
+        error(("%s: model %d is a %s"):format(what, i, core.kind(models[i])), 0)
+      end
     end
     local r = { kind = o.kind or "exact", step = {}, trace = {}, tensors = {}, names = {} }
     local draw <close> = progress(what, #models, "models")

@@ -2,6 +2,7 @@
 -- Extreme eigenvalues of a loss's curvature, the matrix itself where it is small, and what lies in the space of the
 -- top eigenvectors.
 return function(define, check, core, told)
+  local expect = require "expect"(core.kind)
   local operator = require "probe.operator"(core)
   local lanczos = require "probe.lanczos"(core)
   local progress = require "probe.progress"(core)
@@ -46,6 +47,7 @@ return function(define, check, core, told)
     local what = "probe.eigenvalues"
     check(what, o, { "top", "which", "tolerance", "products", "basis", "vectors", "kind", "only", "seed", "start",
       "journal" })
+    expect(what, o, { start = "a model, a tensor or a table of tensors" })
     o = o or {}
     local op = operator.of(what, H, o)
     local top, which = whole(what, o, "top", 1, 10), o.which or "largest"
@@ -104,7 +106,7 @@ return function(define, check, core, told)
   -- ---- spaces of eigenvectors ----
 
   local function space_of(what, e)
-    if type(e) ~= "table" or type(e.vectors) ~= "table" then
+    if type(e) ~= "table" or type(rawget(e, "vectors")) ~= "table" then
       error(what .. ": expected what probe.eigenvalues(H, { vectors = true }) returned", 0)
     end
     local rows = {}
@@ -118,7 +120,9 @@ return function(define, check, core, told)
     local basis = space_of(what, e)
     local k = whole(what, o or {}, "top", 1, basis.shape[1])
     if k > basis.shape[1] then error(("%s: top = %d of %d eigenvectors"):format(what, k, basis.shape[1]), 0) end
-    local flat = flat_of(what, e.vectors[1]).pack(v)
+    local like = e.vectors[1]
+    expect.one(what, "the vector", v, core.kind(like) == "tensor" and "a tensor" or "a model or a table of tensors")
+    local flat = flat_of(what, like).pack(v)
     local inside = basis[{ { 1, k }, {} }]:to "f64":matmul(flat:to "f64")
     return inside:dot(inside) / flat:dot(flat), k / e.n
   end

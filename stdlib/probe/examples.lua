@@ -76,7 +76,7 @@ return function(core)
 
   -- Gradients of the loss f over parts of m examples each, [parts, n].
   function examples.gradients(what, f, theta, m, only, draw, loop)
-    if type(f) ~= "table" or not f.net then
+    if core.kind(f) ~= "loss" then
       error(("%s: expected net:loss(data), got %s"):format(what, core.kind(f)), 0)
     end
     if core.kind(theta) == "model" then theta = theta:load() end

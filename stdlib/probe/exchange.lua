@@ -2,6 +2,7 @@
 -- Layer by layer from one network to another: only the tensors of one layer, or of a first or last part of the network,
 -- move, all else stays.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local record = require "probe.record"
   local points = require "probe.points"(core)
@@ -14,6 +15,7 @@ return function(define, check, core)
   local function layers_of(f, o)
     local net = o.net or core.kind(f) == "loss" and f.net
     if not net then fail "a function of a model needs net = the network whose layers are exchanged" end
+    expect.one("probe.exchange", "net", net, "a network")
     local list = {}
     for name, inside in net:layers() do list[#list + 1] = { name = name, inside = inside } end
     return list, net

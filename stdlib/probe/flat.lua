@@ -4,6 +4,7 @@
 return function(core)
   local net_of = require "nn.net"
   local floating = require "floating"
+  local expect = require "expect"(core.kind)
 
   -- Names of the floating parameters of theta, in theta's order; buffers of the network are none.
   local function chosen(what, theta, net, only)
@@ -19,12 +20,13 @@ return function(core)
     if core.kind(theta) == "model" then
       order = theta:names()
     else
-      for name in pairs(theta) do order[#order + 1] = name end
+      for name in pairs(theta) do order[#order + 1] = expect.one(what, "a name", name, "a text") end
       table.sort(order)
     end
     local names = {}
     for _, name in ipairs(order) do
-      local t = core.kind(theta) == "model" and theta:tensor(name) or theta[name]
+      local t = core.kind(theta) == "model" and theta:tensor(name)
+        or expect.one(what, tostring(name), theta[name], "a tensor")
       if floating[t.dtype] and not buffer[name] and (not picked or picked[name]) then names[#names + 1] = name end
     end
     if #names == 0 then error(what .. ": there are no floating parameters" .. (only and " in only" or ""), 0) end

@@ -45,6 +45,9 @@ end
 
 function grid.plot(r, options, defaults)
   local p = { r.matrix, rows = r.rows, columns = r.columns }
+  if options ~= nil and type(options) ~= "table" then
+    error("plot.matrix: expected a table of options, got " .. type(options), 0)
+  end
   for key, v in pairs(defaults or {}) do p[key] = v end
   for key, v in pairs(options or {}) do p[key] = v end
   return plot.matrix(p)

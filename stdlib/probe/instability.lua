@@ -2,6 +2,7 @@
 -- Is the mode decided? Runs that share their first k steps, and differ afterwards in the noise of training or by a
 -- small push (Frankle et al. 2020, arXiv:1912.05671). What differs is one seed or the other, and nothing else.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
@@ -172,6 +173,7 @@ return function(define, check, core)
     local what = "probe.instability"
     check(what, options, { "at", "unit", "children", "vary", "seed", "start", "fresh", "on", "points", "bn", "ways",
       "independent", "train", "batch", "journal" })
+    expect(what, options, { start = "a model", ways = "a table", vary = "a table" })
     network(what, net)
     local o = options or {}
     local fit, total, per_epoch = runs.options(what, data, o.train)
@@ -322,6 +324,7 @@ return function(define, check, core)
     local what = "probe.perturbation"
     check(what, options, { "at", "unit", "size", "directions", "seed", "start", "on", "points", "bn", "train", "batch",
       "journal" })
+    expect(what, options, { start = "a model", size = "a number or a list of numbers" })
     network(what, net)
     local o = options or {}
     local fit, total, per_epoch = runs.options(what, data, o.train)

@@ -4,6 +4,7 @@
 -- the power of two above the columns, with H the Walsh-Hadamard matrix, G normal, Pi a permutation, B signs: three
 -- numbers for each parameter. H of n = p q is two products with the small H_p and H_q.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
@@ -219,6 +220,7 @@ return function(define, check, core)
     local what = "probe.intrinsic_dimension"
     check(what, options, { "dims", "kind", "layerwise", "target", "on", "seed", "seeds", "start", "train",
       "train_full", "batch", "journal" })
+    expect(what, options, { start = "a model", dims = "a number or a list of numbers" })
     if not net_of.is(net) then fail(what, "expected a network, got %s", core.kind(net)) end
     local o = options or {}
     local fit = runs.options(what, data, o.train)

@@ -45,7 +45,7 @@ return function(define, check, core, told, whole)
   end
 
   local function matrix_of(what, k, i)
-    if type(k) == "table" and core.kind(k.kernel) == "tensor" then k = k.kernel end
+    if type(k) == "table" and core.kind(rawget(k, "kernel")) == "tensor" then k = k.kernel end
     if core.kind(k) ~= "tensor" or #k.shape ~= 2 then
       error(("%s: argument %d is neither a kernel of probe.ntk nor a matrix"):format(what, i), 0)
     end

@@ -8,11 +8,12 @@ return function(define, check, core)
   local progress = require "probe.progress"(core)
   local journal = require "probe.journal"(core)
   local what = "probe.linear_probe"
+  local expect = require "expect"(core.kind)
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
 
   local function labels(d, whose)
-    local y = d.y
+    local y = type(d) == "table" and d.y
     if core.kind(y) ~= "tensor" or y.dtype:find "f" or y.rank ~= 1 then
       fail("the %s data have no labels (class numbers, one an example)", whose)
     end
@@ -89,6 +90,9 @@ return function(define, check, core)
     for key, v in pairs(options or {}) do o[key] = v end
     if type(o.ridge) ~= "number" or o.ridge <= 0 then fail "ridge is a number above 0" end
     if core.kind(net) == "tensor" then
+      expect.one(what, "y", thetas, "a tensor")
+      expect.one(what, "the test features", train_data, "a tensor")
+      expect.one(what, "the test labels", test_data, "a tensor")
       local test, train = probe_of(net:reshape { net.shape[1], -1 }, thetas, train_data:reshape { train_data.shape[1],
         -1 }, test_data, o)
       return new { layers = { "features" }, accuracy = { { test } }, train_accuracy = { { train } }, ridge = o.ridge,

@@ -163,14 +163,16 @@ return function(define, check, core)
 
   -- The models of {base =, a, b, …}, loaded.
   local function family(what, models, least)
-    if type(models) ~= "table" or core.kind(models.base) ~= "model" then fail(what, "expected {base = m, a, b, …}") end
+    if core.kind(models) ~= "table" or core.kind(models.base) ~= "model" then
+      fail(what, "expected {base = m, a, b, …}")
+    end
     for key in pairs(models) do
       if math.type(key) ~= "integer" and key ~= "base" then
         fail(what, "'%s' is none of {base = m, a, b, …}", tostring(key))
       end
     end
     local base, list = loaded(what, models.base, "base"), {}
-    for k, m in ipairs(models) do list[k] = loaded(what, m, "model " .. k) end
+    for k = 1, #models do list[k] = loaded(what, models[k], "model " .. k) end
     if #list < least then fail(what, "expected at least %d models besides the base", least) end
     return base, list
   end

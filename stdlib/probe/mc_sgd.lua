@@ -58,7 +58,8 @@ return function(define, check, core)
       local places, seed = points.count(what, "points", o.points or 5, 1), points.count(what, "seed", o.seed or 0, 0)
       local total, models, list = points.count(what, "steps", o.steps or 500, 0), {}, {}
       for k, m in ipairs(solutions) do models[k] = descent.loaded(what, m) end
-      for k, f in ipairs(tasks) do
+      for k = 1, #tasks do
+        local f = tasks[k]
         local own = { batch = core.kind(f) == "loss" and o.batch or nil }
         local source = descent.source(what, f, models[k], own)
         list[k] = { source = source, both = source.compiled and compile(source.both) or source.both,

@@ -188,16 +188,16 @@ return function(define, check, core)
 
   local function cycles_of(what, o)
     local list, out = o.cycles or default_cycles, {}
-    if type(list) ~= "table" or #list == 0 then fail(what, "cycles is a list of {steps =, lr =}") end
+    if core.kind(list) ~= "table" or #list == 0 then fail(what, "cycles is a list of {steps =, lr =}") end
     for k, c in ipairs(list) do
-      if type(c) ~= "table" or math.type(c.steps) ~= "integer" or c.steps < 1 or type(c.lr) ~= "number" then
+      if core.kind(c) ~= "table" or math.type(c.steps) ~= "integer" or c.steps < 1 or type(c.lr) ~= "number" then
         fail(what, "cycles[%d] is {steps = a whole number, lr = a rate}", k)
       end
       out[k] = c
     end
     local climb = o.climb
     if type(climb) == "number" then climb = { steps = climb, lr = out[#out].lr } end
-    if climb and (type(climb) ~= "table" or math.type(climb.steps) ~= "integer" or type(climb.lr) ~= "number") then
+    if climb and (core.kind(climb) ~= "table" or math.type(climb.steps) ~= "integer" or type(climb.lr) ~= "number") then
       fail(what, "climb is a number of steps, or {steps =, lr =}")
     end
     return out, climb

@@ -8,7 +8,7 @@ return function(core)
   -- of(what, f, theta, only) -> { n, dtype, centre (vector), value(d), both(d) -> value, gradient, unpack }. f: a loss,
   -- or a function that grad() can differentiate.
   function objective.of(what, f, theta, only)
-    local loss = type(f) == "table" and f.linearize and f.net ~= nil
+    local loss = core.kind(f) == "loss"
     if not loss and type(f) ~= "function" then
       error(("%s: expected net:loss(data) or a function, got %s"):format(what, core.kind(f)), 0)
     end
@@ -19,7 +19,9 @@ return function(core)
     local function at(d) return d and theta + space.unpack(d) or theta end
     function self.value(d)
       local v = f(at(d))
-      return type(v) == "number" and v or v:item()
+      if core.kind(v) == "tensor" then return v:item() end
+      if type(v) ~= "number" then error(what .. ": the function gives a " .. core.kind(v) .. ", not a number", 0) end
+      return v
     end
     function self.both(d)
       if loss then
@@ -35,7 +37,7 @@ return function(core)
   -- The objectives of parts of m rows each, for a loss over data; what is left over at the end is a part too.
   function objective.parts(what, f, theta, only, m)
     if m == nil then return { objective.of(what, f, theta, only) } end
-    if type(f) ~= "table" or not f.net then error(what .. ": m is of a loss over data", 0) end
+    if core.kind(f) ~= "loss" then error(what .. ": m is of a loss over data", 0) end
     local list, o = {}, {}
     for key, v in pairs(f.options) do o[key] = v end
     o.key, o.bn = f.key, f.bn

@@ -51,9 +51,9 @@ return function(core)
     local op
     if core.kind(H) == "tensor" then
       op = of_matrix(what, H)
-    elseif type(H) == "table" and type(H.apply) == "function" then
+    elseif type(H) == "table" and core.kind(H) ~= "dataset" and type(H.apply) == "function" then
       op = of_function(what, H)
-    elseif type(H) == "table" and type(H.hvp) == "function" then
+    elseif core.kind(H) == "linearisation" then
       return of_linearisation(what, H, o)
     else
       error(("%s: expected f:linearize(theta), a symmetric matrix or { apply =, like = }, got %s"):format(what,

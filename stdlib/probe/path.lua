@@ -119,6 +119,13 @@ return function(define, check, core)
     return names, rows
   end
 
+  -- The list of a path that a method reads.
+  local function values_of(what, p, field)
+    local values = p[field or "loss"]
+    if type(values) == "table" and type(values[1]) == "number" then return values end
+    error(("%s: a path has no list of numbers called %s"):format(what, tostring(field or "loss")), 3)
+  end
+
   local new_path = record.kind("path", {
     text = function(p)
       local head, rows = rows_of(p)
@@ -139,8 +146,8 @@ return function(define, check, core)
     plot = function(p, o) return plot.path(p, o) end,
     methods = {
       barrier = barrier_of,
-      convexity_gap = function(p, field) return shape.convexity_gap(p.t, p[field or "loss"]) end,
-      rises = function(p, field) return shape.rises(p.t, p[field or "loss"]) end,
+      convexity_gap = function(p, field) return shape.convexity_gap(p.t, values_of("path:convexity_gap", p, field)) end,
+      rises = function(p, field) return shape.rises(p.t, values_of("path:rises", p, field)) end,
     },
   })
 

@@ -8,6 +8,7 @@ return function(define, check, core)
   local record = require "probe.record"
   local points = require "probe.points"(core)
   local hash = require "nn.net".hash
+  local expect = require "expect"(core.kind)
   local short = record.short
 
   local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
@@ -46,6 +47,8 @@ return function(define, check, core)
 
   -- o: norm, bias, seed, from (a direction that is scaled instead of a drawn one).
   local function direction(what, theta, o)
+    expect.one(what, nil, theta, "a model")
+    expect(what, o, { from = "a model" })
     local scaled, bias, list = scaling_of(what, o.norm or "filter"), o.bias or "zero", {}
     if bias ~= "zero" and bias ~= "copy" and bias ~= "free" then
       fail(what, "bias = %q; expected \"zero\", \"copy\" or \"free\"", tostring(bias))
@@ -317,6 +320,7 @@ return function(define, check, core)
       local s = setting_of(what, given, o)
       local g = gram_of(what, s.d1, s.d2)
       local marks = { table.unpack(s.marks) }
+      expect(what, o, { mark = "a table" })
       for k, pair in ipairs(o.mark or {}) do
         if type(pair) ~= "table" or type(pair[1]) ~= "string" then fail(what, "mark is { {\"label\", model}, … }") end
         marks[#marks + 1] = { pair[1], points.loaded(what, pair[2], "mark " .. k) }

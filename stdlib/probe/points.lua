@@ -67,6 +67,7 @@ return function(core)
   function points.open(what, f, o)
     local e, seen, bn = {}, {}, o.bn
     if core.kind(o.journal) == "table" then o.journal = o.journal.path end -- {path =, every =}: each point is written
+    if o.journal and type(o.journal) ~= "string" then fail(what, "journal is the path of a file, or {path =}") end
     if core.kind(f) == "loss" then
       if bn ~= nil and type(bn) ~= "string" then e.f, e.bn = ready(f, bn), "recompute"
       else e.f, e.bn = ready(f), bn or f.bn and "recompute" or "interpolate" end
@@ -223,8 +224,8 @@ return function(core)
   end
 
   function points.list(what, name, v)
-    if type(v) == "userdata" then v = v:totable() end
-    if type(v) ~= "table" or #v < 2 then fail(what, "%s is a list of at least two numbers", name) end
+    if core.kind(v) == "tensor" then v = v:totable() end
+    if core.kind(v) ~= "table" or #v < 2 then fail(what, "%s is a list of at least two numbers", name) end
     for k, x in ipairs(v) do
       if type(x) ~= "number" or x - x ~= 0 or k > 1 and x <= v[k - 1] then
         fail(what, "%s is a list of numbers that ascends", name)

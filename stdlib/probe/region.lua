@@ -2,6 +2,7 @@
 -- The region around and between models: losses of random points in the hull of several models, on its boundary, beyond
 -- it and around it; and how far one can go from a model before the loss has risen.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local record = require "probe.record"
   local progress = require "probe.progress"(core)
@@ -123,13 +124,15 @@ return function(define, check, core)
     told(function(f, list, o)
       local what = "probe.region"
       check(what, o, { "n", "kinds", "seed", "threshold", "bn", "journal" })
+      expect(what, o, { kinds = "a table" })
       o = o or {}
-      if type(list) ~= "table" or #list < 2 then error(what .. ": expected a list of at least two models", 0) end
+      if core.kind(list) ~= "table" or #list < 2 then error(what .. ": expected a list of at least two models", 0) end
       local n, seed, chosen = points.count(what, "n", o.n or 50, 2), o.seed or 0, o.kinds or order
       local s = { models = {}, radius = {} }
-      for k, m in ipairs(list) do
-        s.models[k] = points.loaded(what, m, "model " .. k)
-        if core.kind(s.models[k]) ~= "model" then error(what .. ": expected models, got a " .. core.kind(m), 0) end
+      for k = 1, #list do
+        local m = points.loaded(what, list[k], "model " .. k)
+        if core.kind(m) ~= "model" then error(what .. ": expected models, got a " .. core.kind(m), 0) end
+        s.models[k] = m
       end
       local even, prints = {}, {}
       for k = 1, #list do even[k] = 1 / #list end
@@ -202,6 +205,7 @@ return function(define, check, core)
       local what = "probe.radius"
       check(what, o, { "rise", "directions", "first", "factor", "most", "tolerance", "norm", "bias", "seed", "bn",
         "journal" })
+      expect(what, o, { most = "a number" })
       o = o or {}
       theta = points.loaded(what, theta)
       local rise, n, most = o.rise or 0.1, points.count(what, "directions", o.directions or 10, 1), o.most or 10

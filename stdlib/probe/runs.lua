@@ -9,6 +9,7 @@ return function(core)
 
   local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
   runs.fail = fail
+  local expect = require "expect"(core.kind)
 
   -- What a probe sets itself, and may not be given to it.
   local own = { "start", "seed", "resume", "checkpoint", "callbacks", "skip", "fork", "early_stop", "only" }
@@ -21,6 +22,10 @@ return function(core)
     for _, name in ipairs(own) do
       if out[name] ~= nil then fail(what, "train.%s is what the probe decides", name) end
     end
+    if type(set) ~= "table" or core.kind(set.x) ~= "tensor" then
+      fail(what, "expected a data set or { x =, y = }, got %s", core.kind(set))
+    end
+    expect(what .. ": train", out, { batch = "a number", epochs = "a number", steps = "a number" })
     local batch, n = out.batch or 128, type(set.n) == "number" and set.n or set.x.shape[1]
     local per_epoch = out.drop_last and n // batch or (n + batch - 1) // batch
     out.steps, out.epochs = out.steps or (out.epochs or 1) * per_epoch, nil
@@ -131,6 +136,7 @@ return function(core)
   -- Losses by name over the data sets of `on`, or of a single one; the loss is that of training.
   function runs.losses(what, net, on, size, fit)
     if on == nil then fail(what, "on = {test = data, …}: what models are measured on") end
+    if type(on) ~= "table" then fail(what, "on is %s, expected a data set or {test = data, …}", expect.called(on)) end
     local sets, names, out = on, {}, {}
     if core.kind(on.x) == "tensor" then sets = { data = on } end
     for name in pairs(sets) do names[#names + 1] = name end

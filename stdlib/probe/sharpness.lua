@@ -3,6 +3,7 @@
 -- variable z of theta + s * z, with s = 1 or |theta| (adaptive: it does not change when a ReLU network's weights are
 -- rescaled without changing its outputs), so that every ball is a ball in z.
 return function(define, check, core, told, whole)
+  local expect = require "expect"(core.kind)
   local operator = require "probe.operator"(core)
   local objective = require "probe.objective"(core)
   local progress = require "probe.progress"(core)
@@ -152,6 +153,7 @@ return function(define, check, core, told, whole)
   local function packed(what, f, directions)
     local flat_of = require "probe.flat"(core)
     local out = {}
+    expect(what, { directions = directions }, { directions = "a table" })
     for i, m in ipairs(directions or {}) do
       local v = flat_of(what, m).pack(m)
       if v:numel() ~= f.n then

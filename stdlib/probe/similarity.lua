@@ -3,6 +3,7 @@
 -- layers of two networks. A measure is what is prepared once for each matrix of features, and what is computed of two
 -- such; all in f64. Kornblith et al. 2019 (arXiv:1905.00414) compare most of them.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
@@ -329,6 +330,7 @@ return function(define, check, core)
       local a, b, data, options = ...
       if not on_net then options = b end
       check(what, options, on_net and with(net_options, own) or own)
+      if options and options.keep ~= nil then expect.one(what, "keep", options.keep, "a number") end
       local o = {}
       for key, v in pairs(defaults) do o[key] = v end
       for key, v in pairs(options or {}) do o[key] = v end

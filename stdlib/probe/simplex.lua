@@ -2,6 +2,7 @@
 -- Simplexes of solutions: volumes of low loss between solutions that are there (SPRO and ESPRO: Benton et al. 2021,
 -- arXiv:2102.13042), and subspaces that are trained as a whole (Wortsman et al. 2021, arXiv:2102.10472).
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
@@ -222,6 +223,7 @@ return function(define, check, core)
     told(function(f, given, o)
       local what = "probe.simplex"
       o = descent.check(what, o, { "vertices", "lambda", "samples", "join" })
+      expect(what, o, { lambda = "a number" })
       if type(given) ~= "table" or #given == 0 then fail(what, "expected a list of models") end
       if o.join and o.join ~= "complex" and o.join ~= "simplex" then
         fail(what, "join = %q; expected \"complex\" or \"simplex\"", tostring(o.join))
@@ -340,6 +342,7 @@ return function(define, check, core)
     told(function(f, o)
       local what = "probe.learned_subspace"
       o = descent.check(what, o, { "vertices", "kind", "start", "beta" })
+      expect(what, o, { start = "a table" })
       local net = net_of.is(f) and f or core.kind(f) == "loss" and f.net or nil
       local bent = o.kind ~= nil and o.kind ~= "simplex"
       local least = bent and 3 or 2

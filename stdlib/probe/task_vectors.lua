@@ -2,6 +2,7 @@
 -- The geometry of task vectors: how they lie to each other, what they share, how many directions they use. Goes through
 -- the tensors one at a time, so that models may lie in files: memory is a tensor of each model, and its SVDs.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local record = require "probe.record"
   local grid = require "probe.grid"
@@ -182,8 +183,9 @@ return function(define, check, core)
   end
 
   local function report(o)
-    if type(o) ~= "table" or core.kind(o.base) ~= "model" or #o == 0 then fail "expected {base = m, a, b, …}" end
+    if core.kind(o) ~= "table" or core.kind(o.base) ~= "model" or #o == 0 then fail "expected {base = m, a, b, …}" end
     check(what, o, { "base", "merged", "only", "top", "error", "spectra", "names", "journal" }, true)
+    expect(what, o, { base = "a model", merged = "a model", names = "a table" })
     local base, k = o.base, #o
     local top, error_share, spectra = share(o, "top", 0.2), share(o, "error", 0.05), o.spectra ~= false
     local names = o.only and base:only(o.only):names() or base:names()

@@ -3,6 +3,7 @@
 -- (Frankle, Carbin 2018, arXiv:1803.03635; Frankle et al. 2020, arXiv:1912.05671). A masked network is the network with
 -- its weights multiplied by the mask, so that training never moves what is pruned.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local told = require "train.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
@@ -168,6 +169,7 @@ return function(define, check, core)
   local function tickets(net, data, options)
     check(what, options, { "levels", "share", "rewind", "ignore", "controls", "children", "on", "points", "bn",
       "matching", "seed", "start", "train", "batch", "journal" })
+    expect(what, options, { start = "a model", controls = "a table" })
     if not net_of.is(net) then fail("expected a network, got %s", core.kind(net)) end
     local o = options or {}
     local p = options_of(o)
@@ -306,9 +308,11 @@ return function(define, check, core)
     local name = "probe.ticket_pool"
     check(name, options, { "alphas", "levels", "bn", "batch", "journal" })
     local o = options or {}
-    if type(r) ~= "table" or type(r.masks) ~= "table" or type(r.models) ~= "table" then
+    expect.one(name, nil, net, "a network")
+    if type(r) ~= "table" or type(rawget(r, "masks")) ~= "table" or type(rawget(r, "models")) ~= "table" then
       error(name .. ": expected what probe.tickets returned", 0)
     end
+    expect(name, o, { levels = "a table" })
     local alphas = o.alphas or { 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95 }
     local f = net:loss(data, { batch = o.batch, bn = o.bn })
     local names = r.masks[0]:names()

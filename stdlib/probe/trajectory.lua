@@ -110,7 +110,8 @@ return function(define, check, core)
     local o = options or {}
     if type(models) ~= "table" or #models < 2 then fail "expected a list of at least two models" end
     local list = {}
-    for t, m in ipairs(models) do
+    for t = 1, #models do
+      local m = models[t]
       list[t] = type(m) == "string" and model.open(m) or m
       if core.kind(list[t]) ~= "model" then fail("checkpoint %d is a %s", t, core.kind(m)) end
     end

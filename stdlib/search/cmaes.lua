@@ -6,6 +6,7 @@
 -- function of (seed, generation), so a search that is run again asks the same questions.
 return function(define, check, core)
   local journal = require "search.journal"
+  local expect = require "expect"(core.kind)
   local ES = {}
   ES.__index = ES
   ES.__name = "cmaes"
@@ -182,7 +183,10 @@ return function(define, check, core)
   function ES:tell(values)
     local p, n = self.p, self.n
     if not self.asked then error("search.cmaes: tell without ask", 2) end
-    if core.kind(values) == "tensor" then values = values:totable() end
+    if core.kind(values) == "tensor" then values = values:flatten():totable() end
+    if core.kind(values) ~= "table" then
+      error("cmaes:tell: expected a list of values, got " .. expect.called(values), 2)
+    end
     if #values ~= p.lambda then
       error(("search.cmaes: %d values were told for %d points"):format(#values, p.lambda), 2)
     end
@@ -239,7 +243,7 @@ return function(define, check, core)
 
   -- What the journal knows is not computed again: the search asks for the same points.
   function ES:journal(path)
-    self.path, self.known = path, {}
+    self.path, self.known = expect.one("cmaes:journal", nil, path, "the path of a file"), {}
     for _, row in ipairs(journal.read(path)) do self.known[journal.text(row.point)] = row.value end
     return self
   end
@@ -256,6 +260,7 @@ return function(define, check, core)
   end
 
   function ES:minimise(f)
+    expect.one("cmaes:minimise", nil, f, "a function")
     while not self:stopped() do
       local points, values = self:ask(), {}
       for k, p in ipairs(points) do values[k] = evaluate(self, f, self.asked[k].inside, p) end
@@ -296,7 +301,7 @@ return function(define, check, core)
     if type(o.sigma) ~= "number" or o.sigma <= 0 then
       error(name .. ": sigma is missing: a number above 0, about a third of how far the minimum may be", 2)
     end
-    local self = setmetatable({ n = n, form = form, low = low, high = high, seed = o.seed or 0,
+    local self = setmetatable({ n = n, form = form, low = low, high = high, seed = math.tointeger(o.seed or 0),
       options = { target = o.target, evals = o.evals or math.floor(1e3 * n ^ 2), tolx = o.tolx or 1e-12 * o.sigma,
         tolfun = o.tolfun or 1e-12 },
       mean = tensor(mean, f64), sigma = o.sigma, generation = 0, evaluations = 0, history = {},

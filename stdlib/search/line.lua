@@ -3,11 +3,12 @@
 -- for minimization without derivatives, ch. 5), which goes to the minimum of a parabola through three
 -- points where that can be trusted, and by golden section where it cannot.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
   local golden_part = (3 - math.sqrt(5)) / 2
 
   local function prepared(name, f, a, b, o)
     check(name, o, { "tol", "evals" })
-    if type(f) ~= "function" and core.kind(f) ~= "table" then
+    if not expect.fits(f, "a function") then
       error(name .. ": expected a function of one number, got " .. core.kind(f), 3)
     elseif type(a) ~= "number" or type(b) ~= "number" or a >= b or a ~= a or b ~= b then
       error(name .. ": expected an interval a < b", 3)

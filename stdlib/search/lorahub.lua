@@ -2,11 +2,10 @@
 -- Searching what a gradient does not reach: the weights of adapters, the parameters of a merge method. Both
 -- are CMA-ES over a few numbers, with a merge between the numbers and the value.
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
+
   local function called(what, f, role)
-    if type(f) ~= "function" and not (type(f) == "table" and (getmetatable(f) or {}).__call) then
-      error(("%s: %s is a function, got %s"):format(what, role, core.kind(f)), 0)
-    end
-    return f
+    return expect.one(what, role, f, "a function")
   end
 
   local function option(what, o, field, default, ok, want)
@@ -25,7 +24,7 @@ return function(define, check, core)
   -- The adapters as vectors over the base's names, and as factors where all are such.
   local function adapters_of(what, list, base)
     if core.kind(base) ~= "model" then error(what .. ": expected a base model, got " .. core.kind(base), 0) end
-    if type(list) ~= "table" or #list == 0 then error(what .. ": expected a list of adapters", 0) end
+    if core.kind(list) ~= "table" or #list == 0 then error(what .. ": expected a list of adapters", 0) end
     local vectors, factors = {}, {}
     for k, a in ipairs(list) do
       if type(a) == "string" then

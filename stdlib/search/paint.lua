@@ -3,19 +3,16 @@
 -- was tuned on a new task, so that the new is learned and the old is kept.
 return function(define, check, core)
   local what = "search.paint"
+  local expect = require "expect"(core.kind)
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
 
-  local function called(f)
-    return type(f) == "function" or type(f) == "table" and (getmetatable(f) or {}).__call ~= nil
-  end
-
   local function list_of(scores, field)
     local v = scores[field]
-    if called(v) then v = { v } end
-    if type(v) ~= "table" or #v == 0 then fail("scores.%s is a function of a model, or a list of such", field) end
+    if expect.fits(v, "a function") then v = { v } end
+    if core.kind(v) ~= "table" or #v == 0 then fail("scores.%s is a function of a model, or a list of such", field) end
     for _, f in ipairs(v) do
-      if not called(f) then fail("scores.%s holds a %s, not a function", field, core.kind(f)) end
+      if not expect.fits(f, "a function") then fail("scores.%s holds a %s, not a function", field, core.kind(f)) end
     end
     return v
   end
@@ -110,7 +107,7 @@ print(info.alphas[1], info.score > (old(models[1]) + new(models[1])) / 2)
       o = o or {}
       check(what, o, { "mode", "alphas", "each", "evals", "seed" })
       if core.kind(base) ~= "model" then fail("expected a model, got %s", core.kind(base)) end
-      if type(patches) ~= "table" or #patches == 0 then fail "expected a list of patches" end
+      if core.kind(patches) ~= "table" or #patches == 0 then fail "expected a list of patches" end
       if type(scores) ~= "table" then fail "expected scores: { supported = f, patching = g }" end
       check(what .. ": scores", scores, { "supported", "patching" })
       local supported, patching = list_of(scores, "supported"), list_of(scores, "patching")
@@ -119,7 +116,7 @@ print(info.alphas[1], info.score > (old(models[1]) + new(models[1])) / 2)
         alphas = {}
         for i = 0, 20 do alphas[i + 1] = i / 20 end
       end
-      if type(alphas) ~= "table" or #alphas == 0 then fail "alphas is a list of numbers" end
+      expect.one(what, "alphas", alphas, "a list of numbers")
       for k, m in ipairs(patches) do
         if core.kind(m) ~= "model" and not (mode == "sequential" and type(m) == "function") then
           fail("patch %d is a %s, not a model", k, core.kind(m))

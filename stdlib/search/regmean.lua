@@ -42,7 +42,7 @@ return function(define, check, core)
   local function regmean_plus(net, models, data, o)
     check(what, o, { "alpha", "weight", "ridge", "batch" })
     if not net_of.is(net) then error(("%s: expected a network, got %s"):format(what, core.kind(net)), 2) end
-    if type(models) ~= "table" or type(data) ~= "table" or #models < 1 or #models ~= #data then
+    if core.kind(models) ~= "table" or core.kind(data) ~= "table" or #models < 1 or #models ~= #data then
       error(what .. ": expected a list of models and a list of as many data sets", 2)
     end
     local own, merged = {}, {}

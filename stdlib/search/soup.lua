@@ -2,8 +2,10 @@
 -- Which models go into a mean: by a score on held-out data, one after the other (Wortsman et al. 2022,
 -- arXiv:2203.05482; Rame et al. 2022, arXiv:2205.09739).
 return function(define, check, core)
+  local expect = require "expect"(core.kind)
+
   local function models_of(what, list)
-    if type(list) ~= "table" or #list == 0 then
+    if core.kind(list) ~= "table" or #list == 0 then
       error(what .. ": expected a list of models, got " .. core.kind(list), 0)
     end
     for k, m in ipairs(list) do
@@ -13,7 +15,7 @@ return function(define, check, core)
 
   -- score(m) as a number of which more is better; NaN is the worst.
   local function scorer(what, score, less)
-    if type(score) ~= "function" and type(score) ~= "table" then
+    if not expect.fits(score, "a function") then
       error(what .. ": expected a function of a model that gives its score, got " .. core.kind(score), 0)
     end
     return function(m)

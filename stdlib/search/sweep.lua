@@ -3,6 +3,7 @@
 -- best in it where scores disagree. Models are made when a score asks for them; a table keeps numbers only.
 return function(define, check, core)
   local Sweep = {}
+  local expect = require "expect"(core.kind)
 
   -- ---- what is not dominated ----
 
@@ -18,10 +19,15 @@ return function(define, check, core)
   -- The rows that no other row beats: at least as good in every field and better in one.
   local function pareto(what, rows, fields, o)
     local values = {}
-    for i, row in ipairs(rows) do
+    for i = 1, #rows do
+      local row = rows[i]
+      if type(row) ~= "table" or core.kind(row) == "dataset" then
+        error(("%s: row %d is %s, expected a table of numbers"):format(what, i, expect.called(row)), 0)
+      end
       values[i] = {}
-      for j, field in ipairs(fields) do
-        local v = row[field]
+      for j = 1, #fields do
+        local field = fields[j]
+        local v = field ~= nil and row[field]
         if type(v) ~= "number" then
           error(("%s: %s of row %d is a %s, not a number"):format(what, tostring(field), i, core.kind(v)), 0)
         end
@@ -59,7 +65,7 @@ return function(define, check, core)
     .. "print(table.concat(select(2, search.pareto(rows, { \"a\", \"b\" })), \" \"))\n-- > 1 2 4",
     function(rows, fields, o)
       check("search.pareto", o, { "less" })
-      if type(rows) ~= "table" or type(fields) ~= "table" or #fields == 0 then
+      if type(rows) ~= "table" or core.kind(fields) ~= "table" or #fields == 0 then
         error("search.pareto: expected rows and a list of fields", 0)
       end
       return pareto("search.pareto", rows, fields, o)
@@ -69,10 +75,8 @@ return function(define, check, core)
 
   -- Scores as { {name, f}, … } in byte order of names.
   local function scores_of(what, scores)
-    if type(scores) == "function" or type(scores) == "table" and (getmetatable(scores) or {}).__call then
-      scores = { score = scores }
-    end
-    if type(scores) ~= "table" or next(scores) == nil then
+    if expect.fits(scores, "a function") then scores = { score = scores } end
+    if core.kind(scores) ~= "table" or next(scores) == nil then
       error(what .. ": expected scores: { id = function of a model, ood = … }, got " .. core.kind(scores), 0)
     end
     local list = {}
@@ -80,7 +84,7 @@ return function(define, check, core)
       if type(name) ~= "string" then
         error(("%s: scores have names, as in { id = f, ood = g }"):format(what), 0)
       end
-      list[#list + 1] = { name, f }
+      list[#list + 1] = { name, expect.one(what, "score " .. name, f, "a function") }
     end
     table.sort(list, function(x, y) return x[1] < y[1] end)
     return list
@@ -268,7 +272,8 @@ print(#s, #s:front())
       local what = "search.rewarded_soups"
       check(what, o, { "steps", "weights", "less" })
       o = o or {}
-      if type(list) ~= "table" or #list < 2 then error(what .. ": expected two or more models", 0) end
+      if core.kind(list) ~= "table" or #list < 2 then error(what .. ": expected two or more models", 0) end
+      for k = 1, #list do expect.one(what, "item " .. k, list[k], "a model") end
       local steps = o.steps or 10
       if math.type(steps) ~= "integer" or steps < 1 then error(what .. ": steps is a whole number, at least 1", 0) end
       local keys, points = {}, {}

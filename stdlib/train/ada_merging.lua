@@ -37,7 +37,7 @@ return function(define, check, core)
     check(what, o, { "by", "steps", "batch", "lr", "optimiser", "init", "low", "high", "density", "own", "seed" })
     local m = mix.opened(what, list, o.own, true)
     local nets, sets = mix.networks(what, net, m.n), {}
-    if type(inputs) ~= "table" or #inputs ~= m.n then
+    if core.kind(inputs) ~= "table" or #inputs ~= m.n then
       mix.fail(what, "expected a list of data, one for each of the %d models", m.n)
     end
     for k, d in ipairs(inputs) do sets[k] = mix.set(what, d, k) end

@@ -5,6 +5,7 @@
 -- self.kept, and plain values, in self.plain): a checkpoint of train.fit takes them along.
 return function(check, core)
   local leaves = require "train.leaves"(core)
+  local given = require "train.given"(core)
   local Average = {}
   Average.__index = Average
   Average.__name = "average"
@@ -15,14 +16,14 @@ return function(check, core)
   function module.whole(name, o, field, least)
     local v = o and o[field]
     if v ~= nil and (math.type(v) ~= "integer" or v < least) then
-      error(("%s: %s must be a whole number, at least %d, got %s"):format(name, field, least, tostring(v)), 4)
+      error(("%s: %s must be a whole number, at least %d, got %s"):format(name, field, least, given.shown(v)), 4)
     end
   end
 
   function module.number(name, o, field, low, high)
     local v = o and o[field]
     if v ~= nil and (type(v) ~= "number" or not (v >= low and v <= high)) then
-      error(("%s: %s must be a number from %g to %g, got %s"):format(name, field, low, high, tostring(v)), 4)
+      error(("%s: %s must be a number from %g to %g, got %s"):format(name, field, low, high, given.shown(v)), 4)
     end
   end
 
@@ -34,7 +35,7 @@ return function(check, core)
   -- like x, or a model; methods beside these become methods of the value.
   function module.new(name, o, rule)
     local self = { name = name, options = o, rule = rule, n = 0, kept = {}, plain = {} }
-    for key, f in pairs(rule.methods or {}) do self[key] = f end
+    for key, f in pairs(rule.methods or {}) do self[key] = given.of("average", "average:" .. key, f) end
     return setmetatable(self, Average)
   end
 
@@ -76,6 +77,9 @@ return function(check, core)
 
   function Average:add(m, step, loss)
     local x
+    for what, v in pairs { step = step, loss = loss } do
+      if type(v) ~= "number" then error(("%s: %s is a number, got %s"):format(self.name, what, core.kind(v)), 2) end
+    end
     m, x = shown(self, m)
     self.seen = (self.seen or 0) + 1
     self.rule.add(self, x, m, step or self.seen, loss)
@@ -95,8 +99,8 @@ return function(check, core)
     local models, steps = where, nil
     if type(where) == "string" then
       models, steps = model.checkpoints(where, o)
-    elseif type(where) ~= "table" or #where == 0 then
-      error(name .. ": expected a folder of checkpoints, or a list of models", 2)
+    elseif core.kind(where) ~= "table" or #where == 0 then
+      error(name .. ": expected a folder of checkpoints, or a list of models, got " .. core.kind(where), 2)
     end
     for i, m in ipairs(models) do
       local step = steps and steps[i] or i
@@ -162,6 +166,10 @@ return function(check, core)
     local out = {}
     for i, x in ipairs(module.list(kept)) do out[i] = core.with_values(m, x) end
     return out
+  end
+
+  for _, name in ipairs { "add", "over", "model" } do
+    Average[name] = given.of("average", "average:" .. name, Average[name])
   end
 
   module.due = due

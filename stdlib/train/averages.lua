@@ -264,8 +264,9 @@ return function(define, check, core)
       whole(name, o, "converge", 1)
       whole(name, o, "tolerate", 1)
       number(name, o, "ratio", 1, math.huge)
-      if type(o.loss) == "number" or type(o.loss) == "string" then
-        error(name .. ": loss is a function of the model, as net:loss(data)", 2)
+      local of = core.kind(o.loss)
+      if o.loss ~= nil and of ~= "function" and of ~= "loss" and of ~= "metric" and of ~= "table" then
+        error(name .. ": loss is a function of the model, as net:loss(data), got " .. of, 2)
       end
       o.converge, o.tolerate, o.ratio = o.converge or 3, o.tolerate or 6, o.ratio or 1.3
       local self = average.new(name, o, swad)

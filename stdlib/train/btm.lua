@@ -10,10 +10,11 @@ return function(define, check, core)
   local Forest, methods = { __name = "forest", __metatable = false }, {}
   Forest.__index = methods
 
+  local given = require "train.given"(core)
   local function fail(what, text, ...) error(what .. ": " .. text:format(...), 0) end
 
   local function set_of(what, d)
-    if type(d) == "table" and type(d.subset) == "function" then return d end
+    if core.kind(d) == "dataset" then return d end
     if type(d) == "table" and core.kind(d.x) == "tensor" then return data.tensors { x = d.x, y = d.y } end
     fail(what, "expected a data set or { x =, y = }, got %s", core.kind(d))
   end
@@ -60,7 +61,7 @@ return function(define, check, core)
     check(what, o, { "decay" })
     local decay = o and o.decay or 0.3
     if type(decay) ~= "number" or not (decay > 0 and decay <= 1) then
-      fail(what, "decay is a number above 0, at most 1, got %s", tostring(decay))
+      fail(what, "decay is a number above 0, at most 1, got %s", given.shown(decay))
     end
     local p = methods.posterior(self, d):totable()
     local sum, weight = {}, 0
@@ -75,7 +76,7 @@ return function(define, check, core)
 
   -- Numbers of a list, or the prior that data speak for; nil: all the same.
   local function weights_of(self, what, w, decay)
-    if type(w) == "table" and (w.x ~= nil or type(w.subset) == "function") then
+    if core.kind(w) == "dataset" or core.kind(w) == "table" and w.x ~= nil then
       return methods.prior(self, w, { decay = decay })
     end
     return nn_net.guarded(ensemble.shares, what, w, #self.experts)
@@ -84,8 +85,8 @@ return function(define, check, core)
   -- ---- branch, train ----
 
   local function grown(self, what, domains, fit, start)
-    if type(domains) ~= "table" or #domains == 0 then
-      fail(what, "expected a list of data sets, one for each domain")
+    if core.kind(domains) ~= "table" or #domains == 0 then
+      fail(what, "expected a list of data sets, one for each domain, got %s", core.kind(domains))
     end
     local added, logs = {}, {}
     for i, d in ipairs(domains) do
@@ -109,9 +110,9 @@ return function(define, check, core)
 
   function methods.grow(self, domains, o)
     local what = "forest:grow"
-    if o and o.start then fail(what, "what experts start from is the mean of those before; weights say which") end
+    o = given.options(what, o)
+    if o.start then fail(what, "what experts start from is the mean of those before; weights say which") end
     if self.route then fail(what, "its experts belong to clusters; a new one would have none") end
-    o = o or {}
     return grown(self, what, domains, without(o, branching), function(d)
       return methods.merge(self, o.weights or d, { decay = o.decay })
     end)
@@ -120,8 +121,9 @@ return function(define, check, core)
   local function btm(net, domains, o)
     local what = "train.btm"
     local self = new(net, what)
-    local start = o and o.start or net:init { seed = type(o and o.seed) == "number" and o.seed or 0 }
-    return grown(self, what, domains, o or {}, function() return start end)
+    o = given.options(what, o)
+    local start = o.start or net:init { seed = math.type(o.seed) == "integer" and o.seed or 0 }
+    return grown(self, what, domains, o, function() return start end)
   end
 
   -- ---- merge ----
@@ -149,7 +151,7 @@ return function(define, check, core)
       return nn_net.guarded(ensemble.new, self.net, { weights = nn.posterior { prior = prior }, top = o.top })
     end
     if o.top and (math.type(o.top) ~= "integer" or o.top < 1) then
-      fail(what, "top is a whole number from 1, got %s", tostring(o.top))
+      fail(what, "top is a whole number from 1, got %s", given.shown(o.top))
     end
     if o.top then -- the largest weights, once for all
       local order = {}
@@ -176,7 +178,8 @@ return function(define, check, core)
   local function cluster_btm(net, d, o)
     local what = "train.cluster_btm"
     local self = new(net, what)
-    d, o = set_of(what, d), o or {}
+    d, o = set_of(what, d), given.options(what, o)
+    given.field(what, o, "features", "a function of x", "function", "tfidf", "net")
     local fit = without(o, clustering)
     local h, route = o.features, o.features
     if not h then h, route = features_of(net, d, o.size) end
@@ -196,6 +199,8 @@ return function(define, check, core)
   Forest.__tostring = function(self)
     return ("forest of %d experts%s"):format(#self.experts, self.route and ", by cluster" or "")
   end
+
+  for name, f in pairs(methods) do methods[name] = given.of("forest", "forest:" .. name, f) end
 
   -- ---- what scripts see ----
 

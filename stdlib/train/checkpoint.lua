@@ -116,7 +116,7 @@ return function(core)
   function checkpoint.options(what, o, check, unit)
     local c = o.checkpoint
     if type(c) == "string" then c = { path = c } end
-    if c ~= nil and (type(c) ~= "table" or type(c.path) ~= "string" or not c.path:find "%.safetensors$") then
+    if c ~= nil and (core.kind(c) ~= "table" or type(c.path) ~= "string" or not c.path:find "%.safetensors$") then
       error(("%s: checkpoint is {path = \"….safetensors\", every = %s, keep = folder}"):format(what, unit), 0)
     end
     check(what .. ": checkpoint", c, { "path", "every", "keep" })

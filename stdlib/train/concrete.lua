@@ -49,7 +49,7 @@ return function(define, check, core)
     local p = options_of(o)
     local m = mix.opened(what, list, o.own, true)
     local nets, sets, total = mix.networks(what, net, m.n), {}, 0
-    if type(inputs) ~= "table" or #inputs ~= m.n then
+    if core.kind(inputs) ~= "table" or #inputs ~= m.n then
       mix.fail(what, "expected a list of data, one for each of the %d models", m.n)
     end
     for k, d in ipairs(inputs) do sets[k] = mix.set(what, d, k) end

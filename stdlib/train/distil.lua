@@ -4,6 +4,7 @@
 return function(define, check, core)
   local nn_loss = require "nn.loss"
   local nn_net = require "nn.net"
+  local given = require "train.given"(core)
   local what = "train.distil"
   local own = { teacher = true, theta = true, temperature = true, labels = true }
 
@@ -25,13 +26,13 @@ return function(define, check, core)
 
   local function number(name, v, low, high)
     if type(v) ~= "number" or not (v >= low and v <= high) then
-      fail("%s is a number from %g to %g, got %s", name, low, high, tostring(v))
+      fail("%s is a number from %g to %g, got %s", name, low, high, given.shown(v))
     end
     return v
   end
 
   local function distil(net, set, options)
-    local o, fit = options or {}, {}
+    local o, fit = given.options(what, options), {}
     for name, v in pairs(o) do fit[name] = not own[name] and v or nil end
     if not nn_net.is(net) then fail("expected a network, got %s", core.kind(net)) end
     if o.loss ~= nil then fail "the loss is the distance from the teacher; labels = a share adds that of the labels" end

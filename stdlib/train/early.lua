@@ -21,6 +21,9 @@ return function(check)
     if math.type(patience) ~= "integer" or patience < 1 then
       fail(what, "early_stop.patience is a whole number, at least 1, got %s", tostring(patience))
     end
+    if o.min_delta ~= nil and type(o.min_delta) ~= "number" then
+      fail(what, "early_stop.min_delta is a number, got a %s", type(o.min_delta))
+    end
     return { patience = patience, metric = metric, min_delta = o.min_delta or 0, restore = o.restore ~= false,
       what = what }
   end

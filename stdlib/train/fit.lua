@@ -11,6 +11,7 @@ return function(define, check, core, schedule_of, optimiser_of)
   local checkpoint = require "train.checkpoint"(core)
   local log = require "train.log"(core)
   local early = require "train.early"(check)
+  local given = require "train.given"(core)
   local what = "train.fit"
 
   local function fail(text, ...)
@@ -26,7 +27,7 @@ return function(define, check, core, schedule_of, optimiser_of)
   local function whole(name, v, least, default)
     if v == nil then return default end
     if math.type(v) ~= "integer" or v < least then
-      fail("%s is a whole number, at least %d, got %s", name, least, tostring(v))
+      fail("%s is a whole number, at least %d, got %s", name, least, given.shown(v))
     end
     return v
   end
@@ -37,7 +38,9 @@ return function(define, check, core, schedule_of, optimiser_of)
       whole("seed", seed, 0)
       return { init = seed, order = seed, augment = seed, dropout = seed }
     end
-    if type(seed) ~= "table" then fail("seed is a number or {init =, order =, augment =, dropout =}") end
+    if type(seed) ~= "table" then
+      fail("seed is a number or {init =, order =, augment =, dropout =}, got %s", given.shown(seed))
+    end
     check(what .. ": seed", seed, { "init", "order", "augment", "dropout" })
     local out = {}
     for _, name in ipairs { "init", "order", "augment", "dropout" } do
@@ -49,13 +52,13 @@ return function(define, check, core, schedule_of, optimiser_of)
   local function callbacks_of(o)
     local lists = { step = {}, epoch = {}, averages = {} }
     if o == nil then return lists end
-    if type(o) == "function" then o = { epoch = o } elseif type(o) == "table" and o.watch then o = { o } end
-    if type(o) ~= "table" then
+    if type(o) == "function" then o = { epoch = o } elseif core.kind(o) == "average" then o = { o } end
+    if core.kind(o) ~= "table" then
       fail "callbacks is a function of what is known at the end of an epoch, or {step =, epoch =}"
     end
     check(what .. ": callbacks", o, { "step", "epoch" }, true)
     for key, f in pairs(o) do
-      if type(f) == "table" and f.watch then -- train.swa and its relatives
+      if core.kind(f) == "average" then -- train.swa and its relatives
         f:watch(lists)
         table.insert(lists.averages, f)
       elseif type(f) == "function" then
@@ -71,16 +74,17 @@ return function(define, check, core, schedule_of, optimiser_of)
   local function checkpoint_of(o)
     if o == nil then return nil end
     if type(o) == "function" then o = { take = o, every = math.maxinteger } end
-    if type(o) == "table" and o.take then
+    if core.kind(o) == "table" and o.take then
       check(what .. ": checkpoint", o, { "take", "every" })
       if type(o.take) ~= "function" then fail "checkpoint.take is a function of the state" end
       return { take = o.take, every = whole("checkpoint.every", o.every, 1) }
     end
     if type(o) == "string" then o = { path = o } end
-    if type(o) ~= "table" or type(o.path) ~= "string" or not o.path:find "%.safetensors$" then
+    if core.kind(o) ~= "table" or type(o.path) ~= "string" or not o.path:find "%.safetensors$" then
       fail "checkpoint is {path = \"….safetensors\", every = steps, keep = folder}"
     end
     check(what .. ": checkpoint", o, { "path", "every", "keep" })
+    given.field(what, o, "keep", "the path of a folder", "string")
     return { path = o.path, every = whole("checkpoint.every", o.every, 1), keep = o.keep }
   end
 
@@ -175,6 +179,8 @@ return function(define, check, core, schedule_of, optimiser_of)
     if type(clip) == "number" then return function(g) return (train.clip_norm(g, clip)) end end
     if type(clip) ~= "table" then fail "clip is the longest norm of the gradient, or {norm =} or {value =}" end
     check(what .. ": clip", clip, { "norm", "value" })
+    given.field(what, clip, "norm", "a number", "number")
+    given.field(what, clip, "value", "a number", "number")
     return function(g)
       if clip.value then g = train.clip_value(g, clip.value) end
       return clip.norm and (train.clip_norm(g, clip.norm)) or g
@@ -450,6 +456,8 @@ return function(define, check, core, schedule_of, optimiser_of)
     o.early_stop, o.checkpoint = early.of(o.early_stop, what, "epochs"), checkpoint_of(o.checkpoint)
     if among and among.checkpoint then o.checkpoint = among.checkpoint end
     log.check(o.log)
+    given.field(what, o, "lr", "a number", "number")
+    given.field(what, o, "resume", "true, a path or a checkpoint", "string", "model", "boolean")
     o.skip = whole("skip", o.skip, 0, 0)
     if o.fork and (o.resume == nil or o.resume == true) then
       fail "fork = true goes from a checkpoint: resume = its path"

@@ -21,7 +21,8 @@ return function(core)
 
   function log.check(path, what)
     if path ~= nil and not (type(path) == "string" and (path:find "%.csv$" or path:find "%.jsonl$")) then
-      error((what or "train.fit") .. ": log is the path of a .csv or .jsonl file, got " .. tostring(path), 3)
+      error((what or "train.fit") .. ": log is the path of a .csv or .jsonl file, got "
+        .. (type(path) == "string" and path or core.kind(path)), 3)
     end
   end
 

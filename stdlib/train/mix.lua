@@ -11,6 +11,7 @@ return function(check, core)
   local net_of = require "nn.net"
   local mix = {}
 
+  local given = require "train.given"(core)
   local function fail(what, text, ...)
     error(what .. ": " .. text:format(...), 0)
   end
@@ -48,12 +49,16 @@ return function(check, core)
   -- Opens { base =, a, b, … }. own: a selector of tensors that are not merged, each task has those of its
   -- model. Gives n, names (of what is merged, in byte order), base, models, own (for each model).
   function mix.opened(what, list, own, wants_base)
-    if type(list) ~= "table" or #list == 0 then
-      fail(what, "expected models: { %sa, b }", wants_base and "base = base, " or "")
+    if core.kind(list) ~= "table" or #list == 0 then
+      fail(what, "expected models: { %sa, b }, got %s", wants_base and "base = base, " or "",
+        core.kind(list) == "table" and "an empty list" or core.kind(list))
     end
     check(what, list, { "base" }, true)
     if wants_base and list.base == nil then fail(what, "the task vectors need base = the model they start from") end
     local root = list.base or list[1]
+    if core.kind(root) ~= "model" then
+      fail(what, "%s is a %s, expected a model", list.base and "base" or "model 1", core.kind(root))
+    end
     local m = { root = root:load(), n = #list, models = {}, own = {}, names = {}, dtype = "f32" }
     for k, x in ipairs(list) do m.models[k] = mix.floats(what, x) end
     m.base = list.base and mix.floats(what, list.base)
@@ -114,7 +119,7 @@ return function(check, core)
       if not net_of.is(net) then fail(what, "by = \"layer\" needs a network of nn; a function has no layers") end
       layers = net_of.structure(net)
     elseif by ~= "task" and by ~= "tensor" then
-      fail(what, "by is \"task\", \"layer\" or \"tensor\", got %s", tostring(by))
+      fail(what, "by is \"task\", \"layer\" or \"tensor\", got %s", given.shown(by))
     end
     local function put(name, label)
       if not index[label] then
@@ -200,7 +205,12 @@ return function(check, core)
 
   -- "entropy" (of the predictions, no labels are needed), a loss as net:loss takes it, or function(y, batch).
   function mix.objective(net, kind)
-    if kind == "entropy" then return function(y) return y:entropy():mean() end end
+    if kind == "entropy" then
+      return function(y)
+        if core.kind(y) ~= "tensor" then fail("train", "the network gives a %s, not a tensor", core.kind(y)) end
+        return y:entropy():mean()
+      end
+    end
     return loss.loss_of(net_of.is(net) and net or {}, { loss = kind })
   end
 
@@ -254,7 +264,7 @@ return function(check, core)
   function mix.optimiser(what, o, make, lr)
     local opt = o.optimiser
     if opt ~= nil then
-      if type(opt) ~= "table" or not opt.rule then
+      if core.kind(opt) ~= "optimiser" then
         fail(what, "optimiser is one as train.adam makes, got %s", core.kind(opt))
       elseif o.lr ~= nil then
         fail(what, "lr belongs to the optimiser that is given")

@@ -7,6 +7,7 @@
 -- phase is a recording of its own.
 return function(define, check, core)
   local leaves = require "train.leaves"(core)
+  local given = require "train.given"(core)
   local Opt = {}
   local metatable = { __index = Opt, __name = "optimiser", __metatable = false }
   metatable.__tostring = function(self) return self.title end
@@ -14,7 +15,8 @@ return function(define, check, core)
   local function at_least(name, o, field, least)
     local v = o[field]
     if v ~= nil and (type(v) ~= "number" or v < least or v ~= v) then
-      error(("%s: %s must be a number, at least %s, got %s"):format(name, field, tostring(least), tostring(v)), 4)
+      error(("%s: %s must be a number, at least %s, got %s"):format(name, field, tostring(least),
+        type(v) == "number" and v or core.kind(v)), 4)
     end
   end
 
@@ -50,13 +52,19 @@ return function(define, check, core)
     end)
   end
 
+  local function bound(name, v)
+    local of = core.kind(v)
+    if of == "number" or of == "tensor" then return v end
+    error(("%s: expected a number as the bound, got %s"):format(name, of), 3)
+  end
+
   define("train.clip_norm", "train.clip_norm(g, max) -> g, norm",
     "The gradient g (a tensor, a model or a table of tensors), scaled down as a whole to the norm max where it is "
     .. "longer: by min(1, max / (norm + 1e-6)), as in PyTorch; and the norm before. Works on recorded values too.",
     "local g, norm = train.clip_norm({ w = tensor { 3, 4 } }, 1)\nprint(norm, g.w:norm() < 1)\n-- > 5.0\ttrue",
     function(g, max)
       local flat, again = leaves.flatten(g, "train.clip_norm")
-      local clipped, norm = clip_norm(flat, max)
+      local clipped, norm = clip_norm(flat, bound("train.clip_norm", max))
       return again(clipped), norm
     end)
 
@@ -65,7 +73,7 @@ return function(define, check, core)
     "print(train.clip_value(tensor { -3, 0.5 }, 1))\n-- > f32[2]\n-- > [-1.0000,  0.5000]",
     function(g, most)
       local flat, again = leaves.flatten(g, "train.clip_value")
-      return again(clip_value(flat, most))
+      return again(clip_value(flat, bound("train.clip_value", most)))
     end)
 
   -- ---- what every optimiser does ----
@@ -177,6 +185,10 @@ return function(define, check, core)
     return again(new)
   end
 
+  for _, name in ipairs { "init", "update", "step" } do
+    Opt[name] = given.of("optimiser", "optimiser:" .. name, Opt[name])
+  end
+
   local function make(name, o, rule)
     local words = {}
     for _, key in ipairs(leaves.names(o or {})) do
@@ -190,9 +202,6 @@ return function(define, check, core)
   local shared = { "lr", "schedule", "weight_decay", "decay", "clip", "clip_value" }
 
   local function options(name, o, own)
-    if o ~= nil and type(o) ~= "table" then
-      error(("%s: expected a table of options, got %s"):format(name, core.kind(o)), 3)
-    end
     local names = { table.unpack(shared) }
     for _, field in ipairs(own) do names[#names + 1] = field end
     check(name, o, names)
@@ -204,9 +213,9 @@ return function(define, check, core)
     if d ~= nil and d ~= "all" and d ~= "weights" and type(d) ~= "function" then
       error(("%s: decay is \"all\", \"weights\" or function(name, tensor), got %s"):format(name, tostring(d)), 3)
     end
-    if o.schedule ~= nil and type(o.schedule) ~= "function" and not (type(o.schedule) == "table" and o.schedule.of) then
+    if o.schedule ~= nil and type(o.schedule) ~= "function" and core.kind(o.schedule) ~= "rate" then
       error(("%s: schedule is a function of the step or one of train.cosine …, got %s"):format(name,
-        type(o.schedule)), 3)
+        core.kind(o.schedule)), 3)
     end
     local copy = {}
     for key, v in pairs(o) do copy[key] = v end
@@ -316,7 +325,7 @@ return function(define, check, core)
   -- ---- wrappers ----
 
   local function inner_of(name, inner)
-    if type(inner) ~= "table" or not inner.rule then
+    if core.kind(inner) ~= "optimiser" then
       error(("%s: expected an optimiser, as train.sgd makes, got %s"):format(name, core.kind(inner)), 3)
     end
     return inner
@@ -331,6 +340,7 @@ return function(define, check, core)
       local name = "train.lookahead"
       inner_of(name, inner)
       check(name, o, { "k", "alpha" })
+      at_least(name, o or {}, "alpha", 0)
       local k, alpha = o and o.k or 5, o and o.alpha or 0.5
       if math.type(k) ~= "integer" or k < 1 then error(name .. ": k is a whole number of steps, at least 1", 2) end
       local self = make(name, { lr = inner.options.lr, schedule = inner.options.schedule }, inner.rule)
@@ -401,7 +411,7 @@ return function(define, check, core)
       end
       return modules[opt] { lr = o.lr, weight_decay = o.weight_decay }
     end
-    if type(opt) ~= "table" or not opt.rule then
+    if core.kind(opt) ~= "optimiser" then
       error("train.fit: optimiser is one of train.sgd …, or its name, got " .. core.kind(opt), 3)
     end
     if o.weight_decay then

@@ -11,6 +11,7 @@ return function(define, check, core, fit)
   local nn_net = require "nn.net"
   local what = "train.population"
 
+  local given = require "train.given"(core)
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
 
   -- ---- rules: apply(members, info) -> members; a member is a flat table name -> tensor ----
@@ -142,7 +143,7 @@ return function(define, check, core, fit)
   end
 
   local function data_of(d, i, n)
-    if type(d) == "table" and not d.batches and not d.x and #d > 0 then
+    if core.kind(d) == "table" and not d.batches and not d.x and #d > 0 then
       if #d ~= n then fail("%d data sets for %d members", #d, n) end
       return d[i]
     end
@@ -155,7 +156,7 @@ return function(define, check, core, fit)
     for _, key in ipairs(own) do out[key] = nil end
     out.seed, out.quiet = seeds_of(o.seed, i - 1, o.init == "each"), true
     if type(o.log) == "string" then out.log = checkpoint.numbered(o.log, i) end
-    local varied = o.vary and o.vary(i) or {}
+    local varied = given.options(what .. ": vary", o.vary and o.vary(i) or nil)
     for _, key in ipairs(common) do
       if varied[key] ~= nil then fail("vary: %s is one for all members", key) end
     end
@@ -183,7 +184,7 @@ return function(define, check, core, fit)
     local share = o.share
     if share == nil then share = train.papa() end
     if type(share) == "function" then return { every = 1, models = share } end
-    if type(share) ~= "table" or not share.apply then
+    if type(share) ~= "table" or not rawget(share, "apply") then
       fail("share is train.papa {…}, train.wash {…} or a function of the models, got %s", core.kind(share))
     end
     return share
@@ -197,7 +198,9 @@ return function(define, check, core, fit)
   local function by_function(f, infos, about)
     local models = {}
     for i, info in ipairs(infos) do models[i] = info.theta() end
-    for i, m in pairs(f(models, about) or {}) do infos[i].replace(leaves.flatten(m, what)) end
+    local others = f(models, about) or {}
+    if core.kind(others) ~= "table" then fail("share gave a %s, not a list of models", core.kind(others)) end
+    for i, m in pairs(others) do infos[i].replace(leaves.flatten(m, what)) end
   end
 
   -- One step is done: the members share what the rule says.
@@ -254,11 +257,13 @@ return function(define, check, core, fit)
 
   local function population(net, d, options)
     local o = {}
-    for key, v in pairs(options or {}) do o[key] = v end
+    for key, v in pairs(given.options(what, options)) do o[key] = v end
+    given.field(what, o, "vary", "a function", "function")
+    given.seed(what, o.seed)
     local n, share = o.members or 4, share_of(o)
     average.whole(what, { members = n }, "members", 1)
     if o.init ~= nil and o.init ~= "same" and o.init ~= "each" then
-      fail("init is \"same\" or \"each\", got %s", tostring(o.init))
+      fail("init is \"same\" or \"each\", got %s", given.shown(o.init))
     end
     local threads, buffer = {}, {}
     for _, q in ipairs(nn_net.is(net) and net:params() or {}) do buffer[q.name] = q.buffer or nil end

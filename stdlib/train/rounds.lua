@@ -8,6 +8,8 @@ return function(define, check, core, seeds_of)
   local checkpoint = require "train.checkpoint"(core)
   local early = require "train.early"(check)
   local log_file = require "train.log"(core)
+  local given = require "train.given"(core)
+  local nn_net = require "nn.net"
   local columns = { "round", "clients", "loss", "val_loss", "val_accuracy" } -- of a log
 
   local function without(o, names)
@@ -21,13 +23,17 @@ return function(define, check, core, seeds_of)
 
   -- {data =, net =, …options of its own} of what a script gives as a client.
   local function clients_of(what, net, list)
-    if type(list) ~= "table" or list[1] == nil then
-      error(what .. ": expected a list of clients: data sets, or {data =, net =, … options of their own}", 3)
+    if core.kind(list) ~= "table" or list[1] == nil then
+      error(("%s: expected a list of clients: data sets, or {data =, net =, … options of their own}, got %s"):format(
+        what, core.kind(list) == "table" and "an empty one" or core.kind(list)), 3)
     end
     local out = {}
     for k, c in ipairs(list) do
       if type(c) ~= "table" then error(("%s: client %d is a %s"):format(what, k, core.kind(c)), 3) end
-      local nested = not c.batches and c.x == nil
+      local nested = core.kind(c) ~= "dataset" and c.x == nil
+      if nested and c.net ~= nil and not nn_net.is(c.net) then
+        error(("%s: net of client %d is a %s, not a network"):format(what, k, core.kind(c.net)), 3)
+      end
       if nested and type(c.data) ~= "table" then error(("%s: client %d has no data"):format(what, k), 3) end
       out[k] = { data = nested and c.data or c, net = nested and c.net or net, own_net = nested and c.net,
         options = nested and without(c, { "data", "net" }) or {} }
@@ -78,8 +84,12 @@ return function(define, check, core, seeds_of)
     "checkpoint", "resume", "early_stop", "log" }
 
   local function options_of(what, options)
-    local o = without(options, {})
+    local o = without(given.options(what, options), {})
     average.whole(what, o, "rounds", 0)
+    given.field(what, o, "merge", "a function", "function")
+    given.field(what, o, "start", "a model", "model")
+    given.field(what, o, "lr", "a number or a function of the round", "number", "function")
+    given.seed(what, o.seed)
     average.number(what, o, "fraction", 0, 1)
     if o.callbacks ~= nil then error(what .. ": callbacks is not for rounds", 3) end
     o.checkpoint = checkpoint.options(what, o, check, "rounds")
@@ -87,7 +97,7 @@ return function(define, check, core, seeds_of)
     log_file.check(o.log, what)
     o.rounds, o.fraction, o.weights = o.rounds or 1, o.fraction or 1, o.weights or "examples"
     if o.weights ~= "examples" and o.weights ~= "equal" then
-      error(("%s: weights is \"examples\" or \"equal\", got %s"):format(what, tostring(o.weights)), 3)
+      error(("%s: weights is \"examples\" or \"equal\", got %s"):format(what, given.shown(o.weights)), 3)
     end
     return o
   end
@@ -181,6 +191,9 @@ return function(define, check, core, seeds_of)
     local o = options_of(what, options)
     local clients, c = clients_of(what, net, list), o.checkpoint
     local theta = o.start
+    if not nn_net.is(net) and (type(net) ~= "function" or theta == nil) then
+      error(("%s: expected a network, got %s"):format(what, core.kind(net)), 0)
+    end
     if theta == nil then theta = net:init { seed = seeds_of(o.seed, 0).init } end
     local run = { theta = theta:load(), round = 0, count = #clients, since = 0, log = { clients = {} } }
     local private = private_names(run.theta, o.private)
@@ -244,7 +257,8 @@ return function(define, check, core, seeds_of)
     .. "local head = log.clients[2][\"fc2.bias\"]\nprint(#log, head:numel(), theta[\"fc2.bias\"]:numel())\n"
     .. "-- > 3\t3\t2",
     function(net, list, o)
-      local options = without(o, {})
+      local options = without(given.options("train.cold_fusion", o), {})
+      if not nn_net.is(net) then error("train.cold_fusion: expected a network, got " .. core.kind(net), 0) end
       options.weights, options.rounds = options.weights or "equal", options.rounds or 5
       if options.private == nil then
         local last = {}
@@ -284,10 +298,13 @@ return function(define, check, core, seeds_of)
     .. "print(#workers, (theta - merge.linear(workers)):norm())\n-- > 3\t0.0",
     function(net, d, options)
       local what = "train.swap"
+      options = given.options(what, options)
       local o = without(options, { "workers", "first", "bn" })
-      local count = options and options.workers or 4
+      given.seed(what, o.seed)
+      given.options(what .. ": first", options.first)
+      local count = options.workers or 4
       average.whole(what, { workers = count }, "workers", 1)
-      if (o.start == nil) == (options == nil or options.first == nil) then
+      if (o.start == nil) == (options.first == nil) then
         error(what .. ": give first, the options of the run before, or start, a model", 2)
       end
       local start = o.start or train.fit(net, d, options.first)

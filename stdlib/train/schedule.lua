@@ -2,7 +2,7 @@
 -- Learning-rate schedules: values that are called with a step, from 0, and give the rate of the update
 -- that follows, in f64 by the formula that their documentation states. What belongs to a run (its
 -- length, its base rate) may be left out where train.fit will know it.
-return function(define, check)
+return function(define, check, core)
   local Rate = { __name = "rate", __metatable = false }
   Rate.__index = Rate
   local pi, cos = math.pi, math.cos
@@ -11,11 +11,12 @@ return function(define, check)
     local v = o[field]
     if v ~= nil and (type(v) ~= "number" or v < least or (whole and v % 1 ~= 0) or v ~= v) then
       error(("%s: %s must be a %snumber, at least %s, got %s"):format(name, field, whole and "whole " or "",
-        tostring(least), tostring(v)), 4)
+        tostring(least), type(v) == "number" and v or core.kind(v)), 4)
     end
   end
 
   Rate.__call = function(self, t)
+    if type(t) ~= "number" then error(("%s: the step is a number, got %s"):format(self.name, core.kind(t)), 2) end
     local f = self.f
     if not f then
       for _, field in ipairs(self.needs) do
@@ -54,9 +55,6 @@ return function(define, check)
   local function schedule(name, fields, needs, make, signature, text, example)
     local full = "train." .. name
     local function new(o)
-      if o ~= nil and type(o) ~= "table" then
-        error(full .. ": expected a table of options, got " .. type(o), 2)
-      end
       local names, options = {}, {}
       for i, field in ipairs(fields) do names[i] = field[1] end
       check(full, o, names)
@@ -163,9 +161,10 @@ return function(define, check)
       end
       s = kinds[s]()
     end
-    if type(s) == "table" and s.of and s.options then return s:of(lr, steps) end
+    if core.kind(s) == "rate" then return s:of(lr, steps) end
     if type(s) ~= "function" then
-      error("train.fit: schedule is a " .. type(s) .. ", not one of train.cosine …, its name or a function of the step",
+      error("train.fit: schedule is a " .. core.kind(s) .. ", not one of train.cosine …, its name or a function of "
+        .. "the step",
         3)
     end
     return s

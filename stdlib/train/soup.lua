@@ -13,7 +13,7 @@ return function(define, check, core)
   local function learned_soup(net, list, d, o)
     o = o or {}
     check(what, o, { "by", "steps", "batch", "lr", "optimiser", "simplex", "temperature", "loss", "seed" })
-    if type(list) == "table" and list.base ~= nil then
+    if core.kind(list) == "table" and list.base ~= nil then
       mix.fail(what, "a soup is a mean of models; for task vectors on a base there is train.atlas")
     end
     local m = mix.opened(what, list)

@@ -6,12 +6,14 @@ return function(define, check, core)
   local chunks_of = require "nn.loss".chunks_of
   local what = "train.stitch"
 
+  local given = require "train.given"(core)
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end
 
   -- Of two models, all tensors of the stitched network; the map is 0.
   local function joined(net, theta_a, theta_b)
     local values, dtype, of = {}, "f32", { a = theta_a, b = theta_b }
-    for name, m in pairs(of) do
+    for _, name in ipairs { "a", "b" } do
+      local m = of[name]
       if core.kind(m) ~= "model" then fail("the parameters of %s are a model, got %s", name, core.kind(m)) end
       of[name] = m:load()
     end
@@ -82,13 +84,17 @@ return function(define, check, core)
   local own = { how = true, ridge = true, chunk = true, from = true }
 
   local function stitch(net, theta_a, theta_b, set, options)
+    options = given.options(what, options)
     if not nn_net.is(net) or not net.halves then fail("expected a network of nn.stitch, got %s", core.kind(net)) end
-    local o, fit = options or {}, {}
+    local o, fit = options, {}
     for name, v in pairs(o) do fit[name] = not own[name] and v or nil end
     local how, ridge, from = o.how or "solve", o.ridge or 0, o.from or "solve"
-    if how ~= "solve" and how ~= "sgd" then fail("how is \"solve\" or \"sgd\", got %s", tostring(how)) end
+    if how ~= "solve" and how ~= "sgd" then fail("how is \"solve\" or \"sgd\", got %s", given.shown(how)) end
+    if o.chunk ~= nil and (math.type(o.chunk) ~= "integer" or o.chunk < 1) then
+      fail("chunk is a whole number, at least 1, got %s", given.shown(o.chunk))
+    end
     if type(ridge) ~= "number" or ridge ~= ridge or ridge < 0 then
-      fail("ridge is a number, at least 0, got %s", tostring(ridge))
+      fail("ridge is a number, at least 0, got %s", given.shown(ridge))
     end
     if how == "solve" then check(what, o, { "how", "ridge", "chunk", "val", "loss" }) end
     local theta, a, b = joined(net, theta_a, theta_b)
@@ -107,7 +113,7 @@ return function(define, check, core)
       local first = net:init { seed = type(o.seed) == "number" and o.seed or o.seed and o.seed.init or 0 }
       theta = with_map(theta, first["stitch.weight"], first["stitch.bias"])
     else
-      fail("from is \"solve\", \"identity\" or \"random\", got %s", tostring(from))
+      fail("from is \"solve\", \"identity\" or \"random\", got %s", given.shown(from))
     end
     if how == "sgd" then
       fit.start, fit.only = theta, "stitch.*"

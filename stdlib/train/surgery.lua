@@ -12,7 +12,8 @@ return function(define, check, core)
   end
 
   local function all_of(m)
-    if type(m) == "table" then return m end
+    if core.kind(m) == "table" then return m end
+    if core.kind(m) ~= "model" then mix.fail(what, "expected a model for each task, got %s", core.kind(m)) end
     local out = {}
     m = m:load()
     for _, name in ipairs(m:names()) do out[name] = m:tensor(name) end
@@ -45,7 +46,7 @@ return function(define, check, core)
     check(what, o, { "at", "rank", "steps", "batch", "lr", "seed" })
     if not net_of.is(net) then mix.fail(what, "expected a network of nn, which can be cut, got %s", core.kind(net)) end
     if type(o.at) ~= "string" then mix.fail(what, "at is missing: the part of the network that gives the features") end
-    if type(list) ~= "table" or #list == 0 or type(inputs) ~= "table" or #inputs ~= #list then
+    if core.kind(list) ~= "table" or #list == 0 or core.kind(inputs) ~= "table" or #inputs ~= #list then
       mix.fail(what, "expected a list of models and a list of data, one for each")
     end
     local first, rest = net:upto(o.at), net:from(o.at)
@@ -54,7 +55,7 @@ return function(define, check, core)
       batch = mix.whole(what, o, "batch", 1, 16), optimiser = function() return train.adam { lr = lr } end }
     local tasks, info = {}, { modules = {}, losses = {} }
     for k, single in ipairs(list) do
-      local merged = type(theta) == "table" and theta[k] or theta
+      local merged = core.kind(theta) == "table" and theta[k] or theta
       local p, losses = learned(first, all_of(merged), all_of(single), mix.set(what, inputs[k], k), k, options,
         mix.whole(what, o, "seed", 0, 0))
       info.modules[k], info.losses[k] = p, losses

@@ -27,7 +27,10 @@ return function(define, check, core)
     mix.runs(what, net)
     local params, fixed = parts(what, net, base)
     return function(theta, x)
-      local is_table = type(theta) == "table"
+      local is_table = core.kind(theta) == "table"
+      if not is_table and core.kind(theta) ~= "model" then
+        mix.fail(what, "expected a model or a table of tensors, got %s", core.kind(theta))
+      end
       local v = {}
       for name, t in pairs(params) do
         local now = is_table and theta[name] or not is_table and theta:tensor(name)
@@ -89,6 +92,10 @@ os.remove(path)
     "Reads what train.tangent_save wrote: the network in tangent space, and the model to call it with, base + delta.",
     "local ok, message = pcall(train.tangent_load, nn.mlp { 2, 2 }, \"nowhere.safetensors\")\nprint(ok)\n-- > false",
     function(net, path)
+      mix.runs("train.tangent_load", net)
+      if type(path) ~= "string" then
+        mix.fail("train.tangent_load", "expected the path of a file, got %s", core.kind(path))
+      end
       local m, lists = model.load(path), { base = {}, delta = {} }
       for _, name in ipairs(m:names()) do
         local part, rest = name:match "^(%a+)%.(.*)$"

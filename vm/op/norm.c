@@ -167,6 +167,9 @@ static tarn_status column_piece(void *arg, int64_t piece, int worker, tarn_error
     double *sum = r->room + piece * r->c;
     const char *x = rows_at(r, r->x, first_row(r, piece));
     (void)worker, (void)err;
+    if (r->c == 0) {
+        return TARN_OK;
+    }
     memset(sum, 0, (size_t)r->c * sizeof *sum);
     if (p->mean) {
         r->k->column_square(rows_in(r, piece), r->c, x, p->mean + piece / r->pieces * r->c, sum);

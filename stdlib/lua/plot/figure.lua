@@ -55,8 +55,11 @@ end
 -- {y, …}, {"label", y}, {"label", x, y} or {label =, x =, y =}
 local function read_series(entry, i, shared, what)
   local whose = "series " .. i
+  local object = type(entry) == "table" and getmetatable(entry) == false and rawget(entry, 1) == nil
+  if object or type(entry) ~= "table" and type(entry) ~= "userdata" then
+    fail(what, "%s is a %s, expected { \"label\", y } or a list of numbers", whose, object and "object" or type(entry))
+  end
   if type(entry) == "userdata" or type(entry[1]) == "number" then entry = { y = entry } end
-  if type(entry) ~= "table" then fail(what, "%s is a %s", whose, type(entry)) end
   local s = { label = entry.label, x = entry.x, y = entry.y, dash = entry.dash and true or nil, style = entry.style }
   if type(entry[1]) == "string" then
     s.label = entry[1]
@@ -173,6 +176,7 @@ end
 -- The figure as text: width and height in characters, ascii = true without UTF-8.
 function Figure:text(o)
   o = o or {}
+  if type(o) ~= "table" then fail("figure:text", "expected a table of options, got %s", type(o)) end
   for key in pairs(o) do
     if key ~= "width" and key ~= "height" and key ~= "ascii" then
       fail("figure:text", "unknown option '%s' (width, height, ascii)", tostring(key))

@@ -58,7 +58,7 @@ function make.path(what, paths, o)
   local list = {}
   for k, p in ipairs(paths) do
     if kind(p) == "barrier" or kind(p) == "interpolation" then p = p.path end
-    if type(p) ~= "table" or type(p.t) ~= "table" then
+    if type(p) ~= "table" or type(rawget(p, "t")) ~= "table" then
       fail(what, "argument %d is a %s, not a path (probe.path) or barrier", k, kind(p))
     end
     list[k] = p
@@ -141,6 +141,7 @@ local function rows_of(v, what)
     fail(what, "expected { {v, …}, … } or a tensor of two dimensions")
   end
   for i, row in ipairs(v) do
+    if type(row) ~= "table" then fail(what, "row %d is a %s, expected a list of numbers", i, type(row)) end
     if #row ~= #v[1] or #row == 0 then fail(what, "row %d has %d values, row 1 has %d", i, #row, #v[1]) end
     for j, x in ipairs(row) do
       if type(x) ~= "number" then fail(what, "row %d, column %d is a %s", i, j, type(x)) end

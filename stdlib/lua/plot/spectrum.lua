@@ -28,7 +28,7 @@ local function apart(list, sigma)
 end
 
 local function is_spectrum(r)
-  return type(r) == "table" and type(r.density) == "function" and type(r.nodes) == "table"
+  return type(r) == "table" and type(rawget(r, "nodes")) == "table" and type(r.density) == "function"
 end
 
 function spectrum.make(what, list, o)
@@ -157,10 +157,12 @@ function spectrum.document(define, check, made)
     .. "print(#plot.spectrum(r, { title = \"a small one\" }).series[1].stems)\n-- > 3",
     function(...)
       local list, o = table.pack(...), {}
-      if list.n > 0 and type(list[list.n]) == "table" and not is_spectrum(list[list.n]) then o = table.remove(list) end
+      local n = list.n
+      if n > 0 and type(list[n]) == "table" and not is_spectrum(list[n]) then o, n, list[n] = list[n], n - 1, nil end
       check("plot.spectrum", o, options)
-      if #list == 0 then error("plot.spectrum: expected what probe.spectrum returns", 2) end
-      for i, r in ipairs(list) do
+      if n == 0 then error("plot.spectrum: expected what probe.spectrum returns", 2) end
+      for i = 1, n do
+        local r = list[i]
         if not is_spectrum(r) then
           error(("plot.spectrum: argument %d is a %s, not what probe.spectrum returns"):format(i, type(r)), 2)
         end

@@ -118,7 +118,7 @@ local function input(found, name, spec)
     return nil
   end
   if type(spec) == "string" then spec = { spec } end
-  if type(spec) ~= "table" then
+  if type(spec) ~= "table" or getmetatable(spec) ~= nil then
     return found("%sa %s; expected a source or { source, license =, … }", where, type(spec))
   end
   unknown(found, where, spec, input_keys)

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Pseudo-inverses, least squares, ranks and determinants, from the factorisations that are rows: of matrices and of
 -- batches of them [.., m, n]. Names and defaults as in torch.linalg.
-return function(define, check, fail)
-  local axes = require "tensor.axes" (check, fail)
+return function(define, check, fail, kind)
+  local axes = require "tensor.axes" (check, fail, kind)
   local nan = 0 / 0
 
   -- The singular value decomposition, and which singular values count: those above rtol times the largest, and atol.
@@ -13,9 +13,11 @@ return function(define, check, fail)
     local o = options or {}
     local m, n = t.shape[t.rank - 1], t.shape[t.rank]
     local U, S, Vh = t:svd()
-    local rtol = o.rtol or o.atol and 0 or math.max(m, n) * (t.dtype == "f64" and 2 ^ -52 or 2 ^ -23)
+    local atol = axes.number(name, "atol", o.atol)
+    local rtol = axes.number(name, "rtol", o.rtol) or atol and 0
+      or math.max(m, n) * (t.dtype == "f64" and 2 ^ -52 or 2 ^ -23)
     local largest = S[axes.places(S.rank, 1, 1)]
-    return U, S, Vh, S:gt(tensor.maximum(largest * rtol, o.atol or 0))
+    return U, S, Vh, S:gt(tensor.maximum(largest * rtol, atol or 0))
   end
 
   -- V diag(1 / S) of those that count, and U^T.

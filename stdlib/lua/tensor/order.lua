@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Order statistics, products, and what is not a number: compositions like those of tensor.lua.
-return function(define, check, fail)
-  local axes = require "tensor.axes" (check, fail)
+return function(define, check, fail, kind)
+  local axes = require "tensor.axes" (check, fail, kind)
   local huge, nan = math.huge, 0 / 0
 
   local function floating(t) return t.dtype:find "^b?f%d" ~= nil end
@@ -47,7 +47,6 @@ return function(define, check, fail)
 
   -- t (a vector of all elements without a dimension), the dimension, how many elements stand along it.
   local function line(name, t, dim)
-    tensor.numel(t)
     local whole = dim == nil
     if whole then t, dim = tensor.flatten(t), 1 end
     if type(dim) == "table" and #dim ~= 1 then
@@ -76,7 +75,7 @@ return function(define, check, fail)
     "print(tensor { 3, 1, 2, 10 }:median())\n-- > 2.0\nprint(tensor { {1, 5, 3}, {9, 7, 8} }:median(2))\n"
     .. "-- > f32[2]\n-- > [3., 8.]\ti64[2]\n-- > [3, 3]",
     function(t, dim, options)
-      local axis, keep = axes.reduction("tensor:median", dim, options)
+      local axis, keep = axes.reduction("tensor:median", t, dim, options)
       local x, d, n = line("tensor:median", t, axis)
       local values, indices = ordered(x, d, axis == nil, 1)((n + 1) // 2)
       if floating(x) and x:numel() > 0 then
@@ -106,14 +105,15 @@ return function(define, check, fail)
   local function places_of(name, q, n, how)
     local rule = between[how]
     if not rule then
-      fail(name .. ": interpolation is " .. tostring(how) .. "; expected \"linear\", \"lower\", \"higher\", "
+      fail(name .. ": interpolation is " .. axes.shown(how)
+        .. "; expected \"linear\", \"lower\", \"higher\", "
         .. "\"midpoint\" or \"nearest\"")
     end
     local low, high, share = {}, {}, {}
     for i = 1, math.max(#q, 1) do
       local v = q[i]
       if type(v) ~= "number" or not (v >= 0 and v <= 1) then
-        fail(name .. ": q is " .. tostring(v) .. "; expected a number from 0 to 1, or several")
+        fail(name .. ": q is " .. axes.shown(v) .. "; expected a number from 0 to 1, or several")
       end
       local l, h, s = rule(v * (n - 1))
       low[i], high[i], share[i] = l + 1, h and h + 1, s
@@ -133,9 +133,9 @@ return function(define, check, fail)
     .. "print(t:quantile(0.5, { interpolation = \"lower\" }))\n-- > 2.0",
     function(t, q, dim, options)
       local name = "tensor:quantile"
-      local axis, keep, o = axes.reduction(name, dim, options, { "interpolation" })
+      local axis, keep, o = axes.reduction(name, t, dim, options, { "interpolation" })
       local x, d, n = line(name, t, axis)
-      if type(q) == "userdata" then q = q:totable() end
+      if kind(q) == "tensor" then q = q:totable() end
       local several = type(q) == "table"
       local low, high, share = places_of(name, several and q or { q }, n, o.interpolation or "linear")
       local value_at = ordered(x, d, axis == nil, #low + #high)
@@ -195,8 +195,7 @@ return function(define, check, fail)
     "print(tensor { 2, 3, 4 }:prod())\n-- > 24.0\nprint(grad(function(x) return x:prod() end, tensor { 2, 0, 4 }))\n"
     .. "-- > f32[3]\n-- > [0., 8., 0.]",
     function(t, dim, options)
-      local dims, keep = axes.reduction("tensor:prod", dim, options)
-      tensor.numel(t)
+      local dims, keep = axes.reduction("tensor:prod", t, dim, options)
       if type(t) ~= "userdata" then t = tensor.flatten(t) end
       local list, float = axes.list("tensor:prod", t, dims), floating(t)
       local whole = #list == t.rank and not keep
@@ -211,11 +210,17 @@ return function(define, check, fail)
 
   define("tensor:isnan", "t:isnan() -> bool tensor", "True where t is NaN.",
     "print(tensor { 1, 0 / 0 }:isnan())\n-- > bool[2]\n-- > [false,  true]",
-    function(t) return tensor.ne(t, t) end)
+    function(t)
+      axes.operands("tensor:isnan", t)
+      return tensor.ne(t, t)
+    end)
 
   define("tensor:isinf", "t:isinf() -> bool tensor", "True where t is infinite, of either sign.",
     "print(tensor { -1 / 0, 1 }:isinf())\n-- > bool[2]\n-- > [ true, false]",
-    function(t) return tensor.eq(tensor.abs(t), huge) end)
+    function(t)
+      axes.operands("tensor:isinf", t)
+      return tensor.eq(tensor.abs(t), huge)
+    end)
 
   define("tensor:nonzero", "t:nonzero() -> indices",
     "Where t is not zero (NaN is not; a bool tensor: where it is true), in row-major order: an i64 matrix with one "

@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Parts of matrices, orders and pieces: compositions like those of tensor.lua, which move elements and are all
 -- differentiable.
-return function(define, check, fail)
-  local axes = require "tensor.axes" (check, fail)
+return function(define, check, fail, kind)
+  local axes = require "tensor.axes" (check, fail, kind)
 
   local function whole(name, what, v, least)
-    if math.type(v) ~= "integer" then fail(("%s: %s is a whole number, not %s"):format(name, what, tostring(v))) end
+    if math.type(v) ~= "integer" then fail(("%s: %s is a whole number, not %s"):format(name, what, axes.shown(v))) end
     if least and v < least then fail(("%s: %s is %d; expected %d or more"):format(name, what, v, least)) end
     return v
   end

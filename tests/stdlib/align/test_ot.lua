@@ -151,3 +151,9 @@ check.raises("did you mean 'ground'?", align.ot, net, a, b, { grounds = "cosine"
 check.raises('ground = cos; expected "euclidean", "squared", "cosine"', align.ot, net, a, b, { ground = "cos" })
 check.raises('mode = "activations" needs data', align.ot, net, a, b, { mode = "activations" })
 check.raises("reg = 0; expected a number above 0", align.ot, net, a, b, { reg = 0 })
+
+-- wrong arguments
+check.raises("align.load: expected the path of a file, got a boolean", align.load, true)
+check.raises("align.ot: expected a model or a table of tensors, got nil", align.ot, net, a)
+check.raises("align.weights: log is a text, expected a function", align.weights, net, a, b, { log = "x" })
+check.raises("align.weights: fc1.weight is a boolean, expected a tensor", align.weights, net, { ["fc1.weight"] = true }, b)

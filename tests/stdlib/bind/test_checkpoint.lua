@@ -17,7 +17,7 @@ end
 
 -- Outside a recorded function it only calls.
 check.equal(table.pack(checkpoint(function(a, b) return b, a, nil end, 1, "x")), { "x", 1, nil, n = 3 })
-check.raises("call", checkpoint, 3)
+check.raises("checkpoint: expected a function, got number", checkpoint, 3)
 
 local n, width = 6, 24
 local w = {}

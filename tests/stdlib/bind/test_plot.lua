@@ -249,4 +249,5 @@ do
     check.raises(message, plot.line, o)
   end
   check.raises("plot.line: expected one table", plot.line, 3)
+  check.raises("plot.scatter: series 1 is a boolean, expected", plot.scatter, { true })
 end

@@ -37,7 +37,7 @@ do
   raises("element [2] is a nil", tensor, { 1, nil, 3 })
   raises("element [1] is a tensor; expected a number (tensor.stack joins tensors)", tensor, { t })
   raises("unknown option 'dtyp'; did you mean 'dtype'?", tensor, { 1 }, { dtyp = "f32" })
-  raises("options are a second argument", tensor, { 1, dtype = "f64" })
+  raises("options go into a table of their own, after it", tensor, { 1, dtype = "f64" })
   raises("unknown dtype 'f33'; did you mean 'f32'?", tensor, { 1 }, { dtype = "f33" })
   raises("unknown dtype 'complicated'; expected f32", tensor, { 1 }, { dtype = "complicated" })
   raises("must be a string", tensor, { 1 }, { dtype = 3 })

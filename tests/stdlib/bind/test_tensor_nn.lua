@@ -64,6 +64,7 @@ raises("the bias has the shape [2]; expected 3 elements", function() return v:la
 raises("2 groups do not divide its channels", function() return v:group_norm(2) end)
 raises("the variance has the shape [1]; expected 3 elements", function() return v:batch_norm(w, b, mean, f64 { 1 }) end)
 raises("expected [.., channels]", function() return w:batch_norm_train() end)
+check.equal(tensor.zeros { 3, 0 }:batch_norm_train(tensor.zeros { 0 }, tensor.zeros { 0 }).shape, { 3, 0 }) -- no channels
 
 -- ---- activations ----
 near(f64 { -1 }:softplus(2, 20)[1], math.log(1 + math.exp(-2)) / 2, 1e-15)

@@ -218,4 +218,21 @@ do
   local v, i = w[7]:median(1)
   equal(out, table.concat({ w:median(), w:quantile(0.9), tostring(v), w[7]:quantile(0.9), i, 1024.0 }, "\t") .. "\n")
 end
+
+-- ---- wrong arguments ----
+
+do
+  local t, set = tensor { {1, 2}, {3, 4} }, data.two_moons { n = 6 }
+  raises("tensor:mean: expected dimensions or a table of options, got dataset", tensor.mean, t, set)
+  raises("tensor:mean: expected a tensor or a number, got model", tensor.mean, model.new { a = t })
+  raises("tensor:std: a dimension must be a whole number, got x", tensor.std, t, "x")
+  raises("tensor:var: correction must be a number, got string", tensor.var, t, { correction = "x" })
+  raises("tensor:median: dimension 7 of a tensor of rank 2", tensor.median, t, 7)
+  raises("tensor:topk: a dimension must be a whole number, got 1.5", tensor.topk, t, 1, 1.5)
+  raises("tensor:cosine: expected a tensor or a number, got nil", tensor.cosine, t, nil)
+  raises("tensor:remainder: expected a tensor or a number, got table", function() return t % {} end)
+  raises("tensor.gram: element 2 is a net; expected a tensor", tensor.gram, { t, nn.mlp { 2, 3 } })
+  raises("tensor.stack: element 1 is a function; expected a tensor", tensor.stack, { print })
+  equal({ tensor.mean(3), tensor.all(3), tensor.norm(-3) }, { 3.0, true, 3.0 })
+end
 print "ok"

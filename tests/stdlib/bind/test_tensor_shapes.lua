@@ -67,7 +67,7 @@ do
   raises("tensor:diag: expected a tensor of rank 1, got rank 3", function() x:diag() end)
   raises("tensor:trace: expected a tensor of rank 2, got rank 3", function() x:trace() end)
   raises("tensor:tril: expected a tensor of rank 2 or more, got a number", tensor.tril, 5)
-  raises("tensor:numel: expected a tensor or a number, got string", tensor.tril, "x")
+  raises("tensor:tril: expected a tensor or a number, got string", tensor.tril, "x")
   same(i64 { 1, 2 }:outer(i64 { 3, 4, 5 }), { { 3, 4, 5 }, { 6, 8, 10 } })
   raises("tensor:outer: expected a tensor of rank 1, got rank 2", function() count(2):outer(count(2, 2)) end)
 end

@@ -88,3 +88,44 @@ says("eval.accuracy: expected a network, got dataset", moons .. "eval.accuracy(d
 says("dataset:split: the parts have 120 examples, the data set 100", moons .. "d:split { 0.9, 0.3 }", 2)
 says("dataset:batches: augment: unknown option 'flp'; did you mean 'flip'?",
   moons .. "d:batches { size = 10, augment = { flp = true } }()", 2)
+
+-- ---- wrong arguments ----
+
+says("nn.linear: inputs = nil; expected a whole number above 0", "nn.linear(nil, 3)")
+says("nn.embedding: width = nil; expected a whole number above 0", "nn.embedding(3)")
+says("nn.group_norm: channels = nil; expected a whole number above 0", "nn.group_norm(2)")
+says("nn.max_pool2d: size = the text 2; expected a whole number from 1, or {height, width} of such", "nn.max_pool2d '2'")
+says("nn.sequential: part 2 is nil; expected a layer", "nn.sequential { 'relu', nil, 'relu' }")
+says("nn.branch: expected a list of layers, got nil", "nn.branch()")
+says("nn.gpt: width = 1.5; expected a whole number above 0", "nn.gpt { width = 1.5 }")
+says("nn.from: expected a model, got string (model.open opens a file)", "nn.from 'a.safetensors'")
+says("nn.router: features is a function of the input", "nn.router()")
+says("net:upto: expected the name of a part, got nil", net .. "net:upto()", 2)
+says("net:init: expected a network, got table (write net:init)", net .. "net.init { seed = 1 }", 2)
+says("nn: the parameters are a model, or a table of tensors by name, not a dataset: net(theta, x)",
+  net .. "net(data.two_moons(), x)", 2)
+says("net:loss: y of the data is a table; expected a tensor with a row for each example",
+  net .. "net:loss { x = x, y = { 0, 1 } }", 2)
+says("net:loss: the parameters are a model, or a table of tensors by name, not a nil",
+  moons .. "net:loss(d):report()", 2)
+says("loss:report: expected the loss, got model (write a colon, f:report)",
+  moons .. "net:loss(d).report(net:init {})", 2)
+
+says("dataset:split: expected a data set, got number (write d:split)", moons .. "d.split(0.5)", 2)
+says("dataset:split: expected shares or counts, { 0.9, 0.1 }, got nil", moons .. "d:split()", 2)
+says("dataset:split_classes: expected a list of classes, {0, 1, …}, got 0", moons .. "d:split_classes { 0, 1 }", 2)
+says("dataset:with_label_noise: rate must be a share from 0 to 1, got nil", moons .. "d:with_label_noise()", 2)
+says("data.tensors: x must be a tensor or nested tables, got nil", "data.tensors()")
+says("data.clusters: expected a tensor [n, d], got nil", "data.clusters()")
+
+says("train.fit: expected a network, got model", moons .. "train.fit(net:init {}, d)", 2)
+says("train.fit: lr is a number, got string", moons .. "train.fit(net, d, { lr = '0.1' })", 2)
+says("train.clip_norm: expected a number as the bound, got nil", "train.clip_norm(tensor { 1 })")
+says("train.sam: expected an optimiser, as train.sgd makes, got dataset", moons .. "train.sam(d)", 2)
+says("train.cosine: the step is a number, got nil", "train.cosine { base = 1, total = 2 } ()")
+says("train.population: expected a table of options, got number", moons .. "train.population(net, d, 4)", 2)
+says("train.cold_fusion: expected a network, got nil", moons .. "train.cold_fusion(nil, { d })", 2)
+says("train.learned_soup: expected models: { a, b }, got model", moons .. "train.learned_soup(net, net:init {}, d)", 2)
+says("train.tangent_load: expected the path of a file, got nil", moons .. "train.tangent_load(net)", 2)
+says("average:add: expected the average, got model (write a colon, x:add)", moons .. "train.swa().add(net:init {})", 2)
+says("eval.bn_reset: expected a data set, a batch or { x =, y = }, got nil", moons .. "eval.bn_reset(net, net:init {})", 2)

@@ -65,3 +65,11 @@ check.raises("probe.cka: expected a network and its models, or two tensors [exam
   probe.cka, function() end, a, b, d)
 local made = probe.dropout_path(net:loss(d), a, b, { tries = 1 })
 assert(tostring(made):find(("bound %.4g"):format(made.bound), 1, true))
+
+-- wrong arguments
+local set = data.two_moons { n = 6, seed = 1 }
+check.raises("probe.perturbation: expected a data set or { x =, y = }, got boolean", probe.perturbation, net, true)
+check.raises("probe.matrix: expected f:linearize(theta), a symmetric matrix", probe.matrix, set)
+check.raises("probe.sam: expected net:loss(data) or a function, got dataset", probe.sam, set, a)
+check.raises("probe.direction: seed is a text, expected a whole number", probe.direction, a, { seed = "x" })
+check.raises("probe.direction: from is a dataset, expected a model", probe.direction, a, { from = set })

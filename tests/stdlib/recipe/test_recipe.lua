@@ -268,3 +268,5 @@ check.raises("its tensors' names", model.of_plan, plan, { input = { low = low, h
 check.raises("plan:", model.of_plan, "{}")
 check.equal(model.open(low):digest(), "dec9de53cea64b8d19f46d1f951cacb435bbc658f94e765aed10d7568b658341")
 check.raises("is not in files", function() return (model.open(low) - model.open(high)):digest() end)
+check.raises("recipe.load: expected the path of a file, got a table", recipe.load, {})
+check.raises("recipe.lineage: expected the path of a file, got nothing", recipe.lineage)

@@ -187,3 +187,9 @@ local straight, straight_value = search.cmaes({ start = { 1, 2 }, sigma = 1, see
 check.equal(resumed, straight)
 check.equal(best_value, straight_value)
 os.remove(path)
+
+-- wrong arguments
+check.raises("search.brent: expected a function of one number, got model", search.brent, model.new { { "w", tensor { 1 } } },
+  0, 1)
+check.raises("search.golden: tol is a text, expected a number", search.golden, math.abs, -1, 1, { tol = "x" })
+check.raises("search.cmaes: seed is a table, expected a whole number", search.cmaes, { start = { 1 }, sigma = 1, seed = {} })
