@@ -195,7 +195,7 @@ do
   wrong('source = three; expected "union", "base", the number of a model or a folder', { one, source = "three" })
   wrong("base = 3 is no number of a model", { one, base = 3 })
   wrong("among: 2 is no number of a model", { one, among = { 2 } })
-  wrong("files is a number", { one, files = 1 })
+  wrong("files is 1, expected a table", { one, files = 1 })
   wrong("multiple_of = 0", { one, multiple_of = 0 })
   wrong("one has no row for '<|im_start|>', which 'a' is to come from", { one, two, tokens = { a = { from = { 1, "<|im_start|>" } } } })
   wrong("the source of 'a' is neither", { one, two, tokens = { a = { from = 3 } } })
