@@ -2,7 +2,7 @@
 -- Alignment: the symmetries of networks, derived from their operations, and ways to move one trained network onto
 -- another without changing what it computes. This file opens the module; core holds the functions of
 -- stdlib/bind/train.c and stdlib/bind/align.c.
-local told = require "train.told"
+local told = require "nn.told"
 
 return function(define_row, checked, core)
   local function define(name, signature, text, example, f) define_row(name, signature, text, example, told(f)) end

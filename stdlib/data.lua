@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The module data: data sets as values (stdlib/data/set.lua), and where they come from.
-local told = require "train.told"
+local told = require "nn.told"
 
 return function(define_row, check, core)
   local function define(name, signature, text, example, f) define_row(name, signature, text, example, told(f)) end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Searching where there is no gradient: grids and random points with a journal, one dimension by golden
 -- section or Brent, many by CMA-ES.
-local told = require "train.told"
+local told = require "nn.told"
 
 return function(define_row, checked, core)
   local function define(name, signature, text, example, f) define_row(name, signature, text, example, told(f)) end

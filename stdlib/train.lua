@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Training: optimisers and schedules as values, and the loop. This file opens the module; core holds the
 -- functions of stdlib/bind/train.c.
-local told = require "train.told"
+local told = require "nn.told"
 
 return function(define_row, check, core)
   local function define(name, signature, text, example, f) define_row(name, signature, text, example, told(f)) end

@@ -12,7 +12,7 @@ return function(define, check, core)
   local map = require "align.map"(core)
   local matcher = require "align.matcher"(core)
   local relaxed = require "align.relaxed"(core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local options = { "method", "seed", "steps", "init", "joint", "groups", "data", "pin", "free", "check", "log" }
   local what = "align.many"
 

@@ -9,7 +9,7 @@ local net_of = require "nn.net"
 local axes = require "align.axis"
 local recorded_with = require "align.layout".example
 local record = require "probe.record"
-local told = require "train.told"
+local told = require "nn.told"
 local attempt = require "attempt"
 
 local made

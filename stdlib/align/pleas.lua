@@ -12,7 +12,7 @@ return function(define, check, core)
   local net_of = require "nn.net"
   local columns = require "probe.record".columns
   local summary = require "nn.summary"
-  local told = require "train.told"
+  local told = require "nn.told"
   local what = "align.pleas"
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end

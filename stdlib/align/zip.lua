@@ -10,7 +10,7 @@ return function(define, check, core)
   local members = require "align.members"(core)
   local net_of = require "nn.net"
   local columns = require "probe.record".columns
-  local told = require "train.told"
+  local told = require "nn.told"
   local what = "align.zip"
 
   local function fail(text, ...) error(what .. ": " .. text:format(...), 0) end

@@ -4,7 +4,7 @@
 -- positions in a data set from 1 where scripts see them.
 
 local nearest = require "nearest"
-local told = require "train.told"
+local told = require "nn.told"
 
 local Set = { __name = "dataset", __metatable = false }
 local inside = setmetatable({}, { __mode = "k" }) -- set -> { x, columns, rows, whole, made }

@@ -2,7 +2,7 @@
 -- Accuracy, likelihood, calibration. A metric is a value that is called with theta and gives a number; it
 -- knows its network and data, so `cache` can tell its answers apart.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local loss = require "nn.loss"
   local net_of = require "nn.net"
   local bins = 15

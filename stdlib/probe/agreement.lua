@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- How alike two functions are: what they predict on the same data. Sums over chunks of logits, in f64.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local grid = require "probe.grid"

@@ -3,7 +3,7 @@
 -- and a hierarchy; the map in two dimensions is classical scaling of the matrix.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local points = require "probe.points"(core)
   local partition = require "probe.partition"

@@ -3,7 +3,7 @@
 -- arXiv:1802.10026; Draxler et al. 2018, arXiv:1803.00885).
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)
   local journal = require "probe.journal"(core)

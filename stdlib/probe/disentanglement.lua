@@ -4,7 +4,7 @@
 -- vectors, one by one.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local grid = require "probe.grid"

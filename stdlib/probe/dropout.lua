@@ -6,7 +6,7 @@
 -- point is worse than the dropped networks between them. Layers are groups of align.layout (probe.halves).
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local halves = require "probe.halves"
   local net_of = require "nn.net"

@@ -3,7 +3,7 @@
 -- move, all else stays.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local points = require "probe.points"(core)
   local shape = require "probe.shape"

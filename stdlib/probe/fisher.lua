@@ -3,7 +3,7 @@
 -- where every row knows a closed form in one walk over the batch (vm/grad/example.h), else one example at a time.
 -- Squaring the gradient of a batch instead would leave cross terms that depend on the batch's size.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local over = require "probe.over"(core)
   local progress = require "probe.progress"(core)
   local journal = require "probe.journal"(core)

@@ -2,7 +2,7 @@
 -- Shortest paths in the space of predictions (Tan et al. 2023, arXiv:2308.12666): a chain of networks whose neighbours
 -- predict nearly the same.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)

@@ -3,7 +3,7 @@
 -- small push (Frankle et al. 2020, arXiv:1912.05671). What differs is one seed or the other, and nothing else.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local runs = require "probe.runs"(core)

@@ -5,7 +5,7 @@
 -- numbers for each parameter. H of n = p q is two products with the small H_p and H_q.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local runs = require "probe.runs"(core)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What can be read off a layer by a linear map: least squares on one-hot labels with a ridge, in closed form and f64.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local features = require "probe.features"(core)

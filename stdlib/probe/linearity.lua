@@ -2,7 +2,7 @@
 -- Whether features follow weights linearly: what a layer of an interpolated or summed model says, against the same
 -- combination of what the layers of the models say. Everything is summed over chunks of examples in f64.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local features = require "probe.features"(core)
   local journal = require "probe.journal"(core)

@@ -2,7 +2,7 @@
 -- Mode connectivity SGD (Mirzadeh et al. 2020, arXiv:2010.04495): one solution of several tasks that lies on low
 -- straight lines from the solution of each.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)

@@ -2,7 +2,7 @@
 -- Second moments of what goes into linear maps and convolutions, and of the gradients by what comes out of them: the
 -- factors of each layer's curvature, for merge.regmean and merge.mats.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local over = require "probe.over"(core)
   local progress = require "probe.progress"(core)

@@ -3,7 +3,7 @@
 -- band), and gets more pivots where it is too coarse (AutoNEB, Draxler et al. 2018, arXiv:1803.00885). Over several
 -- minima the best paths make a spanning tree.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)

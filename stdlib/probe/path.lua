@@ -2,7 +2,7 @@
 -- A loss along a path between two models, and what is read off it: barriers by every definition in use, the convexity
 -- gap, the rises that break monotone interpolation. All of it comes from one evaluation.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local progress = require "probe.progress"(core)
   local points = require "probe.points"(core)

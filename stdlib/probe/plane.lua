@@ -4,7 +4,7 @@
 -- compiled function over examples that are ready in memory, on one processor, with other cells beside it; its bits do
 -- not depend on that.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local points = require "probe.points"(core)
   local hash = require "nn.net".hash

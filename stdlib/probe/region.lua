@@ -3,7 +3,7 @@
 -- it and around it; and how far one can go from a model before the loss has risen.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local progress = require "probe.progress"(core)
   local journal = require "probe.journal"(core)

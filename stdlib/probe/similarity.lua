@@ -4,7 +4,7 @@
 -- such; all in f64. Kornblith et al. 2019 (arXiv:1905.00414) compare most of them.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local grid = require "probe.grid"

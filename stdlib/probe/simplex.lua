@@ -3,7 +3,7 @@
 -- arXiv:2102.13042), and subspaces that are trained as a whole (Wortsman et al. 2021, arXiv:2102.10472).
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)

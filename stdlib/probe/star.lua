@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A star model: one solution that is joined to many others by straight lines (Sonthalia et al. 2024, arXiv:2403.07968).
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local descent = require "probe.descent"(check, core)
   local points = require "probe.points"(core)

@@ -3,7 +3,7 @@
 -- the tensors one at a time, so that models may lie in files: memory is a tensor of each model, and its SVDs.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local grid = require "probe.grid"
   local progress = require "probe.progress"(core)

@@ -4,7 +4,7 @@
 -- its weights multiplied by the mask, so that training never moves what is pruned.
 return function(define, check, core)
   local expect = require "expect"(core.kind)
-  local told = require "train.told"
+  local told = require "nn.told"
   local net_of = require "nn.net"
   local record = require "probe.record"
   local runs = require "probe.runs"(core)

@@ -3,7 +3,7 @@
 -- point without a lower neighbour is a minimum; one that joins components is a saddle, where by the elder rule those
 -- with the higher minima end. Exact for values on a graph; ties go by position.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local short = record.short
 

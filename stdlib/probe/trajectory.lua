@@ -2,7 +2,7 @@
 -- The shape of a way through weights: distances, angles and principal components of a list of checkpoints. All of it
 -- follows from inner products, so that checkpoints may lie in files and are read tensor by tensor.
 return function(define, check, core)
-  local told = require "train.told"
+  local told = require "nn.told"
   local record = require "probe.record"
   local progress = require "probe.progress"(core)
   local journal = require "probe.journal"(core)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What the arguments of several functions of train have to be, and what is said where they are not.
-local told = require "train.told"
+local told = require "nn.told"
 
 return function(core)
   local given = {}
