@@ -153,7 +153,10 @@ static int l_new(lua_State *L) {
     lua_pushnil(L);
     while (lua_next(L, 1)) {
         lua_pop(L, 1);
-        if (!listed) {
+        if (!listed && lua_type(L, -1) != LUA_TSTRING) {
+            tarn_lua_error(L, "model.new: expected { {name, tensor}, … } or { [name] = tensor, … }, got a %s as name",
+                           tarn_bind_kind(L, -1));
+        } else if (!listed) {
             lua_pushvalue(L, -1);
             lua_rawseti(L, 3, (lua_Integer)++count);
         } else if (!lua_isinteger(L, -1)) {

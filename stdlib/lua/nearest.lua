@@ -25,7 +25,7 @@ return function(word, words, most)
   local best, least = nil, math.min(most or math.huge, math.max(1, #word // 3)) + 1
   if #word > 64 then return nil end
   for candidate in pairs(words) do
-    local d = distance(word, candidate)
+    local d = type(candidate) == "string" and distance(word, candidate) or math.huge -- a table may hold a list too
     if d < least or (d == least and best and candidate < best) then
       best, least = candidate, d
     end

@@ -85,7 +85,7 @@ return function(seed, calls)
       for i = 1, n do list[i] = anything(0) end
       local ok, got = pcall(f, table.unpack(list, 1, n))
       local shown, said = pcall(tostring, got)
-      said = said:gsub("tests/stdlib/", "")
+      said = tostring(said):gsub("tests/stdlib/", "")
       ok = ok and shown
       local leaked = said:find "attempt to" or said:find "stdlib/[%w/_]+%.lua:%d+: bad argument" or said:find "table index"
         or said:find "inside tarn" or said == ""

@@ -63,6 +63,7 @@ check.raises("merge.map takes one table", merge.map, { a, apply = function(t) re
 local one = tensor { 1 }
 check.raises("also holds 'b': write {\"b\", tensor}", model.new, { { "w", one }, b = one })
 check.raises("also holds 'w'", model.new, { w = one, { "b", one } })
+check.raises("got a number as name", model.new, { w = one, [2.5] = one })
 local net = nn.mlp { 2, 3, 2 }
 check.raises("theta is a table; expected a model or nil", align.groups, net, { pin = "fc1" })
 check.raises("nn.sequential: 'imput' is no part of the list", nn.sequential, { nn.linear(2, 2), imput = { 2 } })
