@@ -297,7 +297,10 @@ return function(core)
       end
       value = f(l)
       holding = false
-      if not left then put(key, value) end -- a loop that a stop has cut short has no value to keep
+      if not left then -- a loop that a stop has cut short has no value to keep
+        put(key, value)
+        note() -- a stop that came after the last turn is told when `run` closes
+      end
       return value
     end
 
