@@ -92,7 +92,7 @@ static const char *title_method(const tarn_model *m) {
 }
 
 const tarn_model_op tarn_model_row_method = {.name = "method", .expand = expand_method,
-                                             .members = "method version base statistics", .write = write_method, .restore = restore_method,
+                                             .members = "method|version|base|statistics", .write = write_method, .restore = restore_method,
                                              .title = title_method};
 
 const tarn_method *tarn_method_of(const tarn_model *m) {
@@ -161,11 +161,8 @@ static tarn_status check_number(const tarn_method *method, const tarn_param *p, 
 
 static tarn_status check_choice(const tarn_method *method, const tarn_param *p, const char *text,
                                 tarn_error *err) {
-    size_t len = strlen(text);
-    for (const char *c = p->choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL) {
-        if (strncmp(c, text, len) == 0 && (c[len] == '|' || c[len] == '\0')) {
-            return TARN_OK;
-        }
+    if (tarn_word_in(p->choices, text)) {
+        return TARN_OK;
     }
     TARN_RAISE(err, "OptionRange", "merge.%s: %s = \"%s\"; expected one of %s", method->name,
                p->name, text, p->choices);
@@ -181,11 +178,8 @@ static const tarn_value *given_value(int n, const tarn_value *v, const char *nam
 }
 
 static tarn_status check_recorded(const tarn_method *method, const tarn_param *p, tarn_error *err) {
-    size_t len = strlen(p->name);
-    for (const char *c = method->recorded; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL) {
-        if (strncmp(c, p->name, len) == 0 && (c[len] == '|' || c[len] == '\0')) {
-            return TARN_OK;
-        }
+    if (tarn_word_in(method->recorded, p->name)) {
+        return TARN_OK;
     }
     TARN_RAISE(err, "OptionType", "merge.%s: %s takes no recorded number%s%s", method->name, p->name,
                method->recorded ? "; recorded may be: " : "; those of merge.linear and merge.task_arithmetic may be "

@@ -50,7 +50,7 @@ static tarn_status restore_binary(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_binary = {.name = "binary", .expand = expand_binary,
-                                             .members = "operation version", .write = write_op, .restore = restore_binary,
+                                             .members = "operation|version", .write = write_op, .restore = restore_binary,
     .title = title_op};
 
 tarn_status tarn_model_binary(tarn_context *cx, const tarn_op *op, tarn_model *a, tarn_model *b,
@@ -118,7 +118,7 @@ static tarn_status restore_number(tarn_context *cx, const tarn_model_json *j, in
 }
 
 const tarn_model_op tarn_model_row_number = {.name = "number", .expand = expand_number,
-                                             .members = "operation version", .write = write_op, .restore = restore_number,
+                                             .members = "operation|version", .write = write_op, .restore = restore_number,
     .title = title_op};
 
 tarn_status tarn_model_with_number(tarn_context *cx, const tarn_op *op, tarn_model *m,
@@ -180,7 +180,7 @@ static tarn_status restore_unary(tarn_context *cx, const tarn_model_json *j, int
 }
 
 const tarn_model_op tarn_model_row_unary = {.name = "unary", .expand = expand_unary,
-                                            .members = "operation version", .write = write_op, .restore = restore_unary,
+                                            .members = "operation|version", .write = write_op, .restore = restore_unary,
     .title = title_op};
 
 tarn_status tarn_model_unary(tarn_context *cx, const tarn_op *op, tarn_model *m, tarn_model **out,

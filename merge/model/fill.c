@@ -55,7 +55,7 @@ static tarn_status read_slot(const tarn_model_json *j, const json_t *o, tarn_slo
         rank > TARN_MAX_RANK) {
         TARN_RAISE(err, "PlanInvalid", "plan: fill: a tensor without name, dtype or shape");
     }
-    TARN_TRY(tarn_restore_only(o, name, "name dtype shape", NULL, err));
+    TARN_TRY(tarn_restore_only(o, name, "name|dtype|shape", NULL, err));
     for (size_t d = 0; d < rank; d++) {
         const json_t *x = json_array_get(dims, d);
         shape[d] = json_is_integer(x) ? json_integer_value(x) : -1;

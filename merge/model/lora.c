@@ -126,7 +126,7 @@ static tarn_status read_part(const json_t *o, tarn_model *const *in, tarn_lora_p
     TARN_TRY(read_slot(o, "b", in[1], &p->b, err));
     TARN_TRY(read_slot(o, "magnitude", in[1], &p->magnitude, err));
     TARN_TRY(read_slot(o, "full", in[1], &p->full, err));
-    TARN_TRY(tarn_restore_only(o, "lora", "name a b magnitude full scale turned", NULL, err));
+    TARN_TRY(tarn_restore_only(o, "lora", "name|a|b|magnitude|full|scale|turned", NULL, err));
     const json_t *turned = json_object_get(o, "turned");
     p->turned = json_is_true(turned);
     if ((turned && !json_is_boolean(turned)) || p->slot < 0 || !tarn_model_read_number(json_object_get(o, "scale"), &p->scale)) {

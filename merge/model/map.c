@@ -184,7 +184,7 @@ static tarn_status read_leaf(tarn_graph *g, const json_t *o, const tarn_node **o
     if (!dtype || !tarn_dtype_find(dtype, &d.dtype) || !tarn_dtype_is_compute(d.dtype)) {
         return invalid(err, "an input without a dtype of arithmetic");
     }
-    TARN_TRY(tarn_restore_only(o, "merge.map", "operand dtype shape", NULL, err));
+    TARN_TRY(tarn_restore_only(o, "merge.map", "operand|dtype|shape", NULL, err));
     TARN_TRY(read_integers(json_object_get(o, "shape"), TARN_MAX_RANK, d.shape, &d.rank, err));
     int64_t numel;
     TARN_TRY(tarn_shape_numel(d.rank, d.shape, &numel, err));
@@ -205,7 +205,7 @@ static tarn_status read_node(tarn_graph *g, const json_t *o, const tarn_node *co
     if (json_object_get(o, "operand")) {
         return read_leaf(g, o, out, err);
     }
-    TARN_TRY(tarn_restore_only(o, "merge.map", json_object_get(o, "number") ? "number" : "operation version in i f", NULL,
+    TARN_TRY(tarn_restore_only(o, "merge.map", json_object_get(o, "number") ? "number" : "operation|version|in|i|f", NULL,
                                err));
     if (json_object_get(o, "number")) {
         double v;
@@ -360,7 +360,7 @@ static bool replayable(const tarn_model *m) {
 }
 
 const tarn_model_op tarn_model_row_map = {.name = "map", .expand = expand, .release = release,
-                                          .members = "nodes roots which", .write = write, .restore = restore,
+                                          .members = "nodes|roots|which", .write = write, .restore = restore,
                                           .replayable = replayable};
 
 // ---- making ----

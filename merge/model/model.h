@@ -90,8 +90,8 @@ struct tarn_model_op {
     // The expression of slot i. NULL with e->graph->err set on failure.
     const tarn_node *(*expand)(tarn_expand *e, tarn_model *m, int64_t i);
     void (*release)(tarn_model *m);  // extra things; may be NULL
-    // Members of the node's JSON beyond operands, values and policy: their names, with blanks between; and
-    // themselves, each with a leading comma. NULL: none.
+    // Members of the node's JSON beyond operands, values and policy: their names, "a|b"; and themselves, each
+    // with a leading comma. NULL: none.
     const char *members;
     void (*write)(const tarn_model *m, tarn_text *out);
     // The node again, from its JSON object (validated here) and its operands. NULL: this node holds
@@ -128,8 +128,10 @@ tarn_status tarn_restore_list(const tarn_model_json *j, const char *key, const v
 // A list of n texts, n given (-1: any, set).
 tarn_status tarn_restore_texts(const tarn_model_json *j, const char *key, int64_t *n,
                             const char *const **out, tarn_error *err);
-// PlanInvalid where a JSON object holds a member that is not among `names` and `more` (with blanks between;
-// `more` may be NULL): a misspelt one would be left aside in silence. `what` is the object in the message.
+// Whether a word is one of "a|b|c"; NULL holds none.
+bool tarn_word_in(const char *words, const char *word);
+// PlanInvalid where a JSON object holds a member that is not among `names` and `more` ("a|b"; `more` may be
+// NULL): a misspelt one would be left aside in silence. `what` is the object in the message.
 tarn_status tarn_restore_only(const void *json, const char *what, const char *names, const char *more,
                               tarn_error *err);
 // JSON has no words for what is not finite (texts here) and forgets the sign of a zero.

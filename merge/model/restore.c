@@ -90,14 +90,12 @@ void tarn_model_write(const tarn_model *m, int (*index)(void *arg, const tarn_mo
                      missing_names[m->policy.missing], m->policy.integer_base ? "base" : "error");
 }
 
-static bool among(const char *names, const char *key) {
-    size_t len = strlen(key);
-    for (const char *at = names; at && *at;) {
-        size_t n = strcspn(at, " ");
-        if (n == len && memcmp(at, key, n) == 0) {
+bool tarn_word_in(const char *words, const char *word) {
+    size_t len = strlen(word);
+    for (const char *w = words; w; w = strchr(w, '|') ? strchr(w, '|') + 1 : NULL) {
+        if (strncmp(w, word, len) == 0 && (w[len] == '|' || w[len] == '\0')) {
             return true;
         }
-        at += n + (at[n] == ' ');
     }
     return false;
 }
@@ -107,7 +105,7 @@ tarn_status tarn_restore_only(const void *json, const char *what, const char *na
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)json, key, v) {
-        if (!among(names, key) && !among(more, key)) {
+        if (!tarn_word_in(names, key) && !tarn_word_in(more, key)) {
             TARN_RAISE(err, "PlanInvalid", "plan: %s holds '%.60s', which has no meaning there", what, key);
         }
     }
@@ -212,7 +210,7 @@ static tarn_status read_values(tarn_model_json *j, int nin, tarn_model *const *i
             }
             v.model = (int)k;
         }
-        TARN_TRY(tarn_restore_only(o, name, "name model", each ? "each" : json_object_get(o, "text") ? "text" : "number",
+        TARN_TRY(tarn_restore_only(o, name, "name|model", each ? "each" : json_object_get(o, "text") ? "text" : "number",
                                    err));
         v.text = json_string_value(json_object_get(o, "text"));
         if (each) {
@@ -248,7 +246,7 @@ tarn_status tarn_model_restore(tarn_context *cx, tarn_arena *arena, void *object
         TARN_RAISE(err, "NotReplayable", "plan: the node '%s' cannot be made again from a plan",
                    row->name);
     }
-    TARN_TRY(tarn_restore_only(object, row->name, "node in values missing on_integer", row->members, err));
+    TARN_TRY(tarn_restore_only(object, row->name, "node|in|values|missing|on_integer", row->members, err));
     TARN_TRY(read_policy(&j, err));
     TARN_TRY(read_values(&j, nin, in, err));
     TARN_TRY(row->restore(cx, &j, nin, in, out, err));

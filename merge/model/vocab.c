@@ -224,7 +224,7 @@ static tarn_status restore_rows(tarn_context *cx, const tarn_model_json *j, int 
 }
 
 const tarn_model_op tarn_model_row_rows = {
-    .name = "rows", .expand = expand_rows, .members = "rows fill tensors from", .write = write_rows, .restore = restore_rows};
+    .name = "rows", .expand = expand_rows, .members = "rows|fill|tensors|from", .write = write_rows, .restore = restore_rows};
 
 // ---- making ----
 

@@ -157,7 +157,7 @@ static tarn_status read_input(reader *r, json_t *o, tarn_model **out, tarn_error
     if (!label || !want || !json_is_integer(tensors)) {
         TARN_RAISE(err, "PlanInvalid", "plan: an input without label, number of tensors or header digest");
     }
-    TARN_TRY(tarn_restore_only(o, "an input", "node label tensors header", NULL, err));
+    TARN_TRY(tarn_restore_only(o, "an input", "node|label|tensors|header", NULL, err));
     const char *path = r->path(r->arg, label, r->inputs);
     if (!path) {
         TARN_RAISE(err, "MissingInput", "plan: where is the input '%s'? Give --input %s=PATH", label,
@@ -227,7 +227,7 @@ static tarn_status read_head(const json_t *root, tarn_plan_options *o, tarn_erro
     if (!json_is_boolean(allow) || (!json_is_null(dtype) && !json_is_string(dtype))) {
         TARN_RAISE(err, "PlanInvalid", "plan: dtype is a text or null, allow_nonfinite true or false");
     }
-    TARN_TRY(tarn_restore_only(root, "the plan", "tarn format nodes dtype allow_nonfinite", NULL, err));
+    TARN_TRY(tarn_restore_only(root, "the plan", "tarn|format|nodes|dtype|allow_nonfinite", NULL, err));
     o->allow_nonfinite = json_is_true(allow);
     if (json_is_string(dtype)) {
         o->has_dtype = true;

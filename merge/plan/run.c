@@ -74,7 +74,10 @@ static tarn_status fill(tarn_plan *p, tarn_writer *w, const tarn_save_options *o
 
 static void warn_of_replaced(tarn_context *cx, const char *path, const tarn_provenance *from) {
     struct stat out, in;
-    for (int k = 0; k < from->n && stat(path, &out) == 0; k++) {
+    if (stat(path, &out) != 0) {
+        return;
+    }
+    for (int k = 0; k < from->n; k++) {
         const char *read = from->inputs[k].input->path;
         if (read && stat(read, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
             tarn_warn(cx, "%s replaces its own input: replaying it will need a copy of what was there", path);

@@ -55,6 +55,8 @@ void tarn_bind_set_text(lua_State *L, const char *field, const char *text);
 void tarn_bind_set_integer(lua_State *L, const char *field, lua_Integer v);
 // "tensor", "model", "schedule", else the Lua type of the value: for messages.
 const char *tarn_bind_kind(lua_State *L, int idx);
+// Raises unless the arguments of merge.NAME are one table, and leaves that alone; option: one that it may hold.
+void tarn_bind_one_table(lua_State *L, const char *merge, const char *option);
 // Raises unless the first argument can be called.
 void tarn_bind_check_callable(lua_State *L, const char *function);
 

@@ -306,13 +306,7 @@ static int l_map(lua_State *L) {
     static const char *const names[] = {"base", "stats", "apply", "missing", "on_integer", NULL};
     tarn_model *in[TARN_METHOD_MODELS];
     int n = 0;
-    if (lua_type(L, 1) != LUA_TTABLE) {
-        return tarn_lua_error(L, "merge.map: expected one table, { a, b, apply = … }, got %s", tarn_bind_kind(L, 1));
-    }
-    if (lua_istable(L, 2) && lua_rawlen(L, 2) == 0) {
-        return tarn_lua_error(L, "merge.map takes one table: options go into it, { a, b, apply = … }");
-    }
-    lua_settop(L, 1);
+    tarn_bind_one_table(L, "map", "apply");
     tarn_lua_check_options(L, 1, "merge.map", names, true);
     lua_getfield(L, 1, "apply");  // 2
     lua_getfield(L, 1, "stats");  // 3

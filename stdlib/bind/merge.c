@@ -136,17 +136,20 @@ static int read_statistics(lua_State *L, const reading *r, tarn_given_statistic 
     return n;
 }
 
+void tarn_bind_one_table(lua_State *L, const char *merge, const char *option) {
+    if (lua_type(L, 1) != LUA_TTABLE) {
+        tarn_lua_error(L, "merge.%s: expected one table, { a, b, %s = … }, got %s", merge, option, tarn_bind_kind(L, 1));
+    }
+    if (lua_istable(L, 2) && lua_rawlen(L, 2) == 0) {  // a list may come along: model.checkpoints gives two
+        tarn_lua_error(L, "merge.%s takes one table: options go into it, { a, b, %s = … }", merge, option);
+    }
+    lua_settop(L, 1);
+}
+
 static int l_method(lua_State *L) {
     const tarn_method *method = lua_touserdata(L, lua_upvalueindex(1));
     tarn_model *base = NULL;
-    if (lua_type(L, 1) != LUA_TTABLE) {
-        return tarn_lua_error(L, "merge.%s: expected one table, { a, b, option = … }, got %s", method->name,
-                              tarn_bind_kind(L, 1));
-    }
-    if (lua_istable(L, 2) && lua_rawlen(L, 2) == 0) {  // a list may come along: model.checkpoints gives two
-        return tarn_lua_error(L, "merge.%s takes one table: options go into it, { a, b, option = … }", method->name);
-    }
-    lua_settop(L, 1);
+    tarn_bind_one_table(L, method->name, "option");
     const char *function = full_name(L, method);
     check_names(L, method, function);
     int n;

@@ -86,14 +86,8 @@ return function(define, check, core)
     check(what, options, { "axis", "coefficients", "distance", "bn", "batch", "journal" })
     local o = options or {}
     if not net_of.is(net) and type(net) ~= "function" then fail("expected a network, got %s", core.kind(net)) end
-    if core.kind(models) ~= "table" or core.kind(models.base) ~= "model" or #models == 0 then
-      fail "expected {base = m, a, b, …}"
-    end
-    for key in pairs(models) do
-      if math.type(key) ~= "integer" and key ~= "base" then
-        fail("'%s' is none of {base = m, a, b, …}", tostring(key))
-      end
-    end
+    points.family(what, models)
+    if #models == 0 then fail "expected {base = m, a, b, …}" end
     if type(data) ~= "table" or #data ~= #models or core.kind(data[1]) == "tensor" then
       fail("expected a list of data, one for each of the %d models", #models)
     end

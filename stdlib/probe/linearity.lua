@@ -4,6 +4,7 @@
 return function(define, check, core)
   local told = require "nn.told"
   local record = require "probe.record"
+  local points = require "probe.points"(core)
   local features = require "probe.features"(core)
   local journal = require "probe.journal"(core)
 
@@ -163,14 +164,7 @@ return function(define, check, core)
 
   -- The models of {base =, a, b, …}, loaded.
   local function family(what, models, least)
-    if core.kind(models) ~= "table" or core.kind(models.base) ~= "model" then
-      fail(what, "expected {base = m, a, b, …}")
-    end
-    for key in pairs(models) do
-      if math.type(key) ~= "integer" and key ~= "base" then
-        fail(what, "'%s' is none of {base = m, a, b, …}", tostring(key))
-      end
-    end
+    points.family(what, models)
     local base, list = loaded(what, models.base, "base"), {}
     for k = 1, #models do list[k] = loaded(what, models[k], "model " .. k) end
     if #list < least then fail(what, "expected at least %d models besides the base", least) end

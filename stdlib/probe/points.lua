@@ -188,6 +188,18 @@ return function(core)
     return m
   end
 
+  -- Raises unless it is {base = m, a, b, …}; what a and b are is for the caller to say.
+  function points.family(what, models)
+    if core.kind(models) ~= "table" or core.kind(models.base) ~= "model" then
+      fail(what, "expected {base = m, a, b, …}")
+    end
+    for key in pairs(models) do
+      if math.type(key) ~= "integer" and key ~= "base" then
+        fail(what, "'%s' is none of {base = m, a, b, …}", tostring(key))
+      end
+    end
+  end
+
   -- The sum of w m over the pairs of {w, m}; a weight of 0 leaves a model out, and one of 1 alone gives it as it is.
   function points.sum(list)
     local sum
